@@ -1,0 +1,85 @@
+import pathlib
+import shutil
+import subprocess
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests"]
+nox.needs_version = ">=2025.2.9"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def installed(version: str) -> bool:
+    """Tell whether an interpreter is there and works: a version manager's shim may be there and not."""
+    found = shutil.which(f"python{version}")
+    return found is not None and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+
+
+@nox.session(python=[version for version in PYTHONS if installed(version)] or ["3"])
+def tests(session: nox.Session) -> None:
+    """Run the tests and check their coverage: the core whole, the package 97 %."""
+    session.install(".", *group("test"))
+    data = pathlib.Path(session.create_tmp()) / ".coverage"
+    env = {"COVERAGE_FILE": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
+    for old in data.parent.glob(".coverage*"):
+        old.unlink()
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=env)
+    if session.posargs:
+        return
+    session.run("coverage", "combine", env=env, silent=True)
+    session.run("coverage", "report", "--fail-under=97", env=env)
+    session.run("coverage", "report", "--include=*/aioidempotency/_core/*", "--fail-under=100", env=env)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, strict, and pyright."""
+    session.install(".", *group("types"))
+    session.run("mypy")
+    session.run("pyright", env={"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"})
+
+
+@nox.session
+def contracts(session: nox.Session) -> None:
+    """Check that imports point down, and that the core is pure."""
+    session.install(".", *group("contracts"))
+    session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a broken link is an error."""
+    session.install(".", *group("docs"))
+    session.run(
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        "docs/mkdocs.yml",
+        "--site-dir",
+        str(pathlib.Path("site").resolve()),
+    )
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo."""
+    session.install(".[demo]")
+    session.run("aioidempotency", "demo", *session.posargs)

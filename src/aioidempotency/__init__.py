@@ -1,0 +1,62 @@
+"""Idempotent coroutine handlers on DynamoDB."""
+
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.model import AttributeNames, Lease, Record, Status
+from aioidempotency._decorator import idempotent
+from aioidempotency._execution import Execution
+from aioidempotency._store import AsyncIdempotencyStore
+from aioidempotency.backends import Backend
+from aioidempotency.backends.dynamodb import DynamoDBBackend
+from aioidempotency.backends.memory import MemoryBackend
+from aioidempotency.codecs import Codec, JsonCodec
+from aioidempotency.exceptions import (
+    ConfigurationError,
+    IdempotencyError,
+    InProgressError,
+    LayoutMismatchError,
+    LeaseLostError,
+    MismatchError,
+    MissingKeyError,
+    PartitioningError,
+    ResultUnavailableError,
+    SerializationError,
+    StoreError,
+    TransactionError,
+)
+from aioidempotency.partitioning import CompositeKey, HashBuckets, SimpleKey, Static
+
+__all__ = [
+    "AsyncIdempotencyStore",
+    "AttributeNames",
+    "Backend",
+    "Claimed",
+    "Codec",
+    "CompositeKey",
+    "ConfigurationError",
+    "Decision",
+    "DynamoDBBackend",
+    "Execution",
+    "HashBuckets",
+    "IdempotencyError",
+    "InProgress",
+    "InProgressError",
+    "JsonCodec",
+    "LayoutMismatchError",
+    "Lease",
+    "LeaseLostError",
+    "MemoryBackend",
+    "Mismatch",
+    "MismatchError",
+    "MissingKeyError",
+    "PartitioningError",
+    "Record",
+    "Replay",
+    "ResultUnavailableError",
+    "SerializationError",
+    "SimpleKey",
+    "Static",
+    "Status",
+    "StoreError",
+    "TransactionError",
+    "idempotent",
+]

@@ -1,0 +1,168 @@
+"""What makes two calls the same call: canonical JSON, its digest, and where the key is found.
+
+The canonical form is that of Powertools for Python (sorted keys, ASCII escapes, default separators),
+so `1`, `1.0`, `true` and `"1"` are four different keys. The digest is SHA-256: with a hash that can
+be collided, one tenant could be handed another's answer.
+"""
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, cast
+from uuid import UUID
+
+import jmespath
+import jmespath.exceptions
+import jmespath.functions
+import msgspec
+
+from aioidempotency.exceptions import ConfigurationError, SerializationError
+
+Select = Callable[[Mapping[str, object]], object]
+"""Finds the key material in the arguments, by name."""
+
+_NATIVE = frozenset({str, int, float, bool, type(None)})
+
+
+def canonical(material: object, *, subject: str = "the key material") -> bytes:
+    """Write key material so that equal requests give equal bytes.
+
+    Raises:
+        SerializationError: The material holds bytes, a set, NaN, or an object of an unknown type.
+    """
+    try:
+        return json.dumps(_checked(material, subject), sort_keys=True, allow_nan=False).encode()
+    except ValueError:
+        raise SerializationError(subject, "NaN or an infinity", "neither equals itself in JSON; leave it out") from None
+    except RecursionError:
+        raise SerializationError(subject, "itself, or too many levels", "select the part that is the key") from None
+
+
+def digest(material: object, *, subject: str = "the key material") -> str:
+    """Digest key material: hex SHA-256 of its canonical form."""
+    return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
+
+
+def is_missing(material: object) -> bool:
+    """Tell whether material is no key: None, an empty text or container, or one of nothing but None."""
+    opened = _opened(material)
+    match opened:
+        case None | "":
+            return True
+        case dict():
+            return all(value is None for value in opened.values())
+        case list() | tuple():
+            return all(value is None for value in opened)
+        case _:
+            return False
+
+
+def selector(expression: str) -> Select:
+    """Compile a JMESPath expression over the arguments.
+
+    Raises:
+        ConfigurationError: The expression is not JMESPath.
+    """
+    try:
+        compiled = jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ConfigurationError(f"{expression!r} is not a JMESPath expression: {error}") from error
+
+    def select(arguments: Mapping[str, object]) -> object:
+        try:
+            return compiled.search(_plain(arguments), options=_OPTIONS)
+        except (jmespath.exceptions.JMESPathError, ValueError) as error:
+            kind = type(error).__name__
+            advice = f"{expression!r} could not be evaluated; check it against the arguments"
+            raise SerializationError("the arguments", f"what makes JMESPath fail ({kind})", advice) from None
+
+    return select
+
+
+def _opened(value: object) -> object:
+    """Turn one value of a known type into what JSON has; its members stay as they are."""
+    if type(value) in _NATIVE:
+        return value
+    for known, convert in _CONVERSIONS:
+        if isinstance(value, known):
+            return convert(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "__attrs_attrs__") and not isinstance(value, type):
+        return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        return cast("object", value.model_dump(mode="json"))
+    return value
+
+
+def _plain(value: object) -> object:
+    """Open a value and all its members; what is of an unknown type stays as it is."""
+    opened = _opened(value)
+    match opened:
+        case dict():
+            return {name: _plain(member) for name, member in opened.items()}
+        case list() | tuple():
+            return [_plain(member) for member in opened]
+        case _:
+            return opened
+
+
+def _checked(value: object, subject: str) -> object:
+    """Open a value and all its members, and refuse what has no canonical form."""
+    opened = _opened(value)
+    match opened:
+        case None | str() | bool() | int() | float():
+            return opened
+        case dict():
+            return {_name(name, subject): _checked(member, subject) for name, member in opened.items()}
+        case list() | tuple():
+            return [_checked(member, subject) for member in opened]
+        case bytes() | bytearray() | memoryview():
+            raise SerializationError(subject, type(opened).__name__, "decode them, or take a digest of them")
+        case set() | frozenset():
+            raise SerializationError(subject, type(opened).__name__, "it has no order; sort it into a list")
+        case _:
+            raise SerializationError(subject, type(opened).__name__, "select the fields that make the key, with key=")
+
+
+def _name(name: object, subject: str) -> str:
+    opened = _opened(name)
+    if not isinstance(opened, str):
+        raise SerializationError(subject, f"a mapping with {type(name).__name__} keys", "make its keys texts")
+    return opened
+
+
+_CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+    (Enum, lambda value: _opened(value.value)),
+    ((str, bool, int, float, list, tuple, dict), lambda value: value),
+    ((datetime, date, time), lambda value: value.isoformat()),
+    ((UUID, Decimal, PurePath), str),
+    (msgspec.Struct, msgspec.structs.asdict),
+    (Mapping, dict),
+)
+
+
+class _PowertoolsFunctions(jmespath.functions.Functions):
+    """The three functions that Powertools adds to JMESPath, under their names."""
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_json(self, value: str) -> object:
+        return json.loads(value)
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_base64(self, value: str) -> str:
+        return base64.b64decode(value).decode()
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_base64_gzip(self, value: str) -> str:
+        return gzip.decompress(base64.b64decode(value)).decode()
+
+
+_OPTIONS = jmespath.Options(custom_functions=_PowertoolsFunctions())

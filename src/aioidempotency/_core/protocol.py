@@ -1,0 +1,232 @@
+"""The protocol: how a key is claimed, kept, finished and given back.
+
+1. A record belongs to whoever wrote its `owner`, 128 random bits made for one claim. Finding our own
+   owner in a refused write means that the write had been applied and its answer was lost.
+2. Every write is conditional, and no condition holds a time. Whether a record may be taken over is
+   judged here, by `judge`, on a record that was read; the write then insists that nothing changed.
+   So two contenders cannot both win, whatever their clocks say.
+3. A running record is its owner's until its lease is over by `clock_skew`. Then the first who takes
+   it over wins, with a larger fencing token, and everything the old owner still writes is refused.
+4. A finished record is never written again, and answers until its expiration.
+5. The fingerprint of an unexpired record answers first, also when its lease is over: the key is not
+   free for another request.
+6. A record never expires before its lease does.
+
+A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
+randomness come in as arguments, so a test can play every interleaving without a database.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from math import floor
+from typing import TypeVar, final
+
+from aioidempotency._core import records
+from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.model import Encoded, Item, Lease, Location, Record, Status
+from aioidempotency._core.operations import (
+    Applied,
+    Delete,
+    Found,
+    Get,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Update,
+    Write,
+    WriteReply,
+)
+
+T = TypeVar("T")
+Procedure = Generator[Operation, Reply, T]
+
+ATTEMPTS = 5
+"""How often a claim may find that the record changed under it, before it is called contended."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One attempt to own a key: everything about it is decided before the first request.
+
+    `now` is the instant at which the attempt began. A slow store makes it stale, which is safe: the
+    lease is then shorter than it could be, and others' leases look longer than they are.
+    """
+
+    location: Location
+    owner: str
+    now: float
+    lease: float
+    retention: float
+    clock_skew: float
+    fingerprint: str | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Vacant:
+    """The record no longer protects anyone: it may be taken over."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The record is finished, with this result."""
+
+    record: Record
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The lease goes on."""
+
+    lease: Lease
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The key is free as far as we are concerned."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Someone else holds the record, or it is gone."""
+
+    record: Record | None
+
+
+def claim(attempt: Claim) -> Procedure[Decision]:
+    """Own the key, or say why not."""
+    condition: Condition = Absent()
+    lease = _grant(attempt, records.milliseconds(attempt.now))
+    record = records.parse(records.running(lease), attempt.location)
+    for _ in range(ATTEMPTS):
+        reply = yield from _write(Put(attempt.location, records.running(lease), condition))
+        if isinstance(reply, Applied):
+            return Claimed(lease)
+        item = yield from _seen_by(reply, attempt.location)
+        if item is None:
+            condition = Absent()
+            continue
+        record = records.parse(item, attempt.location)
+        verdict = judge(record, attempt)
+        if not isinstance(verdict, Vacant):
+            return verdict
+        condition = Unchanged(item)
+        lease = _grant(attempt, max(lease.fencing_token, record.fencing_token + 1))
+    return InProgress(record, retry_after=0.0)
+
+
+def judge(record: Record, attempt: Claim) -> Decision | Vacant:
+    """Say what a record that was found means to this attempt: every judgement about time is here."""
+    if record.owner == attempt.owner and record.status is Status.INPROGRESS:
+        return Claimed(_grant(attempt, record.fencing_token))
+    if floor(attempt.now) > record.expiration:
+        return Vacant()
+    if attempt.fingerprint is not None and record.fingerprint not in (None, attempt.fingerprint):
+        return Mismatch(record)
+    if record.status is Status.COMPLETED:
+        return Replay(record)
+    if record.lease_ends_at is None:
+        return InProgress(record, retry_after=floor(record.expiration) + 1 - attempt.now)
+    remaining = record.lease_ends_at + attempt.clock_skew - attempt.now
+    return Vacant() if remaining < 0 else InProgress(record, retry_after=remaining)
+
+
+def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Completed | Lost]:
+    """Store the result for as long as the lease's retention says.
+
+    A record that is gone (deleted by the table's TTL, say) is written again as a claim would be, so
+    that finished work is remembered. One that we finished before keeps its first result.
+    """
+    expiration = floor(now + lease.retention)
+    item = records.finished(lease, result, expiration=expiration)
+    finished = Completed(records.parse(item, lease.location))
+    changes = records.completed(result, expiration=expiration)
+    reply = yield from _write(Update(lease.location, changes, HeldBy(lease.owner)))
+    if isinstance(reply, Applied):
+        return finished
+    seen = yield from _seen_by(reply, lease.location)
+    if seen is None:
+        reply = yield from _write(Put(lease.location, item, Absent()))
+        if isinstance(reply, Applied):
+            return finished
+        seen = yield from _seen_by(reply, lease.location)
+    return _settled(seen, lease)
+
+
+def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
+    """Move the end of the lease to its duration from now."""
+    ends = now + lease.duration
+    renewed = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
+    reply = yield from _write(Update(lease.location, records.renewed(renewed), HeldBy(lease.owner)))
+    if isinstance(reply, Applied):
+        return Renewed(renewed)
+    seen = yield from _seen_by(reply, lease.location)
+    return Lost(None if seen is None else records.parse(seen, lease.location))
+
+
+def release(location: Location, owner: str) -> Procedure[Released | Lost]:
+    """Give the key back, so that the next call runs. A finished record stays, and so does another's."""
+    reply = yield from _write(Delete(location, HeldBy(owner)))
+    if isinstance(reply, Applied):
+        return Released()
+    seen = yield from _seen_by(reply, location)
+    record = None if seen is None else records.parse(seen, location)
+    return Released() if record is None or record.owner == owner else Lost(record)
+
+
+def read(location: Location, *, now: float) -> Procedure[Record | None]:
+    """Read the record that counts now; an expired one does not, even while it is still stored."""
+    item = yield from _read(location)
+    record = None if item is None else records.parse(item, location)
+    return None if record is None or floor(now) > record.expiration else record
+
+
+def _grant(attempt: Claim, fencing_token: int) -> Lease:
+    ends = attempt.now + attempt.lease
+    return Lease(
+        location=attempt.location,
+        owner=attempt.owner,
+        fencing_token=fencing_token,
+        expires_at=ends,
+        expiration=floor(max(attempt.now + attempt.retention, ends + attempt.clock_skew)),
+        duration=attempt.lease,
+        retention=attempt.retention,
+        fingerprint=attempt.fingerprint,
+    )
+
+
+def _settled(item: Item | None, lease: Lease) -> Completed | Lost:
+    """Judge a refused completion by the record that refused it."""
+    if item is None:
+        return Lost(None)
+    record = records.parse(item, lease.location)
+    mine = record.owner == lease.owner and record.status is Status.COMPLETED
+    return Completed(record) if mine else Lost(record)
+
+
+def _seen_by(reply: Refused, location: Location) -> Procedure[Item | None]:
+    """Have the item that refused a write; one consistent read where the refusal did not bring it."""
+    if reply.item is not None:
+        return reply.item
+    return (yield from _read(location))
+
+
+def _write(operation: Write) -> Procedure[WriteReply]:
+    reply = yield operation
+    if isinstance(reply, Found):
+        raise TypeError(f"the backend answered {operation} as if it were a read")
+    return reply
+
+
+def _read(location: Location) -> Procedure[Item | None]:
+    reply = yield Get(location)
+    if not isinstance(reply, Found):
+        raise TypeError(f"the backend answered a read of {location.key} as if it were a write")
+    return reply.item

@@ -1,0 +1,165 @@
+"""The decorator: makes a coroutine function idempotent."""
+
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Literal, ParamSpec, TypeVar, final
+
+from aioidempotency._core.keys import is_missing, selector
+from aioidempotency._functions import Parameters, check_awaitable, first_name, namespace_of, return_type, unbound
+from aioidempotency._settings import Duration, check_namespace, seconds
+from aioidempotency._store import AsyncIdempotencyStore
+from aioidempotency.codecs import JsonCodec
+from aioidempotency.events import KeyMissing
+from aioidempotency.exceptions import ConfigurationError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+KeySource = str | Callable[..., object] | None
+Find = Callable[[inspect.BoundArguments], object]
+
+
+def idempotent(
+    store: AsyncIdempotencyStore,
+    *,
+    key: KeySource = None,
+    fingerprint: KeySource = None,
+    namespace: str | None = None,
+    retention: Duration | None = None,
+    lease: Duration | None = None,
+    missing_key: Literal["raise", "run"] = "raise",
+    result_type: object = None,
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Make a coroutine function run once for each key; a later call gets the first one's result.
+
+    Everything about a call is decided before its body runs: a body that changes its arguments changes
+    nothing. An error that the body raises releases the key and passes on as itself.
+
+    Args:
+        store: Where the records are.
+        key: What makes two calls the same: a JMESPath expression over `{argument name: value}`, a
+            callable over the arguments, or None for all arguments. `self` and `cls` count only where
+            the expression or the callable names them.
+        fingerprint: What must be equal between two calls with one key, given likewise; None checks
+            nothing.
+        namespace: The part of the key that tells functions apart; by default `module.qualname`, which
+            a renaming changes.
+        retention: Seconds that a finished record answers, instead of the store's.
+        lease: Seconds that a running call is protected, instead of the store's.
+        missing_key: What to do with a call that has no key: raise `MissingKeyError`, or run it
+            unprotected, with one warning in the log.
+        result_type: What a replay is read back as; by default the return annotation.
+
+    Raises:
+        ConfigurationError: When decorating: the function is not a coroutine function, its return type
+            cannot be read back, or a setting makes no sense.
+    """
+    if missing_key not in {"raise", "run"}:
+        raise ConfigurationError(f"missing_key= is 'raise' or 'run': not {missing_key!r}")
+    for name, duration in (("retention", retention), ("lease", lease)):
+        if duration is not None:
+            seconds(duration, name)
+
+    def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        if isinstance(function, classmethod | staticmethod):
+            return type(function)(decorate(function.__func__))
+        check_awaitable(function)
+        calls = _Calls(store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            material, payload = calls.identity(args, kwargs)
+            if missing_key == "run" and is_missing(material):
+                calls.warn_once()
+                return await function(*args, **kwargs)
+            async with store.execute(
+                material,
+                fingerprint=payload,
+                lease=lease,
+                retention=retention,
+                namespace=calls.namespace,
+                result_type=calls.result_type(),
+            ) as execution:
+                if not execution.replayed:
+                    execution.complete(await function(*args, **kwargs))
+            return execution.result  # type: ignore[return-value] # read back as the function's return type
+
+        functools.update_wrapper(call, calls.function, updated=())
+        call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
+        return call
+
+    return decorate
+
+
+@final
+class _Calls:
+    """What is known of all calls of one decorated function."""
+
+    def __init__(
+        self,
+        store: AsyncIdempotencyStore,
+        function: Callable[..., Awaitable[object]],
+        *,
+        key: KeySource,
+        fingerprint: KeySource,
+        namespace: str | None,
+        result_type: object,
+    ) -> None:
+        self.function, self._held_args, self._held_kwargs = unbound(function)
+        self.namespace = namespace_of(self.function) if namespace is None else namespace
+        check_namespace(self.namespace)
+        self._store = store
+        self._parameters = Parameters.of(self.function)
+        self._find_key = _finder(key, self._parameters)
+        self._find_payload = None if fingerprint is None else _finder(fingerprint, self._parameters)
+        self._given_type = result_type
+        self._resolved_type: list[object] = []
+        self._warned = False
+        self._resolve_early()
+
+    def identity(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[object, object]:
+        """Find the key and fingerprint material of one call."""
+        bound = self._parameters.bind((*self._held_args, *args), {**self._held_kwargs, **kwargs})
+        return self._find_key(bound), None if self._find_payload is None else self._find_payload(bound)
+
+    def result_type(self) -> object:
+        """Say what a replay is read back as.
+
+        Raises:
+            ConfigurationError: The annotation cannot be resolved, or not be read back.
+        """
+        if not self._resolved_type:
+            expected = return_type(self.function) if self._given_type is None else self._given_type
+            if isinstance(self._store.codec, JsonCodec):
+                self._store.codec.decoder(expected)
+            self._resolved_type.append(expected)
+        return self._resolved_type[0]
+
+    def warn_once(self) -> None:
+        """Report the first call without a key."""
+        if not self._warned:
+            self._warned = True
+            self._store.report(KeyMissing(self.namespace))
+
+    def _resolve_early(self) -> None:
+        """Find a bad return type when decorating; one that is defined later is looked at by the first call."""
+        try:
+            self.result_type()
+        except ConfigurationError as error:
+            if not isinstance(error.__cause__, NameError):
+                raise
+
+
+def _finder(source: KeySource, parameters: Parameters) -> Find:
+    """Make what finds key or fingerprint material in a call's arguments."""
+    if source is None:
+        return parameters.without_receiver
+    if isinstance(source, str):
+        select = selector(source)
+        names_receiver = parameters.receiver in re.findall(r"\w+", source)
+        return lambda bound: select(bound.arguments if names_receiver else parameters.without_receiver(bound))
+    if not callable(source) or inspect.iscoroutinefunction(source):
+        raise ConfigurationError(f"key= and fingerprint= take a JMESPath text or a plain callable: not {source!r}")
+    skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
+    return lambda bound: source(*bound.args[skipped:], **bound.kwargs)

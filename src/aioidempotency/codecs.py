@@ -1,0 +1,144 @@
+"""Results as text, and back with the type that the caller was promised."""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, Protocol, final, get_args
+
+import msgspec
+
+from aioidempotency.exceptions import ConfigurationError, SerializationError
+
+Decode = Callable[[bytes], object]
+
+
+class Codec(Protocol):
+    """Turns results into text and back."""
+
+    def encode(self, result: object) -> str:
+        """Write a result.
+
+        Raises:
+            SerializationError: The result cannot be written.
+        """
+        ...
+
+    def decode(self, text: str, result_type: object) -> object:
+        """Read what `encode` wrote, as `result_type`; `typing.Any` means as it comes.
+
+        Raises:
+            SerializationError: The text does not fit the type.
+        """
+        ...
+
+
+@final
+class JsonCodec:
+    """Results as JSON, read back by msgspec, or by pydantic where the type names a pydantic model.
+
+    Pydantic models are written and read by their fields' names, whatever their aliases say; this
+    needs pydantic 2.11 or later.
+    """
+
+    def encode(self, result: object) -> str:
+        """Write a result as JSON.
+
+        Raises:
+            SerializationError: The result holds something that JSON cannot carry.
+        """
+        try:
+            encoded = msgspec.json.encode(result, enc_hook=_encode_other)
+            if b"null" in encoded:
+                _refuse_nan(result)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            raise _unwritable(result) from None
+        return encoded.decode()
+
+    def decode(self, text: str, result_type: object) -> object:
+        """Read JSON as `result_type`; text that is no JSON is taken as it is.
+
+        Raises:
+            ConfigurationError: The type is one that cannot be told from JSON.
+            SerializationError: The text does not fit the type.
+        """
+        decode = self.decoder(result_type)
+        try:
+            return decode(_json(text))
+        except ValueError:
+            name = getattr(result_type, "__name__", str(result_type))
+            raise SerializationError(
+                "the stored result", f"what {name} does not accept", "was the return type changed?"
+            ) from None
+
+    def decoder(self, result_type: object) -> Decode:
+        """Prepare to read one type.
+
+        Raises:
+            ConfigurationError: The type is one that cannot be told from JSON.
+        """
+        try:
+            return _decoder(result_type)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"a result of type {result_type} cannot be read back from JSON: {error}; "
+                "give the decorator a result_type= that can, or the store another codec="
+            ) from error
+
+    def __repr__(self) -> str:
+        return "JsonCodec()"
+
+
+def is_pydantic(candidate: object) -> bool:
+    """Tell whether a type is a pydantic model or dataclass, without importing pydantic."""
+    return isinstance(candidate, type) and hasattr(candidate, "__pydantic_validator__")
+
+
+def _json(text: str) -> bytes:
+    """Take text that is no JSON for a JSON text: Powertools for Java stores a String as it is."""
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return json.dumps(text).encode()
+    return text.encode()
+
+
+@lru_cache(maxsize=1024)
+def _decoder(result_type: Any) -> Decode:
+    if _mentions_pydantic(result_type):
+        from pydantic import TypeAdapter  # noqa: PLC0415 - the user's dependency, not ours
+
+        adapter = TypeAdapter(result_type)
+        return lambda encoded: adapter.validate_json(encoded, by_alias=False, by_name=True)
+    return msgspec.json.Decoder(result_type, dec_hook=_decode_other).decode
+
+
+def _mentions_pydantic(result_type: object) -> bool:
+    return is_pydantic(result_type) or any(_mentions_pydantic(part) for part in get_args(result_type))
+
+
+def _encode_other(value: object) -> object:
+    """Write what msgspec does not know."""
+    if is_pydantic(type(value)) and hasattr(value, "model_dump"):
+        return value.model_dump(mode="json", by_alias=False)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise _unwritable(value)
+
+
+def _decode_other(expected: type, value: object) -> object:
+    """Read what msgspec does not know: a pydantic model inside a dataclass, a path."""
+    if is_pydantic(expected):
+        return _decoder(expected)(msgspec.json.encode(value))
+    if issubclass(expected, PurePath) and isinstance(value, str):
+        return expected(value)
+    raise ValueError(f"no way to read a {expected.__name__}")
+
+
+def _refuse_nan(result: object) -> None:
+    """Refuse what msgspec would silently write as null."""
+    json.dumps(msgspec.to_builtins(result, str_keys=True, enc_hook=_encode_other), allow_nan=False)
+
+
+def _unwritable(value: object) -> SerializationError:
+    return SerializationError("the result", type(value).__name__, "return what JSON can carry, or give another codec=")

@@ -1,0 +1,143 @@
+"""What happened to a record, as values: for the log, for `on_event=`, for metrics and traces.
+
+An event names its record by `key`, which is `namespace#digest`; payloads, results and raw keys are
+in none of them. The hook is called in line, so it must be quick; what it raises is logged and goes
+no further.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+LOGGER = logging.getLogger("aioidempotency")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CallClaimed:
+    """A call owns its key now and is going to run."""
+
+    level: ClassVar[int] = logging.DEBUG
+    key: str
+    fencing_token: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CallReplayed:
+    """A call was answered with the stored result."""
+
+    level: ClassVar[int] = logging.DEBUG
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was refused: its key is running elsewhere."""
+
+    level: ClassVar[int] = logging.DEBUG
+    key: str
+    retry_after: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CallMismatched:
+    """A call was refused: its key was used with another payload."""
+
+    level: ClassVar[int] = logging.WARNING
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RecordCompleted:
+    """A result is stored."""
+
+    level: ClassVar[int] = logging.DEBUG
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RecordReleased:
+    """A key was given back, because the body failed or was cancelled."""
+
+    level: ClassVar[int] = logging.DEBUG
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ReleaseFailed:
+    """A key could not be given back; it is free again when its lease is over."""
+
+    level: ClassVar[int] = logging.WARNING
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """A call found that it no longer holds its record."""
+
+    level: ClassVar[int] = logging.WARNING
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CompletionFailed:
+    """A result could not be stored before the lease ended: the key may run again."""
+
+    level: ClassVar[int] = logging.ERROR
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ResultDropped:
+    """A result cannot be stored: the record became a tombstone, replays raise."""
+
+    level: ClassVar[int] = logging.ERROR
+    key: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class KeyMissing:
+    """A call without a key runs unprotected, as `missing_key="run"` asks for."""
+
+    level: ClassVar[int] = logging.WARNING
+    namespace: str
+
+
+Event = (
+    CallClaimed
+    | CallReplayed
+    | CallRefused
+    | CallMismatched
+    | RecordCompleted
+    | RecordReleased
+    | ReleaseFailed
+    | LeaseLost
+    | CompletionFailed
+    | ResultDropped
+    | KeyMissing
+)
+Hook = Callable[[Event], object]
+
+
+def report(event: Event, hook: Hook | None) -> None:
+    """Log an event and hand it to the hook."""
+    if LOGGER.isEnabledFor(event.level):
+        LOGGER.log(event.level, "%s", event)
+    if hook is None:
+        return
+    try:
+        hook(event)
+    except Exception:
+        LOGGER.exception("the on_event hook failed on %s", event)

@@ -1,0 +1,194 @@
+"""What can go wrong, for the caller.
+
+IdempotencyError
+├── ConfigurationError          the settings are wrong, or the table is not what they say
+│   ├── PartitioningError       a partitioning would break idempotency
+│   └── LayoutMismatchError     the table was laid out otherwise
+├── MissingKeyError             the call carries no key
+├── InProgressError             someone else runs this key now
+├── MismatchError               the key was used with another payload
+├── LeaseLostError              the caller no longer holds the record
+├── ResultUnavailableError      it ran, and its result cannot be had
+├── SerializationError          a value cannot be a key, or a result
+├── TransactionError            a transaction was refused
+└── StoreError                  the store did not answer
+
+Constructors take facts and keep them; `str` builds the message from them, so that errors survive
+pickling. Messages name a record by its digest: no payload, result or raw key is in any of them.
+"""
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from aioidempotency._core.model import Record
+
+
+class IdempotencyError(Exception):
+    """The root of every error that this library raises.
+
+    Attributes:
+        retryable: Whether the same call, made again later, may succeed.
+        status_hint: The HTTP status that tells a client the same.
+    """
+
+    retryable: ClassVar[bool] = False
+    status_hint: ClassVar[int] = 500
+
+
+class ConfigurationError(IdempotencyError):
+    """The settings contradict each other, the table, or the environment."""
+
+
+class PartitioningError(ConfigurationError):
+    """A partitioning would send two calls with one key to two records."""
+
+
+class LayoutMismatchError(ConfigurationError):
+    """The table was laid out with another partitioning than the store's."""
+
+
+class MissingKeyError(IdempotencyError):
+    """The call carries nothing that could be its key; nothing was written, the body did not run.
+
+    Attributes:
+        source: What was looked at, in words.
+    """
+
+    status_hint = 400
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __str__(self) -> str:
+        return (
+            f"no idempotency key: {self.source} is None, empty, or holds nothing but None; "
+            "send a key, or decorate with missing_key='run' to run such calls unprotected"
+        )
+
+
+class InProgressError(IdempotencyError):
+    """Another owner runs this key now.
+
+    Attributes:
+        record: The other owner's record.
+        retry_after: Seconds until its lease is over, at the latest.
+    """
+
+    retryable = True
+    status_hint = 409
+
+    def __init__(self, record: "Record", retry_after: float) -> None:
+        self.record = record
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.record.key} is running elsewhere; its lease ends in {self.retry_after:.3f} s at the latest"
+
+
+class MismatchError(IdempotencyError):
+    """The key belongs to a request with another payload.
+
+    Attributes:
+        record: The record of the first request.
+    """
+
+    status_hint = 422
+
+    def __init__(self, record: "Record") -> None:
+        self.record = record
+
+    def __str__(self) -> str:
+        return f"{self.record.key} was used before with another payload; send a new key with a new request"
+
+
+class LeaseLostError(IdempotencyError):
+    """The caller no longer holds the record: another owner claimed it, or it is gone.
+
+    Attributes:
+        key: The record's key, a digest.
+        record: The record found instead; None where none was found.
+    """
+
+    status_hint = 409
+
+    def __init__(self, key: str, record: "Record | None") -> None:
+        self.key = key
+        self.record = record
+
+    def __str__(self) -> str:
+        now = "the record is gone" if self.record is None else "the record has another owner or is finished"
+        return f"{self.key} is no longer held by this call: {now}"
+
+
+class ResultUnavailableError(IdempotencyError):
+    """The key was executed, and its result was not stored or cannot be read.
+
+    Attributes:
+        record: The finished record.
+        reason: Why there is no result, in words.
+    """
+
+    def __init__(self, record: "Record", reason: str) -> None:
+        self.record = record
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.record.key} was executed, and its result is not available: {self.reason}"
+
+
+class SerializationError(IdempotencyError):
+    """A value cannot be key material, or cannot be stored as a result.
+
+    Attributes:
+        subject: What held the value: "the key material", "the result".
+        kind: The name of the value's type.
+        advice: What to do instead.
+    """
+
+    status_hint = 422
+
+    def __init__(self, subject: str, kind: str, advice: str) -> None:
+        self.subject = subject
+        self.kind = kind
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.subject} cannot hold {self.kind}: {self.advice}"
+
+
+class TransactionError(IdempotencyError):
+    """DynamoDB refused a transaction; nothing in it was applied.
+
+    Attributes:
+        reasons: One entry for each write, in order; None where the write itself was fine.
+    """
+
+    status_hint = 409
+
+    def __init__(self, reasons: tuple[object | None, ...]) -> None:
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        refused = sum(reason is not None for reason in self.reasons)
+        return f"the transaction was refused: {refused} of its {len(self.reasons)} writes could not be applied"
+
+
+class StoreError(IdempotencyError):
+    """The store did not answer, or refused to; `__cause__` is the client's own error.
+
+    Attributes:
+        operation: The name of the DynamoDB operation.
+        table_name: The table it went to.
+        reason: What happened and what to do, in words.
+    """
+
+    retryable = True
+    status_hint = 503
+
+    def __init__(self, operation: str, table_name: str, reason: str) -> None:
+        self.operation = operation
+        self.table_name = table_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.operation} on table {self.table_name!r} failed: {self.reason}"

@@ -1,0 +1,1 @@
+"""What the tests stand on: engines to talk to, and ways to make them fail."""
