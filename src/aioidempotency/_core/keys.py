@@ -11,12 +11,10 @@ import gzip
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, cast
-from uuid import UUID
 
 import jmespath
 import jmespath.exceptions
@@ -29,6 +27,12 @@ Select = Callable[[Mapping[str, object]], object]
 """Finds the key material in the arguments, by name."""
 
 _NATIVE = frozenset({str, int, float, bool, type(None)})
+
+_BYTES = (bytes, bytearray, memoryview)
+_SETS = (set, frozenset)
+_REFUSED = (*_BYTES, *_SETS)
+_ADVICE = ((_BYTES, "decode them, or take a digest of them"), (_SETS, "it has no order; sort it into a list"))
+_SELECT = "select the fields that make the key, with key="
 
 
 def canonical(material: object, *, subject: str = "the key material") -> bytes:
@@ -78,7 +82,7 @@ def selector(expression: str) -> Select:
     def select(arguments: Mapping[str, object]) -> object:
         try:
             return compiled.search(_plain(arguments), options=_OPTIONS)
-        except (jmespath.exceptions.JMESPathError, ValueError) as error:
+        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError, OSError, EOFError) as error:
             kind = type(error).__name__
             advice = f"{expression!r} could not be evaluated; check it against the arguments"
             raise SerializationError("the arguments", f"what makes JMESPath fail ({kind})", advice) from None
@@ -99,7 +103,17 @@ def _opened(value: object) -> object:
         return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
     if hasattr(value, "model_dump") and not isinstance(value, type):
         return cast("object", value.model_dump(mode="json"))
-    return value
+    return _scalar(value)
+
+
+def _scalar(value: object) -> object:
+    """Turn a date, a time, a UUID into text; anything else stays as it is."""
+    if hasattr(value, "isoformat") and not isinstance(value, type):
+        return cast("object", value.isoformat())
+    try:
+        return value if isinstance(value, _REFUSED) else msgspec.to_builtins(value)
+    except TypeError:
+        return value
 
 
 def _plain(value: object) -> object:
@@ -124,12 +138,9 @@ def _checked(value: object, subject: str) -> object:
             return {_name(name, subject): _checked(member, subject) for name, member in opened.items()}
         case list() | tuple():
             return [_checked(member, subject) for member in opened]
-        case bytes() | bytearray() | memoryview():
-            raise SerializationError(subject, type(opened).__name__, "decode them, or take a digest of them")
-        case set() | frozenset():
-            raise SerializationError(subject, type(opened).__name__, "it has no order; sort it into a list")
         case _:
-            raise SerializationError(subject, type(opened).__name__, "select the fields that make the key, with key=")
+            advice = next((advice for kinds, advice in _ADVICE if isinstance(opened, kinds)), _SELECT)
+            raise SerializationError(subject, type(opened).__name__, advice)
 
 
 def _name(name: object, subject: str) -> str:
@@ -142,8 +153,7 @@ def _name(name: object, subject: str) -> str:
 _CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     (Enum, lambda value: _opened(value.value)),
     ((str, bool, int, float, list, tuple, dict), lambda value: value),
-    ((datetime, date, time), lambda value: value.isoformat()),
-    ((UUID, Decimal, PurePath), str),
+    ((Decimal, PurePath), str),
     (msgspec.Struct, msgspec.structs.asdict),
     (Mapping, dict),
 )
