@@ -5,7 +5,7 @@ from typing import assert_never, final
 import anyio.lowlevel
 
 from aioidempotency._core.conditions import holds
-from aioidempotency._core.model import Item, Location
+from aioidempotency._core.model import Item, Location, Table
 from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Reply, Update, Write
 
 Place = tuple[str, str, str | None]
@@ -33,6 +33,9 @@ class MemoryBackend:
         else:
             self._items[place] = written
         return Applied()
+
+    async def create_table(self, table: Table) -> None:
+        """Do nothing: there is room for every table."""
 
     def __repr__(self) -> str:
         return f"<MemoryBackend: {len(self._items)} items>"
