@@ -4,6 +4,8 @@ from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismat
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status
 from aioidempotency._decorator import idempotent
 from aioidempotency._execution import Execution
+from aioidempotency._lease import deadline
+from aioidempotency._settings import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.backends import Backend
 from aioidempotency.backends.dynamodb import DynamoDBBackend
@@ -58,5 +60,7 @@ __all__ = [
     "Status",
     "StoreError",
     "TransactionError",
+    "Wait",
+    "deadline",
     "idempotent",
 ]

@@ -4,20 +4,23 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, ParamSpec, TypeVar, final
 
 from aioidempotency._core.keys import is_missing, selector
+from aioidempotency._core.model import Record
+from aioidempotency._execution import Execution
 from aioidempotency._functions import Parameters, check_awaitable, first_name, namespace_of, return_type, unbound
-from aioidempotency._settings import Duration, check_namespace, seconds
+from aioidempotency._settings import Duration, OnInProgress, check_namespace, one_of
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
-from aioidempotency.events import KeyMissing
 from aioidempotency.exceptions import ConfigurationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 KeySource = str | Callable[..., object] | None
+OnReplay = Callable[[Any, Record], object]
 Find = Callable[[inspect.BoundArguments], object]
 
 
@@ -29,7 +32,13 @@ def idempotent(
     namespace: str | None = None,
     retention: Duration | None = None,
     lease: Duration | None = None,
+    heartbeat: bool | Duration = True,
+    on_in_progress: OnInProgress = "raise",
+    on_error: Literal["release", "hold"] = "release",
+    store_errors: tuple[type[Exception], ...] = (),
+    read_first: bool | None = None,
     missing_key: Literal["raise", "run"] = "raise",
+    on_replay: OnReplay | None = None,
     result_type: object = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """Make a coroutine function run once for each key; a later call gets the first one's result.
@@ -47,49 +56,77 @@ def idempotent(
         namespace: The part of the key that tells functions apart; by default `module.qualname`, which
             a renaming changes.
         retention: Seconds that a finished record answers, instead of the store's.
-        lease: Seconds that a running call is protected, instead of the store's.
+        lease: Seconds after which a call whose process died frees its key, instead of the store's.
+        heartbeat: Whether the lease is renewed while the body runs; or the seconds between renewals,
+            a third of the lease at the most.
+        on_in_progress: What a duplicate does while the first call runs: raise `InProgressError`, or
+            `Wait(seconds)` for its result.
+        on_error: Whether an error of the body gives the key back, or holds it until its lease ends.
+        store_errors: Errors that are results: stored, and raised again by replays; as the same class
+            where it can be rebuilt from its arguments, else as an `IdempotencyError` that names it.
+        read_first: Whether to read before claiming, instead of the store's.
         missing_key: What to do with a call that has no key: raise `MissingKeyError`, or run it
             unprotected, with one warning in the log.
+        on_replay: Called with the stored result and its record, and awaited if need be; what it
+            returns is the answer, unless it is None.
         result_type: What a replay is read back as; by default the return annotation.
 
     Raises:
         ConfigurationError: When decorating: the function is not a coroutine function, its return type
             cannot be read back, or a setting makes no sense.
     """
-    if missing_key not in {"raise", "run"}:
-        raise ConfigurationError(f"missing_key= is 'raise' or 'run': not {missing_key!r}")
-    for name, duration in (("retention", retention), ("lease", lease)):
-        if duration is not None:
-            seconds(duration, name)
+    one_of(missing_key, "missing_key", ("raise", "run"))
+
+    def block(
+        material: object, payload: object, namespace: str, result_type: object
+    ) -> AbstractAsyncContextManager[Execution]:
+        return store.execute(
+            material,
+            fingerprint=payload,
+            lease=lease,
+            retention=retention,
+            heartbeat=heartbeat,
+            on_in_progress=on_in_progress,
+            on_error=on_error,
+            store_errors=store_errors,
+            read_first=read_first,
+            namespace=namespace,
+            result_type=result_type,
+        )
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         if isinstance(function, classmethod | staticmethod):
             return type(function)(decorate(function.__func__))
         check_awaitable(function)
         calls = _Calls(store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+        block("a block that is not entered checks the settings", None, calls.namespace, Any)
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
             material, payload = calls.identity(args, kwargs)
             if missing_key == "run" and is_missing(material):
                 calls.warn_once()
                 return await function(*args, **kwargs)
-            async with store.execute(
-                material,
-                fingerprint=payload,
-                lease=lease,
-                retention=retention,
-                namespace=calls.namespace,
-                result_type=calls.result_type(),
-            ) as execution:
+            async with block(material, payload, calls.namespace, calls.result_type()) as execution:
                 if not execution.replayed:
                     execution.complete(await function(*args, **kwargs))
-            return execution.result  # type: ignore[return-value] # read back as the function's return type
+            result = execution.result
+            if on_replay is not None and execution.record is not None:
+                result = await _replaced(on_replay, result, execution.record)
+            return result  # type: ignore[return-value] # read back as the function's return type
 
         functools.update_wrapper(call, calls.function, updated=())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
         return call
 
     return decorate
+
+
+async def _replaced(on_replay: OnReplay, result: object, record: Record) -> object:
+    """Ask the hook for the answer to a replay; None leaves it as it is."""
+    answer = on_replay(result, record)
+    if inspect.isawaitable(answer):
+        answer = await answer
+    return result if answer is None else answer
 
 
 @final
@@ -140,7 +177,7 @@ class _Calls:
         """Report the first call without a key."""
         if not self._warned:
             self._warned = True
-            self._store.report(KeyMissing(self.namespace))
+            self._store.warn_of_missing_key(self.namespace)
 
     def _resolve_early(self) -> None:
         """Find a bad return type when decorating; one that is defined later is looked at by the first call."""

@@ -1,28 +1,48 @@
-"""Results as they are stored.
+"""Results as they are stored, and errors that are results.
 
 A result that cannot be stored must not lead to a second execution: its record becomes a tombstone,
 which says that the key was executed, and nothing more.
 """
 
+import base64
+import zlib
+from typing import Any
+
+import msgspec
+
 from aioidempotency._core import records
 from aioidempotency._core.model import Encoded, Lease, Record
+from aioidempotency._functions import namespace_of
 from aioidempotency.codecs import Codec
-from aioidempotency.exceptions import ResultUnavailableError, SerializationError
+from aioidempotency.exceptions import IdempotencyError, ResultUnavailableError, SerializationError
 
 TOMBSTONE = Encoded("", "tombstone")
 """What stands for a result that could not be stored."""
+
+ZLIB = "zlib"
+ERROR = "error"
 
 LARGEST_ITEM = 400 * 1024
 """Bytes that DynamoDB takes in one item, attribute names included."""
 
 
-def encode(result: object, lease: Lease, codec: Codec) -> Encoded:
-    """Write a result.
+class StoredError(msgspec.Struct, frozen=True):
+    """An error as it is stored: its class by name, and its arguments where JSON can carry them."""
+
+    type: str
+    args: list[Any] | None
+
+
+def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> Encoded:
+    """Write a result; compress it when its text has more than `compress_over` characters.
 
     Raises:
         SerializationError: The codec cannot write it, or its item would be too large.
     """
-    encoded = Encoded(codec.encode(result))
+    text = codec.encode(result)
+    encoded = Encoded(text)
+    if compress_over is not None and len(text) > compress_over:
+        encoded = Encoded(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
     size = records.size(records.finished(lease, encoded, expiration=lease.expiration))
     if size > LARGEST_ITEM:
         advice = f"DynamoDB takes {LARGEST_ITEM}; return a reference to it instead"
@@ -30,19 +50,65 @@ def encode(result: object, lease: Lease, codec: Codec) -> Encoded:
     return encoded
 
 
-def decode(record: Record, result_type: object, codec: Codec) -> object:
-    """Read a finished record's result.
+def encode_error(error: Exception) -> Encoded:
+    """Write an error that is to be replayed; one that cannot be rebuilt is stored by name only."""
+    name = namespace_of(type(error))
+    try:
+        args = msgspec.json.decode(msgspec.json.encode(error.args), type=list[Any])
+        rebuilt = (
+            args == list(error.args) and str(type(error)(*args)) == str(error) and len(str(args)) < LARGEST_ITEM // 4
+        )
+    except Exception:  # noqa: BLE001 - whatever a user's constructor raises, it cannot be rebuilt
+        rebuilt = False
+    return Encoded(msgspec.json.encode(StoredError(name, args if rebuilt else None)).decode(), ERROR)
+
+
+def decode(
+    record: Record, codec: Codec, result_type: object = Any, store_errors: tuple[type[Exception], ...] = ()
+) -> object:
+    """Read a finished record's result, or raise the error that is its result.
 
     Raises:
         ResultUnavailableError: It was not stored, or does not fit the type.
+        IdempotencyError: The first call failed with an error that cannot be rebuilt here.
     """
-    if record.encoding == TOMBSTONE.encoding:
-        raise ResultUnavailableError(record, "it could not be stored when the call was executed")
-    if record.encoding is not None:
-        raise ResultUnavailableError(record, f"its encoding {record.encoding!r} is not known to this version")
     if record.data is None:
         return None
+    match record.encoding:
+        case None:
+            text = record.data
+        case "zlib":
+            text = _decompressed(record, record.data)
+        case "error":
+            raise _rebuilt(record, record.data, store_errors)
+        case "tombstone":
+            raise ResultUnavailableError(record, "it could not be stored when the call was executed")
+        case unknown:
+            raise ResultUnavailableError(record, f"its encoding {unknown!r} is not known to this version")
     try:
-        return codec.decode(record.data, result_type)
+        return codec.decode(text, result_type)
     except SerializationError as error:
         raise ResultUnavailableError(record, str(error)) from error
+
+
+def _decompressed(record: Record, data: str) -> str:
+    try:
+        return zlib.decompress(base64.b64decode(data)).decode()
+    except (ValueError, zlib.error) as error:
+        raise ResultUnavailableError(record, "its compressed data is damaged") from error
+
+
+def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...]) -> Exception:
+    """Make the first call's error again, if its class is among those that are stored."""
+    try:
+        stored = msgspec.json.decode(data, type=StoredError)
+    except msgspec.DecodeError:
+        return ResultUnavailableError(record, "its stored error is damaged")
+    known = {namespace_of(kind): kind for kind in _with_subclasses(store_errors)}
+    if stored.args is None or stored.type not in known:
+        return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
+    return known[stored.type](*stored.args)
+
+
+def _with_subclasses(kinds: tuple[type[Exception], ...]) -> list[type[Exception]]:
+    return [each for kind in kinds for each in (kind, *_with_subclasses(tuple(kind.__subclasses__())))]

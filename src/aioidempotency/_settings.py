@@ -1,15 +1,99 @@
-"""Settings as users give them, checked when they are given."""
+"""Settings as users give them, checked when they are given; and what they make of one call.
+
+Everything about a call is decided here, before its first request.
+"""
 
 import math
 import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal, final
 
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency._core import keys
+from aioidempotency._core.model import Location, Table
+from aioidempotency._core.protocol import Claim
+from aioidempotency._lease import time_left
+from aioidempotency.exceptions import ConfigurationError, MissingKeyError
+from aioidempotency.partitioning import Layout
 
 Duration = float | timedelta
 
 LONGEST_NAMESPACE = 400
 """Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a duplicate of a running call does: wait for its result, `timeout` seconds at the most.
+
+    It waits no longer than a `deadline` around the call allows.
+    """
+
+    timeout: Duration
+
+    def __post_init__(self) -> None:
+        seconds(self.timeout, "Wait(timeout)")
+
+
+OnInProgress = Literal["raise"] | Wait
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A store's settings. Durations are seconds."""
+
+    table: Table
+    layout: Layout
+    namespace: str
+    retention: float
+    lease: float
+    clock_skew: float
+    read_first: bool
+    clock: Callable[[], float]
+
+    def key(self, material: object, namespace: str) -> str:
+        """Make a record's key, `namespace#digest`.
+
+        Raises:
+            MissingKeyError: The material is None or empty.
+            SerializationError: The material has no canonical form.
+        """
+        if keys.is_missing(material):
+            raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
+        check_namespace(namespace)
+        return f"{'#'.join(filter(None, (self.namespace, namespace)))}#{keys.digest(material)}"
+
+    def location(self, material: object, namespace: str) -> Location:
+        """Find the place of a key's record."""
+        return self.layout.location(self.table, self.key(material, namespace), self.clock())
+
+    def attempt(
+        self,
+        material: object,
+        *,
+        namespace: str = "",
+        fingerprint: object = None,
+        lease: Duration | None = None,
+        retention: Duration | None = None,
+        read_first: bool | None = None,
+    ) -> Claim:
+        """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
+        own_lease = self.lease if lease is None else seconds(lease, "lease")
+        left = time_left()
+        return Claim(
+            location=self.location(material, namespace),
+            owner=secrets.token_hex(16),
+            now=self.clock(),
+            lease=own_lease if left is None else left,
+            retention=self.retention if retention is None else seconds(retention, "retention"),
+            clock_skew=self.clock_skew,
+            fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
+            read_first=self.read_first if read_first is None else read_first,
+        )
 
 
 def seconds(duration: Duration, name: str) -> float:
@@ -24,9 +108,52 @@ def seconds(duration: Duration, name: str) -> float:
     return float(value)
 
 
+def skew(duration: Duration) -> float:
+    """Read `clock_skew`, which may be 0."""
+    return 0.0 if duration in (0, timedelta(0)) and duration is not False else seconds(duration, "clock_skew")
+
+
+def interval(heartbeat: bool | Duration, lease: float) -> float | None:  # noqa: FBT001 - the value of heartbeat=
+    """Read `heartbeat=`: the seconds between two renewals; None for no renewals.
+
+    Raises:
+        ConfigurationError: It is longer than a third of the lease.
+    """
+    if heartbeat is False:
+        return None
+    if heartbeat is True:
+        return lease / 3
+    given = seconds(heartbeat, "heartbeat")
+    if given > lease / 3:
+        raise ConfigurationError(f"heartbeat={given:g} is longer than a third of the lease, {lease / 3:g} s")
+    return given
+
+
+def patience(on_in_progress: OnInProgress) -> float:
+    """Read `on_in_progress=`: the seconds to wait for another owner."""
+    if isinstance(on_in_progress, Wait):
+        return seconds(on_in_progress.timeout, "Wait(timeout)")
+    if on_in_progress != "raise":
+        raise ConfigurationError(f"on_in_progress= is 'raise' or Wait(seconds): not {on_in_progress!r}")
+    return 0.0
+
+
+def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is not among the choices."""
+    if value not in choices:
+        raise ConfigurationError(f"{name}= is {' or '.join(map(repr, choices))}: not {value!r}")
+
+
+def check_errors(store_errors: tuple[type[Exception], ...]) -> None:
+    """Refuse `store_errors` that are no classes of errors; a cancellation is not an error."""
+    if isinstance(store_errors, tuple) and all(isinstance(e, type) and issubclass(e, Exception) for e in store_errors):
+        return
+    raise ConfigurationError(f"store_errors= takes a tuple of exception classes: not {store_errors!r}")
+
+
 def time_limit(lease: float) -> float:
     """Bound one operation well below the lease, but leave it the time that a slow answer takes."""
-    return max(1.0, min(10.0, lease / 4))
+    return min(10.0, max(lease / 4, min(1.0, lease / 2)))
 
 
 def check_table_name(table_name: str) -> None:

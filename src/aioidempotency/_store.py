@@ -1,48 +1,42 @@
 """The store: what an application keeps one of. It holds settings and a backend, nothing per call."""
 
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
+from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
 
 import anyio
 
 from aioidempotency import _results
 from aioidempotency._concurrency import CLEANUP_LIMIT, concurrently
-from aioidempotency._core import keys, protocol
-from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import AttributeNames, Encoded, Lease, Location, Record, Status, Table
-from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed
-from aioidempotency._execution import Executing, Execution
+from aioidempotency._core import protocol
+from aioidempotency._core.decisions import Claimed, Decision, Replay
+from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
+from aioidempotency._execution import Driver, Executing, Execution, Manner
 from aioidempotency._functions import check_awaitable, return_type
-from aioidempotency._settings import Duration, check_namespace, check_table_name, seconds, time_limit
+from aioidempotency._lease import time_left
+from aioidempotency._settings import (
+    Duration,
+    OnInProgress,
+    Settings,
+    check_errors,
+    check_namespace,
+    check_table_name,
+    interval,
+    one_of,
+    patience,
+    seconds,
+    skew,
+    time_limit,
+)
 from aioidempotency.backends import Backend
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, Session
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import (
-    CallClaimed,
-    CallMismatched,
-    CallRefused,
-    CallReplayed,
-    Event,
-    Hook,
-    RecordCompleted,
-    ReleaseFailed,
-    ResultDropped,
-    report,
-)
-from aioidempotency.exceptions import (
-    ConfigurationError,
-    IdempotencyError,
-    LeaseLostError,
-    MissingKeyError,
-    ResultUnavailableError,
-    SerializationError,
-)
+from aioidempotency.events import Hook, KeyMissing
+from aioidempotency.exceptions import ConfigurationError, ResultUnavailableError
 from aioidempotency.partitioning import Layout, SimpleKey
 
 P = ParamSpec("P")
@@ -72,7 +66,7 @@ class AsyncIdempotencyStore:
         layout: The table's key. `SimpleKey("id")` fits a table made for Powertools.
         attributes: What the table calls the other attributes.
         retention: Seconds that a finished record answers.
-        lease: Seconds that a running call is protected if its process dies.
+        lease: Seconds after which a call whose process died frees its key. A running call renews it.
         client: An aiobotocore DynamoDB client that the caller opens and closes.
         session: The aiobotocore session to make a client from.
         endpoint_url: Where to reach DynamoDB, for emulators and compatible databases.
@@ -80,7 +74,14 @@ class AsyncIdempotencyStore:
         config: A botocore configuration, laid over the store's own.
         backend: Where operations go instead of DynamoDB; wins over all client arguments.
         codec: How results become text.
+        read_first: Read before claiming. A refused write is billed by the size of the item it met, a
+            read at a twentieth of that: worth it where duplicates of large results are common.
         clock_skew: Seconds by which the clocks of two machines may differ.
+        compress_over: Characters of JSON over which a result is compressed; None compresses nothing.
+            Powertools cannot read a compressed result.
+        on_completion_failure: What to do when a result could not be stored before the lease ended:
+            report it and answer all the same, or raise, with the result on the error.
+        fail_open: Run calls unprotected while the store does not answer; `failed_open` counts them.
         clock: Epoch seconds; replace it in tests.
         on_event: Called with every event, see `aioidempotency.events`.
 
@@ -104,30 +105,46 @@ class AsyncIdempotencyStore:
         config: Config | None = None,
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
-        clock_skew: float = 1.0,
+        read_first: bool = False,
+        clock_skew: Duration = 1.0,
+        compress_over: int | None = 32 * 1024,
+        on_completion_failure: Literal["report", "raise"] = "report",
+        fail_open: bool = False,
         clock: Callable[[], float] = time.time,
         on_event: Hook | None = None,
     ) -> None:
         check_table_name(table_name)
         check_namespace(namespace)
-        self._table = layout.table(table_name, attributes)
-        self._layout = layout
-        self._namespace = namespace
-        self._retention = seconds(retention, "retention")
-        self._lease = seconds(lease, "lease")
-        self._clock_skew = 0.0 if clock_skew == 0 else seconds(clock_skew, "clock_skew")
-        self._codec = codec
-        self._clock = clock
-        self._hook = on_event
-        self._backend: Backend = backend or DynamoDBBackend(
-            client,
-            session=session,
-            endpoint_url=endpoint_url,
-            region_name=region_name,
-            config=config,
-            time_limit=time_limit(self._lease),
+        one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
+        self._settings = Settings(
+            table=layout.table(table_name, attributes),
+            layout=layout,
+            namespace=namespace,
+            retention=seconds(retention, "retention"),
+            lease=seconds(lease, "lease"),
+            clock_skew=skew(clock_skew),
+            read_first=read_first,
+            clock=clock,
         )
+        self._fail_open = fail_open
+        self._on_completion_failure = on_completion_failure
         self._closes_backend = backend is None
+        self._driver = Driver(
+            backend
+            or DynamoDBBackend(
+                client,
+                session=session,
+                endpoint_url=endpoint_url,
+                region_name=region_name,
+                config=config,
+                time_limit=time_limit(self._settings.lease),
+            ),
+            codec,
+            clock=clock,
+            clock_skew=self._settings.clock_skew,
+            compress_over=compress_over,
+            hook=on_event,
+        )
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -137,7 +154,12 @@ class AsyncIdempotencyStore:
     @property
     def codec(self) -> Codec:
         """How results become text."""
-        return self._codec
+        return self._driver.codec
+
+    @property
+    def failed_open(self) -> int:
+        """How many calls ran unprotected, because the store did not answer and `fail_open` is set."""
+        return self._driver.failed_open
 
     async def claim(
         self,
@@ -156,8 +178,11 @@ class AsyncIdempotencyStore:
             StoreError: The store did not answer. Whether the claim was written is then unknown; if it
                 was, the key is free again when the lease is over.
         """
-        attempt = self._attempt(key, fingerprint, lease, retention, namespace)
-        decision = await self._claim(attempt)
+        attempt = self._settings.attempt(
+            key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention
+        )
+        decision = await self._driver.claim(attempt)
+        self._driver.report_decision(decision)
         return Replay(self._opened(decision.record)) if isinstance(decision, Replay) else decision
 
     async def claim_many(
@@ -179,7 +204,7 @@ class AsyncIdempotencyStore:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
             with anyio.move_on_after(CLEANUP_LIMIT, shield=True):
-                await concurrently(self._give_back, made, limit=limit)
+                await concurrently(self._abandon, made, limit=limit)
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -191,7 +216,8 @@ class AsyncIdempotencyStore:
             LeaseLostError: Someone else holds the record; nothing was changed.
             StoreError: The store did not answer; the call may be repeated.
         """
-        return self._opened(await self.complete_encoded(lease, self.encoded(lease, result)), tolerant=True)
+        encoded = self._driver.encoded(lease, result)
+        return self._opened(await self._driver.complete(lease, encoded), tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now.
@@ -200,12 +226,7 @@ class AsyncIdempotencyStore:
             LeaseLostError: Someone else holds the record, or it is finished.
             StoreError: The store did not answer; the old lease still counts.
         """
-        renewing = protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew)
-        match await self._drive(renewing):
-            case Renewed(renewed):
-                return renewed
-            case Lost(record):
-                raise LeaseLostError(lease.key, record)
+        return await self._driver.renew(lease)
 
     async def release(self, lease: Lease) -> None:
         """Give a key back, so that the next call runs. A finished record stays.
@@ -214,11 +235,7 @@ class AsyncIdempotencyStore:
             LeaseLostError: Someone else holds the record; nothing was deleted.
             StoreError: The store did not answer.
         """
-        match await self._drive(protocol.release(lease.location, lease.owner)):
-            case Released():
-                return
-            case Lost(record):
-                raise LeaseLostError(lease.key, record)
+        await self._driver.release(lease)
 
     def execute(
         self,
@@ -227,23 +244,57 @@ class AsyncIdempotencyStore:
         fingerprint: object = None,
         lease: Duration | None = None,
         retention: Duration | None = None,
+        heartbeat: bool | Duration = True,
+        on_in_progress: OnInProgress = "raise",
+        on_error: Literal["release", "hold"] = "release",
+        store_errors: tuple[type[Exception], ...] = (),
+        read_first: bool | None = None,
         namespace: str = "",
         result_type: object = Any,
     ) -> AbstractAsyncContextManager[Execution]:
         """Open a block that runs once for each key.
 
-        Entering claims the key. Leaving stores what `execution.complete` was given, or None; an error
-        in the block releases the key and passes on as itself.
+        Entering claims the key; while the block runs, its lease is renewed. Leaving stores what
+        `execution.complete` was given, or None; an error in the block releases the key and passes on
+        as itself.
+
+        Args:
+            key: Text, or anything that the decorator accepts as key material.
+            fingerprint: What must be equal between two calls with this key.
+            lease: Instead of the store's.
+            retention: Instead of the store's.
+            heartbeat: Whether the lease is renewed; or the seconds between renewals, a third of the
+                lease at the most.
+            on_in_progress: What to do while another owner runs the key.
+            on_error: Whether an error in the block gives the key back, or holds it until its lease ends.
+            store_errors: Errors that are results: stored, and raised again by replays.
+            read_first: Instead of the store's.
+            namespace: Stands between the store's namespace and the digest.
+            result_type: What a replayed result is read back as.
 
         Raises:
             InProgressError: Another owner runs the key.
             MismatchError: The key was used with another fingerprint.
             ResultUnavailableError: The key was executed, and its result cannot be had.
-            LeaseLostError: On leaving: someone else took the key over; the result was not stored.
+            LeaseLostError: On leaving: the lease was lost, or could not be renewed; the block was
+                cancelled, or its result not stored.
             StoreError: The store did not answer the claim.
         """
-        attempt = self._attempt(key, fingerprint, lease, retention, namespace)
-        return Executing(self, lambda: self._claim(attempt), result_type=result_type)
+        one_of(on_error, "on_error", ("release", "hold"))
+        check_errors(store_errors)
+        attempt = self._settings.attempt(
+            key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention, read_first=read_first
+        )
+        manner = Manner(
+            result_type=result_type,
+            heartbeat=interval(heartbeat, attempt.lease) if time_left() is None else None,
+            patience=patience(on_in_progress),
+            on_error=on_error,
+            store_errors=store_errors,
+            fail_open=self._fail_open,
+            on_completion_failure=self._on_completion_failure,
+        )
+        return Executing(self._driver, attempt, manner)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and answer with its result or its replay.
@@ -258,9 +309,8 @@ class AsyncIdempotencyStore:
 
     async def get(self, key: object, *, namespace: str = "") -> Record | None:
         """Read the record of a key, strongly consistent; None when there is none that counts."""
-        now = self.now()
-        location = self._layout.location(self._table, self.key(key, namespace=namespace), now)
-        record = await self._drive(protocol.read(location, now=now))
+        location = self._settings.location(key, namespace)
+        record = await self._driver.drive(protocol.read(location, now=self._driver.now()))
         return None if record is None else self._opened(record, tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
@@ -279,55 +329,20 @@ class AsyncIdempotencyStore:
         Raises:
             ConfigurationError: A table of this name has another key, or the backend makes no tables.
         """
-        if not isinstance(self._backend, _CreatesTables):
-            raise ConfigurationError(f"{self._backend!r} makes no tables; create {self._table.name!r} by other means")
-        await self._backend.create_table(self._table)
-
-    def key(self, material: object, *, namespace: str = "") -> str:
-        """Make a record's key, `namespace#digest`, from key material.
-
-        Raises:
-            MissingKeyError: The material is None or empty.
-            SerializationError: The material has no canonical form.
-        """
-        if keys.is_missing(material):
-            raise MissingKeyError("the key")
-        check_namespace(namespace)
-        return f"{'#'.join(filter(None, (self._namespace, namespace)))}#{keys.digest(material)}"
-
-    def now(self) -> float:
-        """Read the store's clock: epoch seconds."""
-        return self._clock()
-
-    def report(self, event: Event) -> None:
-        """Log an event and hand it to the hook."""
-        report(event, self._hook)
-
-    def encoded(self, lease: Lease, result: object) -> Encoded:
-        """Write a result as it is stored; a tombstone where it cannot be."""
-        try:
-            return _results.encode(result, lease, self._codec)
-        except SerializationError as error:
-            self.report(ResultDropped(lease.key, str(error)))
-            return _results.TOMBSTONE
-
-    def decoded(self, record: Record, result_type: object) -> object:
-        """Read a finished record's result, see `_results.decode`."""
-        return _results.decode(record, result_type, self._codec)
-
-    async def complete_encoded(self, lease: Lease, result: Encoded) -> Record:
-        """Store a result that is encoded already."""
-        match await self._drive(protocol.complete(lease, result, now=self.now())):
-            case Completed(record):
-                self.report(RecordCompleted(lease.key))
-                return record
-            case Lost(record):
-                raise LeaseLostError(lease.key, record)
+        backend, table = self._driver.backend, self._settings.table
+        if not isinstance(backend, _CreatesTables):
+            raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
+        await backend.create_table(table)
 
     async def aclose(self) -> None:
-        """Close what the store opened. It can be used again afterwards, and opens anew."""
-        if self._closes_backend and isinstance(self._backend, _Closes):
-            await self._backend.aclose()
+        """End all renewals, and close what the store opened. A later call opens anew."""
+        await self._driver.heartbeats.aclose()
+        if self._closes_backend and isinstance(self._driver.backend, _Closes):
+            await self._driver.backend.aclose()
+
+    def warn_of_missing_key(self, namespace: str) -> None:
+        """Report that calls in this namespace run without a key."""
+        self._driver.report(KeyMissing(namespace))
 
     async def __aenter__(self) -> Self:
         return self
@@ -337,78 +352,20 @@ class AsyncIdempotencyStore:
     ) -> None:
         await self.aclose()
 
-    def _attempt(
-        self,
-        key: object,
-        fingerprint: object,
-        lease: Duration | None,
-        retention: Duration | None,
-        namespace: str,
-    ) -> Claim:
-        """Decide everything about a call, before its first request."""
-        now = self.now()
-        return Claim(
-            location=self._layout.location(self._table, self.key(key, namespace=namespace), now),
-            owner=secrets.token_hex(16),
-            now=now,
-            lease=self._lease if lease is None else seconds(lease, "lease"),
-            retention=self._retention if retention is None else seconds(retention, "retention"),
-            clock_skew=self._clock_skew,
-            fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
-        )
+    def __repr__(self) -> str:
+        doing = f"{len(self._driver.flights)} calls under way, {len(self._driver.heartbeats)} leases kept"
+        return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._driver.backend!r}>"
 
-    async def _claim(self, attempt: Claim) -> Decision:
-        """Claim; when cancelled meanwhile, give back what may have been written."""
-        try:
-            decision = await self._drive(protocol.claim(attempt))
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(CLEANUP_LIMIT, shield=True):
-                await self._abandon(attempt.location, attempt.owner)
-            raise
-        self.report(_event(decision))
-        return decision
-
-    async def _give_back(self, lease: Lease) -> None:
-        await self._abandon(lease.location, lease.owner)
-
-    async def _abandon(self, location: Location, owner: str) -> None:
-        """Release a record whose caller is not there any more to hear of a failure."""
-        try:
-            await self._drive(protocol.release(location, owner))
-        except IdempotencyError:
-            self.report(ReleaseFailed(location.key))
-
-    async def _drive(self, procedure: Procedure[T]) -> T:
-        """Execute a procedure's operations, one after the other."""
-        try:
-            operation = next(procedure)
-            while True:
-                operation = procedure.send(await self._backend.execute(operation))
-        except StopIteration as outcome:
-            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
+    async def _abandon(self, lease: Lease) -> None:
+        await self._driver.abandon(lease.location, lease.owner)
 
     def _opened(self, record: Record, *, tolerant: bool = False) -> Record:
         """Decode the result of a record that is handed out."""
         if record.status is not Status.COMPLETED:
             return record
         try:
-            return replace(record, result=self.decoded(record, Any))
+            return replace(record, result=_results.decode(record, self.codec))
         except ResultUnavailableError:
             if tolerant:
                 return record
             raise
-
-    def __repr__(self) -> str:
-        return f"<AsyncIdempotencyStore {self._table.name!r} on {self._backend!r}>"
-
-
-def _event(decision: Decision) -> Event:
-    match decision:
-        case Claimed(lease):
-            return CallClaimed(lease.key, lease.fencing_token)
-        case Replay(record):
-            return CallReplayed(record.key)
-        case InProgress(record, retry_after):
-            return CallRefused(record.key, retry_after)
-        case Mismatch(record):
-            return CallMismatched(record.key)

@@ -108,6 +108,15 @@ class ResultDropped:
 
 @final
 @dataclass(frozen=True, slots=True)
+class FailedOpen:
+    """A call runs unprotected, because the store did not answer and `fail_open` asks for it."""
+
+    level: ClassVar[int] = logging.ERROR
+    key: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class KeyMissing:
     """A call without a key runs unprotected, as `missing_key="run"` asks for."""
 
@@ -126,6 +135,7 @@ Event = (
     | LeaseLost
     | CompletionFailed
     | ResultDropped
+    | FailedOpen
     | KeyMissing
 )
 Hook = Callable[[Event], object]

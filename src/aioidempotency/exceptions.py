@@ -29,10 +29,13 @@ class IdempotencyError(Exception):
     Attributes:
         retryable: Whether the same call, made again later, may succeed.
         status_hint: The HTTP status that tells a client the same.
+        result: The body's result, where the error hides one: a completion that failed, with
+            `on_completion_failure="raise"`.
     """
 
     retryable: ClassVar[bool] = False
     status_hint: ClassVar[int] = 500
+    result: object = None
 
 
 class ConfigurationError(IdempotencyError):

@@ -24,9 +24,14 @@ class Absent:
 @final
 @dataclass(frozen=True, slots=True)
 class HeldBy:
-    """The record is running, and its owner is this one. Nobody holds a finished record."""
+    """The record is running, and its owner is this one. Nobody holds a finished record.
+
+    With `until`, its lease also still ends at that millisecond: a renewal that was delayed on its way
+    must not shorten a lease that was renewed since.
+    """
 
     owner: str
+    until: int | None = None
 
 
 @final
@@ -55,8 +60,9 @@ def requirements(condition: Condition, table: Table) -> tuple[Requirement, ...]:
     match condition:
         case Absent():
             return (("key", None),)
-        case HeldBy(owner):
-            return (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
+        case HeldBy(owner, until):
+            held: tuple[Requirement, ...] = (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
+            return held if until is None else (*held, ("in_progress_expiration", {"N": str(until)}))
         case Unchanged(item):
             return tuple((role, item.get(table.names[role])) for role in IDENTITY)
         case _ as never:

@@ -10,7 +10,8 @@
 4. A finished record is never written again, and answers until its expiration.
 5. The fingerprint of an unexpired record answers first, also when its lease is over: the key is not
    free for another request.
-6. A record never expires before its lease does.
+6. A record never expires before its lease does, and a renewal that was delayed on its way does not
+   shorten a lease that was renewed since.
 
 A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
 randomness come in as arguments, so a test can play every interleaving without a database.
@@ -62,6 +63,7 @@ class Claim:
     retention: float
     clock_skew: float
     fingerprint: str | None = None
+    read_first: bool = False
 
 
 @final
@@ -102,24 +104,29 @@ class Lost:
 
 def claim(attempt: Claim) -> Procedure[Decision]:
     """Own the key, or say why not."""
-    condition: Condition = Absent()
     lease = _grant(attempt, records.milliseconds(attempt.now))
     record = records.parse(records.running(lease), attempt.location)
+    item = (yield from _read(attempt.location)) if attempt.read_first else None
     for _ in range(ATTEMPTS):
+        condition: Condition = Absent()
+        if item is not None:
+            record = records.parse(item, attempt.location)
+            verdict = judge(record, attempt)
+            if not isinstance(verdict, Vacant):
+                return verdict
+            condition = Unchanged(item)
+            lease = _grant(attempt, max(lease.fencing_token, record.fencing_token + 1))
         reply = yield from _write(Put(attempt.location, records.running(lease), condition))
         if isinstance(reply, Applied):
             return Claimed(lease)
         item = yield from _seen_by(reply, attempt.location)
-        if item is None:
-            condition = Absent()
-            continue
-        record = records.parse(item, attempt.location)
-        verdict = judge(record, attempt)
-        if not isinstance(verdict, Vacant):
-            return verdict
-        condition = Unchanged(item)
-        lease = _grant(attempt, max(lease.fencing_token, record.fencing_token + 1))
     return InProgress(record, retry_after=0.0)
+
+
+def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
+    """Say what a claim would find now, without claiming."""
+    item = yield from _read(attempt.location)
+    return Vacant() if item is None else judge(records.parse(item, attempt.location), attempt)
 
 
 def judge(record: Record, attempt: Claim) -> Decision | Vacant:
@@ -163,12 +170,21 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
     ends = now + lease.duration
-    renewed = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
-    reply = yield from _write(Update(lease.location, records.renewed(renewed), HeldBy(lease.owner)))
-    if isinstance(reply, Applied):
-        return Renewed(renewed)
-    seen = yield from _seen_by(reply, lease.location)
-    return Lost(None if seen is None else records.parse(seen, lease.location))
+    wanted = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
+    until = records.milliseconds(lease.expires_at)
+    record: Record | None = None
+    for _ in range(ATTEMPTS):
+        reply = yield from _write(Update(lease.location, records.renewed(wanted), HeldBy(lease.owner, until)))
+        if isinstance(reply, Applied):
+            return Renewed(wanted)
+        seen = yield from _seen_by(reply, lease.location)
+        record = None if seen is None else records.parse(seen, lease.location)
+        if record is None or record.owner != lease.owner or record.status is not Status.INPROGRESS:
+            break
+        until = int(record.in_progress_expiration or 0)
+        if until >= records.milliseconds(ends):
+            return Renewed(replace(wanted, expires_at=until / 1000))
+    return Lost(record)
 
 
 def release(location: Location, owner: str) -> Procedure[Released | Lost]:

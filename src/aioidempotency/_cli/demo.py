@@ -1,0 +1,94 @@
+"""`aioidempotency demo`: the scene, on a table of its own or on the user's."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from aioidempotency._cli import picture
+from aioidempotency._cli.embedded import EmbeddedServerError, embedded_dynamodb
+from aioidempotency._cli.scene import Figures, Settings, Tally, write_script
+from aioidempotency._cli.stage import Stage, perform
+from aioidempotency.exceptions import IdempotencyError
+
+_INTERRUPTED = 130
+
+
+def demo(
+    *,
+    orders: Annotated[int, typer.Option(min=1, max=200, help="Payment orders.")] = 20,
+    deliveries: Annotated[int, typer.Option(min=1, max=100, help="Deliveries of one order, at the most.")] = 25,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Workers, each with a store of its own.")] = 4,
+    seed: Annotated[int, typer.Option(help="The seed of the scene's chance.")] = 1,
+    endpoint_url: Annotated[str | None, typer.Option(help="Play at this DynamoDB endpoint of yours.")] = None,
+    region: Annotated[str | None, typer.Option(help="Play in this AWS region of yours.")] = None,
+    table_name: Annotated[
+        str | None,
+        typer.Option(help="Play on this table of yours, with the keys pk and sk; it is created if it is missing."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures alone, as one JSON object.")] = False,
+) -> None:
+    """Deliver payment orders many times over, and count how often each was charged.
+
+    Plays on a DynamoDB server of its own, which ends with it. With --endpoint-url, --region or
+    --table-name it plays on a table of yours instead, with your AWS settings; its records there
+    expire after an hour.
+
+    Exits with 0 when every order was charged exactly once, 1 when not, 2 when it cannot play.
+    """
+    settings = Settings(orders=orders, deliveries=deliveries, workers=workers, seed=seed)
+    console = Console(quiet=as_json)
+    with _errors_in_one_line(), _stage(endpoint_url, region, table_name) as stage:
+        figures = _watched(stage, settings, console)
+    console.print(picture.result(figures))
+    if as_json:
+        typer.echo(json.dumps({"seed": seed, **asdict(figures), "exactly_once": figures.exactly_once}))
+    if not figures.exactly_once:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (IdempotencyError, EmbeddedServerError) as error:
+        _fail(" ".join(str(error).split()), code=2)
+    except KeyboardInterrupt:
+        _fail("stopped", code=_INTERRUPTED)
+
+
+def _fail(message: str, *, code: int) -> NoReturn:
+    typer.echo(f"aioidempotency: {message}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def _stage(endpoint_url: str | None, region: str | None, table_name: str | None) -> Iterator[Stage]:
+    """Take the user's table if any of its settings is given, else one on a server of the demo's own."""
+    own = {"endpoint_url": endpoint_url, "region_name": region, "table_name": table_name}
+    given = {name: value for name, value in own.items() if value is not None}
+    if given:
+        yield Stage(**given)
+        return
+    with embedded_dynamodb() as url:
+        yield Stage(endpoint_url=url)
+
+
+def _watched(stage: Stage, settings: Settings, console: Console) -> Figures:
+    """Play the scene; on a terminal, show how far it is."""
+    script, tally = write_script(settings), Tally()
+    console.print(picture.opening(script, workers=settings.workers, table_name=stage.table_name))
+    live = Live(
+        get_renderable=lambda: picture.progress(script, tally),
+        console=console,
+        transient=True,
+        refresh_per_second=10,
+    )
+    with live if console.is_terminal else nullcontext():
+        return asyncio.run(perform(stage, script, tally, workers=settings.workers))

@@ -1,0 +1,42 @@
+"""Calls of one key inside one process: duplicates of a running call look at it, not at the table."""
+
+from typing import final
+
+import anyio
+
+from aioidempotency._core import records
+from aioidempotency._core.model import Lease, Record
+
+
+@final
+class Flight:
+    """What is known of a key while one call in this process claims, runs and finishes it."""
+
+    def __init__(self) -> None:
+        self._known: Lease | Record | None = None
+        self._over = False
+        self._changed: anyio.Event | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the call has ended; then `record` is what it left, None if nothing."""
+        return self._over
+
+    @property
+    def record(self) -> Record | None:
+        """The key's record as this call knows it; None while it is being claimed."""
+        if isinstance(self._known, Lease):
+            return records.parse(records.running(self._known), self._known.location)
+        return self._known
+
+    def show(self, known: Lease | Record | None, *, over: bool = False) -> None:
+        """Say what is known now, and wake who waits for it."""
+        self._known, self._over = known, over
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def change(self) -> None:
+        """Wait until more is known."""
+        self._changed = self._changed or anyio.Event()
+        await self._changed.wait()
