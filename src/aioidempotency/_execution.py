@@ -164,7 +164,7 @@ class Driver:
                 self.report(RecordCompleted(lease.key))
                 return record
             case Lost(record):
-                raise LeaseLostError(lease.key, record)
+                raise self._lost(lease, record)
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now."""
@@ -172,7 +172,7 @@ class Driver:
             case Renewed(renewed):
                 return renewed
             case Lost(record):
-                raise LeaseLostError(lease.key, record)
+                raise self._lost(lease, record)
 
     async def release(self, lease: Lease) -> None:
         """Give a key back."""
@@ -180,7 +180,7 @@ class Driver:
             case Released():
                 return
             case Lost(record):
-                raise LeaseLostError(lease.key, record)
+                raise self._lost(lease, record)
 
     async def abandon(self, location: Location, owner: str) -> None:
         """Give a key back whose caller is not there any more to hear of a failure."""
@@ -213,6 +213,10 @@ class Driver:
             case Mismatch(record):
                 self.report(CallMismatched(record.key))
 
+    def _lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+        self.report(LeaseLost(lease.key))
+        return LeaseLostError(lease.key, record)
+
 
 @final
 class Executing:
@@ -225,11 +229,11 @@ class Executing:
         self._key = attempt.location.key
         self._flight: Flight | None = None
         self._held: Held | None = None
+        self._asked_at = 0.0
         self._execution = Execution(self._key)
 
     async def __aenter__(self) -> Execution:
         """Claim the key; the errors are those of `AsyncIdempotencyStore.execute`."""
-        since = anyio.current_time()
         try:
             decision = await self._decide()
         except StoreError:
@@ -242,7 +246,7 @@ class Executing:
         match decision:
             case Claimed(lease):
                 self._execution = Execution(self._key, lease=lease)
-                self._hold(lease, since)
+                self._hold(lease)
             case Replay(record):
                 decoded = _results.decode(
                     record, self._driver.codec, self._manner.result_type, self._manner.store_errors
@@ -266,9 +270,9 @@ class Executing:
         left: Record | None = None
         try:
             if error is None:
-                left = await self._complete(held.lease)
+                left = await self._complete(held)
             elif isinstance(error, self._manner.store_errors):
-                left = await self._complete_with(held.lease, error)
+                left = await self._complete_with(held, error)
             elif self._manner.on_error == "release" and not isinstance(error, GeneratorExit):
                 await in_any_case(lambda: self._release(held.lease))
         finally:
@@ -276,10 +280,10 @@ class Executing:
         if cancelled_by_us:
             raise LeaseLostError(self._key, held.record) from None
 
-    def _hold(self, lease: Lease, since: float) -> None:
+    def _hold(self, lease: Lease) -> None:
         """Keep the lease while the body runs."""
         interval = self._manner.heartbeat
-        self._held = Held(lease, since=since, interval=interval or 0.0)
+        self._held = Held(lease, since=self._asked_at, interval=interval or 0.0)
         self._held.scope.__enter__()
         if interval is not None:
             self._driver.heartbeats.begin(self._held)
@@ -291,7 +295,10 @@ class Executing:
         gives_up = anyio.current_time() + patience
         while True:
             flight = self._driver.flights.get(self._key)
-            decision = await (self._lead() if flight is None else self._follow(flight, gives_up))
+            if flight is None or not flight.is_of_this_loop():
+                decision: Decision | None = await self._lead()
+            else:
+                decision = await self._follow(flight, gives_up)
             if isinstance(decision, InProgress):
                 decision = await self._poll(decision, gives_up)
             if decision is not None:
@@ -343,37 +350,38 @@ class Executing:
 
     def _fresh(self) -> Claim:
         """Take the attempt as of now."""
-        return replace(self._attempt, now=self._driver.now())
+        self._asked_at = anyio.current_time()
+        left = time_left()
+        return replace(self._attempt, now=self._driver.now(), lease=self._attempt.lease if left is None else left)
 
     def _land(self, left: Record | None) -> None:
         """Tell the duplicates in this process what this call has left."""
         flight, self._flight = self._flight, None
-        if flight is not None:
+        if flight is None:
+            return
+        if self._driver.flights.get(self._key) is flight:
             del self._driver.flights[self._key]
-            flight.show(left, over=True)
+        flight.show(left, over=True)
 
-    async def _complete(self, lease: Lease) -> Record | None:
-        encoded = self._driver.encoded(lease, self._execution.result)
-        return await in_any_case(lambda: self._store(lease, encoded))
+    async def _complete(self, held: Held) -> Record | None:
+        encoded = self._driver.encoded(held.lease, self._execution.result)
+        return await in_any_case(lambda: self._store(held, encoded))
 
-    async def _complete_with(self, lease: Lease, error: Exception) -> Record | None:
+    async def _complete_with(self, held: Held, error: Exception) -> Record | None:
         """Store the error that the body raised. What goes wrong here must not hide it."""
         encoded = _results.encode_error(error)
         try:
-            return await in_any_case(lambda: self._store(lease, encoded))
-        except LeaseLostError:
-            self._driver.report(LeaseLost(self._key))
-        except IdempotencyError:
-            self._driver.report(CompletionFailed(self._key))
-        return None
+            return await in_any_case(lambda: self._store(held, encoded))
+        except IdempotencyError:  # reported where it was raised
+            return None
 
-    async def _store(self, lease: Lease, result: Encoded) -> Record | None:
+    async def _store(self, held: Held, result: Encoded) -> Record | None:
         """Store the result; while the store does not answer, try until the lease ends."""
         while True:
             try:
-                return await self._driver.complete(lease, result)
+                return await self._driver.complete(held.lease, result)
             except (StoreError, ConfigurationError) as error:
-                if isinstance(error, StoreError) and self._driver.now() + RETRY_PAUSE < lease.expires_at:
+                if isinstance(error, StoreError) and anyio.current_time() + RETRY_PAUSE < held.ends_at:
                     await anyio.sleep(RETRY_PAUSE)
                     continue
                 self._driver.report(CompletionFailed(self._key))
@@ -386,9 +394,8 @@ class Executing:
         """Give the key back. What goes wrong here must not hide the error that ended the body."""
         try:
             await self._driver.release(lease)
-        except LeaseLostError:
-            self._driver.report(LeaseLost(self._key))
-        except IdempotencyError:
-            self._driver.report(ReleaseFailed(self._key))
+        except IdempotencyError as failure:
+            if not isinstance(failure, LeaseLostError):
+                self._driver.report(ReleaseFailed(self._key))
         else:
             self._driver.report(RecordReleased(self._key))

@@ -1,5 +1,6 @@
 """Calls of one key inside one process: duplicates of a running call look at it, not at the table."""
 
+import asyncio
 from typing import final
 
 import anyio
@@ -16,6 +17,11 @@ class Flight:
         self._known: Lease | Record | None = None
         self._over = False
         self._changed: anyio.Event | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def is_of_this_loop(self) -> bool:
+        """Tell whether the call can still end: one that a closed event loop left behind cannot."""
+        return self._loop is asyncio.get_running_loop()
 
     @property
     def over(self) -> bool:

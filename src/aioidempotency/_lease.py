@@ -73,6 +73,11 @@ class Held:
         """The loop's time until which the body may run without another renewal."""
         return self._since + SAFE_PART * self.lease.duration
 
+    @property
+    def ends_at(self) -> float:
+        """The loop's time at which the lease ends."""
+        return self._since + self.lease.duration
+
     def extend(self, lease: Lease, *, since: float) -> None:
         """Take a renewal in; `since` is when it was asked for."""
         self.lease = lease

@@ -36,7 +36,7 @@ from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBCl
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import Hook, KeyMissing
-from aioidempotency.exceptions import ConfigurationError, ResultUnavailableError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 from aioidempotency.partitioning import Layout, SimpleKey
 
 P = ParamSpec("P")
@@ -365,7 +365,7 @@ class AsyncIdempotencyStore:
             return record
         try:
             return replace(record, result=_results.decode(record, self.codec))
-        except ResultUnavailableError:
+        except IdempotencyError:
             if tolerant:
                 return record
             raise

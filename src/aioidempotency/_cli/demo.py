@@ -36,9 +36,11 @@ def demo(
 ) -> None:
     """Deliver payment orders many times over, and count how often each was charged.
 
-    Plays on a DynamoDB server of its own, which ends with it. With --endpoint-url, --region or
-    --table-name it plays on a table of yours instead, with your AWS settings; its records there
-    expire after an hour.
+    Plays on a DynamoDB server of its own, which ends with it.
+
+    --endpoint-url, --region and --table-name make it play on a table of yours, with your AWS settings.
+
+    What it writes there expires after an hour.
 
     Exits with 0 when every order was charged exactly once, 1 when not, 2 when it cannot play.
     """
@@ -46,11 +48,10 @@ def demo(
     console = Console(quiet=as_json)
     with _errors_in_one_line(), _stage(endpoint_url, region, table_name) as stage:
         figures = _watched(stage, settings, console)
-    console.print(picture.result(figures))
     if as_json:
         typer.echo(json.dumps({"seed": seed, **asdict(figures), "exactly_once": figures.exactly_once}))
-    if not figures.exactly_once:
-        raise typer.Exit(1)
+    console.print(picture.result(figures))
+    raise typer.Exit(0 if figures.exactly_once else 1)
 
 
 @contextmanager
