@@ -25,10 +25,6 @@ from aioidempotency._lease import Heartbeats, Held, time_left
 from aioidempotency.backends import Backend
 from aioidempotency.codecs import Codec
 from aioidempotency.events import (
-    CallClaimed,
-    CallMismatched,
-    CallRefused,
-    CallReplayed,
     CompletionFailed,
     Event,
     FailedOpen,
@@ -38,6 +34,7 @@ from aioidempotency.events import (
     RecordReleased,
     ReleaseFailed,
     ResultDropped,
+    decided,
     report,
 )
 from aioidempotency.exceptions import (
@@ -201,18 +198,6 @@ class Driver:
         """Log an event and hand it to the hook."""
         report(event, self._hook)
 
-    def report_decision(self, decision: Decision) -> None:
-        """Log what a claim came to, and hand it to the hook."""
-        match decision:
-            case Claimed(lease):
-                self.report(CallClaimed(lease.key, lease.fencing_token))
-            case Replay(record):
-                self.report(CallReplayed(record.key))
-            case InProgress(record, retry_after):
-                self.report(CallRefused(record.key, retry_after))
-            case Mismatch(record):
-                self.report(CallMismatched(record.key))
-
     def _lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
         self.report(LeaseLost(lease.key))
         return LeaseLostError(lease.key, record)
@@ -242,7 +227,7 @@ class Executing:
             self._driver.failed_open += 1
             self._driver.report(FailedOpen(self._key))
             return self._execution
-        self._driver.report_decision(decision)
+        self._driver.report(decided(decision))
         match decision:
             case Claimed(lease):
                 self._execution = Execution(self._key, lease=lease)

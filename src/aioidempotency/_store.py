@@ -35,7 +35,7 @@ from aioidempotency.backends import Backend
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, Session
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import Hook, KeyMissing
+from aioidempotency.events import Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 from aioidempotency.partitioning import Layout, SimpleKey
 
@@ -182,7 +182,7 @@ class AsyncIdempotencyStore:
             key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention
         )
         decision = await self._driver.claim(attempt)
-        self._driver.report_decision(decision)
+        self._driver.report(decided(decision))
         return Replay(self._opened(decision.record)) if isinstance(decision, Replay) else decision
 
     async def claim_many(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+
 LOGGER = logging.getLogger("aioidempotency")
 
 
@@ -139,6 +141,19 @@ Event = (
     | KeyMissing
 )
 Hook = Callable[[Event], object]
+
+
+def decided(decision: Decision) -> Event:
+    """Say what a claim came to."""
+    match decision:
+        case Claimed(lease):
+            return CallClaimed(lease.key, lease.fencing_token)
+        case Replay(record):
+            return CallReplayed(record.key)
+        case InProgress(record, retry_after):
+            return CallRefused(record.key, retry_after)
+        case Mismatch(record):
+            return CallMismatched(record.key)
 
 
 def report(event: Event, hook: Hook | None) -> None:
