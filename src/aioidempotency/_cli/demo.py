@@ -48,10 +48,16 @@ def demo(
     console = Console(quiet=as_json)
     with _errors_in_one_line(), _stage(endpoint_url, region, table_name) as stage:
         figures = _watched(stage, settings, console)
+    raise typer.Exit(_conclude(figures, console, as_json=as_json))
+
+
+def _conclude(figures: Figures, console: Console, *, as_json: bool) -> int:
+    """Print the figures, and answer with the exit code."""
     if as_json:
-        typer.echo(json.dumps({"seed": seed, **asdict(figures), "exactly_once": figures.exactly_once}))
-    console.print(picture.result(figures))
-    raise typer.Exit(0 if figures.exactly_once else 1)
+        typer.echo(json.dumps({**asdict(figures), "exactly_once": figures.exactly_once}))
+    else:
+        console.print(picture.result(figures))
+    return 0 if figures.exactly_once else 1
 
 
 @contextmanager

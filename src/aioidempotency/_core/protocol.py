@@ -7,6 +7,7 @@
    So two contenders cannot both win, whatever their clocks say.
 3. A running record is its owner's until its lease is over by `clock_skew`. Then the first who takes
    it over wins, with a larger fencing token, and everything the old owner still writes is refused.
+   Who loses that race has seen the record change, and does not judge the winner by its own clock.
 4. A finished record is never written again, and answers until its expiration.
 5. The fingerprint of an unexpired record answers first, also when its lease is over: the key is not
    free for another request.
@@ -107,11 +108,12 @@ def claim(attempt: Claim) -> Procedure[Decision]:
     lease = _grant(attempt, records.milliseconds(attempt.now))
     record = records.parse(records.running(lease), attempt.location)
     item = (yield from _read(attempt.location)) if attempt.read_first else None
+    looked, fresh = attempt.read_first, False
     for _ in range(ATTEMPTS):
         condition: Condition = Absent()
         if item is not None:
             record = records.parse(item, attempt.location)
-            verdict = judge(record, attempt)
+            verdict = judge(record, attempt, fresh=fresh)
             if not isinstance(verdict, Vacant):
                 return verdict
             condition = Unchanged(item)
@@ -120,7 +122,8 @@ def claim(attempt: Claim) -> Procedure[Decision]:
         if isinstance(reply, Applied):
             return Claimed(lease)
         item = yield from _seen_by(reply, attempt.location)
-    return InProgress(record, retry_after=0.0)
+        looked, fresh = True, looked
+    return InProgress(record, retry_after=attempt.lease)
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
@@ -129,10 +132,21 @@ def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
     return Vacant() if item is None else judge(records.parse(item, attempt.location), attempt)
 
 
-def judge(record: Record, attempt: Claim) -> Decision | Vacant:
-    """Say what a record that was found means to this attempt: every judgement about time is here."""
+def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | Vacant:
+    """Say what a record that was found means to this attempt: every judgement about time is here.
+
+    `fresh` says that it was written after the attempt began. Then it is running, whatever the
+    clocks say: of many who find a lease over, one wins.
+    """
     if record.owner == attempt.owner and record.status is Status.INPROGRESS:
         return Claimed(_grant(attempt, record.fencing_token))
+    verdict = _judge_by_clock(record, attempt)
+    if fresh and isinstance(verdict, Vacant) and record.status is Status.INPROGRESS:
+        return InProgress(record, retry_after=attempt.lease)
+    return verdict
+
+
+def _judge_by_clock(record: Record, attempt: Claim) -> Decision | Vacant:
     if floor(attempt.now) > record.expiration:
         return Vacant()
     if attempt.fingerprint is not None and record.fingerprint not in (None, attempt.fingerprint):
