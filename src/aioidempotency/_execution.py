@@ -269,6 +269,8 @@ class Executing:
         """Keep the lease while the body runs."""
         interval = self._manner.heartbeat
         self._held = Held(lease, since=self._asked_at, interval=interval or 0.0)
+        if self._flight is not None:
+            self._flight.show(self._held)
         self._held.scope.__enter__()
         if interval is not None:
             self._driver.heartbeats.begin(self._held)
@@ -291,14 +293,12 @@ class Executing:
 
     async def _lead(self) -> Decision:
         """Claim in the table, and let duplicates in this process look at what comes of it."""
-        flight = self._driver.flights[self._key] = self._flight = Flight()
+        self._driver.flights[self._key] = self._flight = Flight()
         decision: Decision | None = None
         try:
             decision = await self._driver.claim(self._fresh())
         finally:
-            if isinstance(decision, Claimed):
-                flight.show(decision.lease)
-            else:
+            if not isinstance(decision, Claimed):
                 self._land(None if decision is None else decision.record)
         return decision
 
@@ -317,7 +317,7 @@ class Executing:
             remaining = gives_up - anyio.current_time()
             if not isinstance(verdict, InProgress) or remaining <= 0 or flight.over:
                 return verdict
-            with anyio.move_on_after(min(remaining, verdict.retry_after)):
+            with anyio.move_on_after(min(remaining, max(verdict.retry_after, FIRST_LOOK))):
                 await flight.change()
 
     async def _poll(self, refusal: InProgress, gives_up: float) -> Decision | None:

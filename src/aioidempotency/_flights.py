@@ -6,7 +6,8 @@ from typing import final
 import anyio
 
 from aioidempotency._core import records
-from aioidempotency._core.model import Lease, Record
+from aioidempotency._core.model import Record
+from aioidempotency._lease import Held
 
 
 @final
@@ -14,7 +15,7 @@ class Flight:
     """What is known of a key while one call in this process claims, runs and finishes it."""
 
     def __init__(self) -> None:
-        self._known: Lease | Record | None = None
+        self._known: Held | Record | None = None
         self._over = False
         self._changed: anyio.Event | None = None
         self._loop = asyncio.get_running_loop()
@@ -30,12 +31,12 @@ class Flight:
 
     @property
     def record(self) -> Record | None:
-        """The key's record as this call knows it; None while it is being claimed."""
-        if isinstance(self._known, Lease):
-            return records.parse(records.running(self._known), self._known.location)
+        """The key's record as this call knows it, with its lease as it was renewed; None while it is claimed."""
+        if isinstance(self._known, Held):
+            return records.parse(records.running(self._known.lease), self._known.lease.location)
         return self._known
 
-    def show(self, known: Lease | Record | None, *, over: bool = False) -> None:
+    def show(self, known: Held | Record | None, *, over: bool = False) -> None:
         """Say what is known now, and wake who waits for it."""
         self._known, self._over = known, over
         if self._changed is not None:

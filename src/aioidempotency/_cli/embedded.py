@@ -55,7 +55,7 @@ def embedded_dynamodb() -> Iterator[str]:
 def _own_environment() -> Iterator[None]:
     """Hide the user's AWS settings and proxies from every client and process that the block starts.
 
-    A session with credentials of its own would not do: profiles, FIPS endpoints, retry modes and
+    A session with credentials of its own would not do: the profile, the configuration file and
     proxies are read from the environment even then.
     """
     kept = dict(os.environ)
