@@ -28,9 +28,12 @@ def deadline(seconds: float) -> Iterator[None]:
     """Say how long the calls inside can run at the most, before the environment ends them.
 
     Inside, a lease is the time that is left, without renewals, and nothing is waited for longer. With
-    0 or less, leases end at once: the key is free again when the clock skew has passed.
+    0 or less, leases end at once: the key is free again when the clock skew has passed. Inside another
+    deadline, the earlier one counts.
     """
-    token = _deadline.set(time.monotonic() + seconds)
+    outer = _deadline.get()
+    ends = time.monotonic() + seconds
+    token = _deadline.set(ends if outer is None else min(outer, ends))
     try:
         yield
     finally:
