@@ -1,7 +1,5 @@
 """A backend that remembers what it was asked."""
 
-from __future__ import annotations
-
 from typing import Generic, Protocol, TypeVar
 
 OperationT_contra = TypeVar("OperationT_contra", contravariant=True)

@@ -3,22 +3,18 @@
 Each is a process on a free loopback port, stopped when its ``with`` block ends.
 """
 
-from __future__ import annotations
-
 import http.client
 import os
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, final
+from typing import IO, Final, final
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _ENDPOINT_VARIABLE: Final = "AIOIDEMPOTENCY_TEST_ENDPOINT"
 _REGION: Final = "eu-central-1"

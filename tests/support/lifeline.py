@@ -4,8 +4,6 @@ The parent holds the other end of standard input and never writes to it.
 However the parent ends, the pipe closes, and so no engine outlives its tests.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import threading

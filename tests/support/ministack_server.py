@@ -4,8 +4,6 @@ Its own command listens on every interface unless told otherwise, writes a proce
 and cannot take port 0. Its application is served here instead, on a socket that is ours.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import os

@@ -1,7 +1,5 @@
 """Moto's server as a process of its own: the very one that the demo runs."""
 
-from __future__ import annotations
-
 from aioidempotency._cli.server import main, one_at_a_time
 
 __all__ = ["main", "one_at_a_time"]

@@ -6,21 +6,16 @@ what the client never learns has happened nevertheless.
 Plain HTTP/1.1 with ``Content-Length`` bodies is understood, nothing more.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, final
+from types import TracebackType
+from typing import Any, Final, Self, final
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _BACKLOG: Final = 1024

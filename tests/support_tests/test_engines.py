@@ -1,7 +1,5 @@
 """The engines start, are atomic, and leave nothing behind."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
@@ -9,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +31,6 @@ from tests.support.engines import (
 from tests.support.moto_server import one_at_a_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +95,7 @@ def test_moto_works_on_one_request_at_a_time() -> None:
     """Two requests never meet inside the application."""
     inside = threading.Barrier(2)
 
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         with suppress(threading.BrokenBarrierError):
             inside.wait(timeout=0.1)
         start_response("200 OK", [])
@@ -154,7 +151,7 @@ def test_an_engine_ends_when_its_input_does(module: str) -> None:
 
 
 def test_an_engine_dies_with_a_killed_parent() -> None:
-    """A parent that had no chance to clean up leaves no engine behind."""
+    """A parent that had no chance to clean up leaves no engine behind: its connection ends, one way or the other."""
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT],
         cwd=_ROOT,
@@ -166,7 +163,8 @@ def test_an_engine_dies_with_a_killed_parent() -> None:
         address = urlsplit(parent.stdout.readline().decode())
         with socket.create_connection((address.hostname, address.port), timeout=5) as watch:
             os.kill(parent.pid, signal.SIGKILL)
-            assert watch.recv(1) == b""
+            with suppress(ConnectionResetError):
+                assert watch.recv(1) == b""
 
 
 def test_a_failed_start_shows_what_the_process_wrote() -> None:

@@ -1,12 +1,11 @@
 """The proxy forwards faithfully and fails exactly as asked."""
 
-from __future__ import annotations
-
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from aiobotocore.config import AioConfig
@@ -15,9 +14,6 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from tests.support.engines import Engine, client_options, ministack_engine
 from tests.support.proxy import Fault, FaultProxy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
 
 # The first client of a session is slow, the others are not.
 _SESSION = get_session()

@@ -13,7 +13,8 @@ from rich.live import Live
 
 from aioidempotency._cli import picture
 from aioidempotency._cli.embedded import EmbeddedServerError, embedded_dynamodb
-from aioidempotency._cli.scene import Figures, Settings, Tally, write_script
+from aioidempotency._cli.scene import Figures, Tally
+from aioidempotency._cli.script import Settings, write_script
 from aioidempotency._cli.stage import Stage, perform
 from aioidempotency.exceptions import IdempotencyError
 

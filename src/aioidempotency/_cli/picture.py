@@ -10,7 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from aioidempotency._cli.scene import Figures, Script, Tally
+from aioidempotency._cli.scene import Figures, Tally
+from aioidempotency._cli.script import Script
 
 _COLUMNS: Final = 4
 

@@ -1,42 +1,28 @@
-"""The demo's scene: payment orders that a queue delivers again and again, to several workers at once.
+"""The demo's scene: a queue delivers payment orders again and again, to several workers at once.
 
-All chance is drawn beforehand, from one seed: which order is delivered how often and when, how long
-its payment takes, how often it fails first. What counts in the end is the ledger of the payment
-provider, which knows nothing of this library.
+What counts in the end is the ledger of the payment provider, which knows nothing of this library.
 """
 
 import asyncio
 import itertools
-import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
+from aioidempotency._cli.script import Delivery, Order, Payment, Script
 from aioidempotency._concurrency import concurrently
 from aioidempotency._decorator import idempotent
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.events import CallReplayed, Event, RecordCompleted
 from aioidempotency.exceptions import InProgressError
 
-SPACING: Final = 0.006
-"""Seconds from one delivery to the next, on average; the embedded server answers some 250 requests a second."""
-
 IN_HAND: Final = 16
 """Deliveries that one worker has in hand at a time."""
 
 HANDLER: Final = "charge"
 """The namespace of the handler's records, inside the store's."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be paid. Its id makes two deliveries the same order."""
-
-    order_id: str
-    cents: int
 
 
 @final
@@ -51,46 +37,6 @@ class Receipt:
 
 class ProviderUnavailableError(Exception):
     """The payment provider could not be reached; nothing was charged."""
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How large the scene is, and the seed of its chance."""
-
-    orders: int = 20
-    deliveries: int = 25
-    workers: int = 4
-    seed: int = 1
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payment:
-    """One order, and how its payment is going to go."""
-
-    order: Order
-    seconds: float
-    failures: int
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One message of the queue: what it carries, when it arrives, and how soon it comes again if it must."""
-
-    order: Order
-    after: float
-    pause: float
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """Everything that is going to happen, as far as chance decides it."""
-
-    payments: tuple[Payment, ...]
-    deliveries: tuple[Delivery, ...]
 
 
 @final
@@ -171,26 +117,6 @@ class Provider:
             raise ProviderUnavailableError
         self.ledger.append(order.order_id)
         return Receipt(order.order_id, order.cents, f"charge-{len(self.ledger)}")
-
-
-def write_script(settings: Settings) -> Script:
-    """Draw everything that chance decides; the same seed gives the same script."""
-    chance = random.Random(settings.seed)  # noqa: S311 - a scene, not a secret
-    payments = tuple(
-        Payment(
-            order=Order(f"order-{number:03}", chance.randint(500, 50_000)),
-            seconds=chance.uniform(0.3, 1.0),
-            failures=chance.choice((0, 0, 0, 0, 1, 2)),
-        )
-        for number in range(1, settings.orders + 1)
-    )
-    arrivals = settings.orders * settings.deliveries * SPACING
-    deliveries = tuple(
-        Delivery(order=payment.order, after=chance.uniform(0, arrivals), pause=chance.uniform(0.3, 0.6))
-        for payment in payments
-        for _ in range(chance.randint((settings.deliveries + 1) // 2, settings.deliveries))
-    )
-    return Script(payments=payments, deliveries=deliveries)
 
 
 async def play(script: Script, stores: Sequence[AsyncIdempotencyStore], tally: Tally) -> Figures:

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final, final
 
-from aioidempotency._cli.scene import HANDLER, Figures, Script, Tally, play
+from aioidempotency._cli.scene import HANDLER, Figures, Tally, play
+from aioidempotency._cli.script import Script
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.partitioning import CompositeKey, HashBuckets
 

@@ -16,6 +16,7 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigParseError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -152,8 +153,9 @@ class DynamoDBBackend:
                 creating = session.create_client("dynamodb", config=self._config, **self._options)
                 try:
                     connection.client = await connection.resources.enter_async_context(creating)
-                except ValueError as error:
-                    raise ConfigurationError(f"no client could be made: {error}; check endpoint_url=") from error
+                except (ValueError, ConfigParseError) as error:
+                    trouble = f"no client could be made: {error}; check endpoint_url= and the AWS configuration file"
+                    raise ConfigurationError(trouble) from error
             return connection.client
 
     @asynccontextmanager
