@@ -79,6 +79,21 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def simulation(session: nox.Session) -> None:
+    """Run the simulation for 20,000 seeds; a failing one prints itself."""
+    session.install(".", *group("test"))
+    env = {"AIOIDEMPOTENCY_SEEDS": "20000"}
+    session.run("pytest", "tests/simulation/test_simulation.py", "--timeout=7200", *session.posargs, env=env)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the processor time of one execution against two bare calls."""
+    session.install(".", *group("test"))
+    session.run("python", "-m", "bench.plain", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo."""
     session.install(".[demo]")

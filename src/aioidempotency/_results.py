@@ -25,6 +25,9 @@ ERROR = "error"
 LARGEST_ITEM = 400 * 1024
 """Bytes that DynamoDB takes in one item, attribute names included."""
 
+SURELY_SMALL = 90_000
+"""Characters, four bytes each at the most, that fit into an item together with any key and fingerprint."""
+
 
 class StoredError(msgspec.Struct, frozen=True):
     """An error as it is stored: its class by name, and its arguments where JSON can carry them."""
@@ -43,6 +46,8 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
     encoded = Encoded(text)
     if compress_over is not None and len(text) > compress_over:
         encoded = Encoded(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+    if len(encoded.data) < SURELY_SMALL:
+        return encoded
     size = records.size(records.finished(lease, encoded, expiration=lease.expiration))
     if size > LARGEST_ITEM:
         advice = f"DynamoDB takes {LARGEST_ITEM}; return a reference to it instead"

@@ -106,7 +106,6 @@ class Lost:
 def claim(attempt: Claim) -> Procedure[Decision]:
     """Own the key, or say why not."""
     lease = _grant(attempt, records.milliseconds(attempt.now))
-    record = records.parse(records.running(lease), attempt.location)
     item = (yield from _read(attempt.location)) if attempt.read_first else None
     looked, fresh = attempt.read_first, False
     for _ in range(ATTEMPTS):
@@ -123,7 +122,8 @@ def claim(attempt: Claim) -> Procedure[Decision]:
             return Claimed(lease)
         item = yield from _seen_by(reply, attempt.location)
         looked, fresh = True, looked
-    return InProgress(record, retry_after=attempt.lease)
+    contended = item if item is not None else records.running(lease)
+    return InProgress(records.parse(contended, attempt.location), retry_after=attempt.lease)
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
@@ -166,17 +166,16 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     that finished work is remembered. One that we finished before keeps its first result.
     """
     expiration = floor(now + lease.retention)
-    item = records.finished(lease, result, expiration=expiration)
-    finished = Completed(records.parse(item, lease.location))
     changes = records.completed(result, expiration=expiration)
     reply = yield from _write(Update(lease.location, changes, HeldBy(lease.owner)))
     if isinstance(reply, Applied):
-        return finished
+        return Completed(records.record_of(lease, result, expiration=expiration))
     seen = yield from _seen_by(reply, lease.location)
     if seen is None:
+        item = records.finished(lease, result, expiration=expiration)
         reply = yield from _write(Put(lease.location, item, Absent()))
         if isinstance(reply, Applied):
-            return finished
+            return Completed(records.record_of(lease, result, expiration=expiration))
         seen = yield from _seen_by(reply, lease.location)
     return _settled(seen, lease)
 

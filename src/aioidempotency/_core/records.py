@@ -47,6 +47,21 @@ def completed(result: Encoded, *, expiration: int) -> Changes:
     return changes if result.encoding is None else {**changes, "encoding": {"S": result.encoding}}
 
 
+def record_of(lease: Lease, result: Encoded, *, expiration: int) -> Record:
+    """Make the record that `parse` reads from what this lease has finished."""
+    return Record(
+        key=lease.key,
+        status=Status.COMPLETED,
+        expiration=float(expiration),
+        in_progress_expiration=float(milliseconds(lease.expires_at)),
+        owner=lease.owner,
+        fencing_token=lease.fencing_token,
+        fingerprint=lease.fingerprint,
+        encoding=result.encoding,
+        data=result.data,
+    )
+
+
 def parse(item: Item, location: Location) -> Record:
     """Read an item.
 
