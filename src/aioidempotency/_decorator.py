@@ -96,7 +96,8 @@ def idempotent(
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         if isinstance(function, classmethod | staticmethod):
-            return type(function)(decorate(function.__func__))
+            method: Any = function
+            return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
         check_awaitable(function)
         calls = _Calls(store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
         block("a block that is not entered checks the settings", None, calls.namespace, Any)

@@ -294,12 +294,13 @@ class Executing:
     async def _lead(self) -> Decision:
         """Claim in the table, and let duplicates in this process look at what comes of it."""
         self._driver.flights[self._key] = self._flight = Flight()
-        decision: Decision | None = None
         try:
             decision = await self._driver.claim(self._fresh())
-        finally:
-            if not isinstance(decision, Claimed):
-                self._land(None if decision is None else decision.record)
+        except BaseException:
+            self._land(None)
+            raise
+        if not isinstance(decision, Claimed):
+            self._land(decision.record)
         return decision
 
     async def _follow(self, flight: Flight, gives_up: float) -> Decision | None:

@@ -87,7 +87,7 @@ def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[obj
 
 def namespace_of(function: object) -> str:
     """Name a function as `module.qualname`; an object with `__call__` by its class."""
-    named = function if hasattr(function, "__qualname__") else type(function)
+    named: Any = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
 
 

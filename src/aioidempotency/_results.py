@@ -58,6 +58,7 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
 def encode_error(error: Exception) -> Encoded:
     """Write an error that is to be replayed; one that cannot be rebuilt is stored by name only."""
     name = namespace_of(type(error))
+    args: list[Any] = []
     try:
         args = msgspec.json.decode(msgspec.json.encode(error.args), type=list[Any])
         rebuilt = (

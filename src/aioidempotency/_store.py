@@ -127,7 +127,7 @@ class AsyncIdempotencyStore:
             clock=clock,
         )
         self._fail_open = fail_open
-        self._on_completion_failure = on_completion_failure
+        self._on_completion_failure: Literal["report", "raise"] = on_completion_failure
         self._closes_backend = backend is None
         self._driver = Driver(
             backend

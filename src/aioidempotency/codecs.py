@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Protocol, final, get_args
+from typing import Any, Protocol, cast, final, get_args
 
 import msgspec
 
@@ -117,10 +117,10 @@ def _mentions_pydantic(result_type: object) -> bool:
     return is_pydantic(result_type) or any(_mentions_pydantic(part) for part in get_args(result_type))
 
 
-def _encode_other(value: object) -> object:
+def _encode_other(value: Any) -> object:
     """Write what msgspec does not know."""
     if is_pydantic(type(value)) and hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", by_alias=False)
+        return cast("object", value.model_dump(mode="json", by_alias=False))
     if isinstance(value, PurePath):
         return str(value)
     raise _unwritable(value)

@@ -99,16 +99,16 @@ def _opened(value: object) -> object:
             return convert(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if hasattr(value, "__attrs_attrs__") and not isinstance(value, type):
+    return value if isinstance(value, type) else _opened_by_shape(value)
+
+
+def _opened_by_shape(value: Any) -> object:
+    """Open an attrs or pydantic object, a date, a time, a UUID; anything else stays as it is."""
+    if hasattr(value, "__attrs_attrs__"):
         return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
-    if hasattr(value, "model_dump") and not isinstance(value, type):
+    if hasattr(value, "model_dump"):
         return cast("object", value.model_dump(mode="json"))
-    return _scalar(value)
-
-
-def _scalar(value: object) -> object:
-    """Turn a date, a time, a UUID into text; anything else stays as it is."""
-    if hasattr(value, "isoformat") and not isinstance(value, type):
+    if hasattr(value, "isoformat"):
         return cast("object", value.isoformat())
     try:
         return value if isinstance(value, _REFUSED) else msgspec.to_builtins(value)
