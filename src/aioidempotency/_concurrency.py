@@ -37,13 +37,18 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
     return [answers[index] for index in sorted(answers)]
 
 
-async def in_any_case(action: Callable[[], Awaitable[T]]) -> T:
-    """Run an idempotent action; if it is cancelled, run it again, shielded and bounded, and pass on."""
+async def in_any_case(action: Callable[[], Awaitable[T]], *, otherwise: Callable[[], object]) -> T:
+    """Run an idempotent action; if it is cancelled, run it again, shielded and bounded, and pass on.
+
+    `otherwise` is called when the bound is reached.
+    """
     try:
         return await action()
     except anyio.get_cancelled_exc_class():
-        with anyio.move_on_after(CLEANUP_LIMIT, shield=True):
+        with anyio.move_on_after(CLEANUP_LIMIT, shield=True) as scope:
             await action()
+        if scope.cancelled_caught:
+            otherwise()
         raise
 
 

@@ -115,7 +115,8 @@ def idempotent(
                 result = await _replaced(on_replay, result, execution.record)
             return result  # type: ignore[return-value] # read back as the function's return type
 
-        functools.update_wrapper(call, calls.function, updated=())
+        is_function = inspect.isfunction(calls.function)  # the attributes of an object with `__call__` are its own
+        functools.update_wrapper(call, calls.function, updated=functools.WRAPPER_UPDATES if is_function else ())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
         return call
 

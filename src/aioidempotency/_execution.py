@@ -1,41 +1,35 @@
 """One call from claim to completion.
 
-A store's `Driver` executes the procedures of `protocol` on its backend. `Executing` is the block
-around one call, and holds all that is per call. Whatever ends a block decides its record: leaving it completes, an error or a cancellation inside it
-releases. Completion and release are idempotent, so a cancellation that arrives during them runs them
-once more, shielded and bounded, and then passes on.
+`Executing` is the block around one call, and holds all that is per call. Whatever ends a block
+decides its record: leaving it completes, an error or a cancellation inside it releases. Completion
+and release are idempotent, so a cancellation that arrives during them runs them once more, shielded
+and bounded, and then passes on.
 """
 
 import random
-from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal, TypeVar, final
+from typing import Literal, final
 
 import anyio
 
 from aioidempotency import _results
-from aioidempotency._concurrency import CLEANUP_LIMIT, in_any_case
+from aioidempotency._concurrency import in_any_case
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Location, Record
-from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed, Vacant, judge
+from aioidempotency._core.model import Encoded, Lease, Record
+from aioidempotency._core.protocol import Claim, Vacant, judge
+from aioidempotency._driver import Driver
 from aioidempotency._flights import Flight
-from aioidempotency._lease import Heartbeats, Held, time_left
-from aioidempotency.backends import Backend
-from aioidempotency.codecs import Codec
+from aioidempotency._lease import Held, time_left
 from aioidempotency.events import (
     CompletionFailed,
-    Event,
     FailedOpen,
-    Hook,
     LeaseLost,
-    RecordCompleted,
     RecordReleased,
     ReleaseFailed,
-    ResultDropped,
     decided,
-    report,
 )
 from aioidempotency.exceptions import (
     ConfigurationError,
@@ -43,11 +37,8 @@ from aioidempotency.exceptions import (
     InProgressError,
     LeaseLostError,
     MismatchError,
-    SerializationError,
     StoreError,
 )
-
-T = TypeVar("T")
 
 RETRY_PAUSE = 0.2
 """Seconds between two tries of a completion that the store did not answer."""
@@ -83,6 +74,11 @@ class Execution:
     """
 
     __slots__ = ("key", "lease", "record", "replayed", "result")
+    key: str
+    replayed: bool
+    result: object
+    lease: Lease | None
+    record: Record | None
 
     def __init__(self, key: str, *, lease: Lease | None = None, record: Record | None = None) -> None:
         self.key = key
@@ -90,6 +86,20 @@ class Execution:
         self.record = record
         self.replayed = record is not None
         self.result = None if record is None else record.result
+
+    @staticmethod
+    def current() -> "Execution":
+        """Find the execution around the running code, also inside a decorated function.
+
+        Its `lease.fencing_token` is what systems behind the body can compare.
+
+        Raises:
+            LookupError: The code runs outside of any.
+        """
+        execution = _current.get()
+        if execution is None:
+            raise LookupError("no execution is under way here; call this inside `execute`, or a decorated function")
+        return execution
 
     def complete(self, value: object) -> None:
         """Give the result that is stored when the block is left.
@@ -106,101 +116,7 @@ class Execution:
         return f"<Execution {self.key}: {state}>"
 
 
-@final
-class Driver:
-    """Executes procedures on a store's backend, and keeps what the store's calls share.
-
-    Attributes:
-        flights: The calls that are under way in this process, by key.
-        heartbeats: The renewals of the running ones.
-        failed_open: How many calls ran unprotected because the store did not answer.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        codec: Codec,
-        *,
-        clock: Callable[[], float],
-        clock_skew: float,
-        compress_over: int | None,
-        hook: Hook | None,
-    ) -> None:
-        self.backend = backend
-        self.codec = codec
-        self.now = clock
-        self.flights: dict[str, Flight] = {}
-        self.heartbeats = Heartbeats(self.renew)
-        self.failed_open = 0
-        self._clock_skew = clock_skew
-        self._compress_over = compress_over
-        self._hook = hook
-
-    async def drive(self, procedure: Procedure[T]) -> T:
-        """Execute a procedure's operations, one after the other."""
-        try:
-            operation = next(procedure)
-            while True:
-                operation = procedure.send(await self.backend.execute(operation))
-        except StopIteration as outcome:
-            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
-
-    async def claim(self, attempt: Claim) -> Decision:
-        """Claim; when cancelled meanwhile, give back what may have been written."""
-        try:
-            return await self.drive(protocol.claim(attempt))
-        except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(CLEANUP_LIMIT, shield=True):
-                await self.abandon(attempt.location, attempt.owner)
-            raise
-
-    async def complete(self, lease: Lease, result: Encoded) -> Record:
-        """Store a result."""
-        match await self.drive(protocol.complete(lease, result, now=self.now())):
-            case Completed(record):
-                self.report(RecordCompleted(lease.key))
-                return record
-            case Lost(record):
-                raise self._lost(lease, record)
-
-    async def renew(self, lease: Lease) -> Lease:
-        """Move the end of a lease to its duration from now."""
-        match await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew)):
-            case Renewed(renewed):
-                return renewed
-            case Lost(record):
-                raise self._lost(lease, record)
-
-    async def release(self, lease: Lease) -> None:
-        """Give a key back."""
-        match await self.drive(protocol.release(lease.location, lease.owner)):
-            case Released():
-                return
-            case Lost(record):
-                raise self._lost(lease, record)
-
-    async def abandon(self, location: Location, owner: str) -> None:
-        """Give a key back whose caller is not there any more to hear of a failure."""
-        try:
-            await self.drive(protocol.release(location, owner))
-        except IdempotencyError:
-            self.report(ReleaseFailed(location.key))
-
-    def encoded(self, lease: Lease, result: object) -> Encoded:
-        """Write a result as it is stored; a tombstone where it cannot be."""
-        try:
-            return _results.encode(result, lease, self.codec, compress_over=self._compress_over)
-        except SerializationError as error:
-            self.report(ResultDropped(lease.key, str(error)))
-            return _results.TOMBSTONE
-
-    def report(self, event: Event) -> None:
-        """Log an event and hand it to the hook."""
-        report(event, self._hook)
-
-    def _lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
-        self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record)
+_current: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", default=None)
 
 
 @final
@@ -214,11 +130,17 @@ class Executing:
         self._key = attempt.location.key
         self._flight: Flight | None = None
         self._held: Held | None = None
-        self._asked_at = 0.0
         self._execution = Execution(self._key)
+        self._outer: Execution | None = None
 
     async def __aenter__(self) -> Execution:
         """Claim the key; the errors are those of `AsyncIdempotencyStore.execute`."""
+        self._execution = await self._entered()
+        self._outer = _current.get()
+        _current.set(self._execution)
+        return self._execution
+
+    async def _entered(self) -> Execution:
         try:
             decision = await self._decide()
         except StoreError:
@@ -226,27 +148,27 @@ class Executing:
                 raise
             self._driver.failed_open += 1
             self._driver.report(FailedOpen(self._key))
-            return self._execution
+            return Execution(self._key)
         self._driver.report(decided(decision))
         match decision:
             case Claimed(lease):
-                self._execution = Execution(self._key, lease=lease)
                 self._hold(lease)
+                return Execution(self._key, lease=lease)
             case Replay(record):
                 decoded = _results.decode(
                     record, self._driver.codec, self._manner.result_type, self._manner.store_errors
                 )
-                self._execution = Execution(self._key, record=replace(record, result=decoded))
+                return Execution(self._key, record=replace(record, result=decoded))
             case InProgress(record, retry_after):
                 raise InProgressError(record, retry_after)
             case Mismatch(record):
                 raise MismatchError(record)
-        return self._execution
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Complete the record, or release it when the block raised."""
+        _current.set(self._outer)
         held = self._held
         if held is None:
             return
@@ -259,16 +181,19 @@ class Executing:
             elif isinstance(error, self._manner.store_errors):
                 left = await self._complete_with(held, error)
             elif self._manner.on_error == "release" and not isinstance(error, GeneratorExit):
-                await in_any_case(lambda: self._release(held.lease))
+                await in_any_case(lambda: self._release(held.lease), otherwise=self._release_failed)
         finally:
             self._land(left)
         if cancelled_by_us:
+            if held.record is None:  # else the renewal that found it has reported the loss
+                self._driver.report(LeaseLost(self._key))
             raise LeaseLostError(self._key, held.record) from None
 
     def _hold(self, lease: Lease) -> None:
         """Keep the lease while the body runs."""
         interval = self._manner.heartbeat
-        self._held = Held(lease, since=self._asked_at, interval=interval or 0.0)
+        since = anyio.current_time() - self._driver.used(lease)
+        self._held = Held(lease, since=since, interval=interval or 0.0)
         if self._flight is not None:
             self._flight.show(self._held)
         self._held.scope.__enter__()
@@ -336,7 +261,6 @@ class Executing:
 
     def _fresh(self) -> Claim:
         """Take the attempt as of now."""
-        self._asked_at = anyio.current_time()
         left = time_left()
         return replace(self._attempt, now=self._driver.now(), lease=self._attempt.lease if left is None else left)
 
@@ -351,13 +275,13 @@ class Executing:
 
     async def _complete(self, held: Held) -> Record | None:
         encoded = self._driver.encoded(held.lease, self._execution.result)
-        return await in_any_case(lambda: self._store(held, encoded))
+        return await in_any_case(lambda: self._store(held, encoded), otherwise=self._completion_failed)
 
     async def _complete_with(self, held: Held, error: Exception) -> Record | None:
         """Store the error that the body raised. What goes wrong here must not hide it."""
         encoded = _results.encode_error(error)
         try:
-            return await in_any_case(lambda: self._store(held, encoded))
+            return await in_any_case(lambda: self._store(held, encoded), otherwise=self._completion_failed)
         except IdempotencyError:  # reported where it was raised
             return None
 
@@ -366,11 +290,14 @@ class Executing:
         while True:
             try:
                 return await self._driver.complete(held.lease, result)
+            except LeaseLostError as error:
+                error.result = self._execution.result
+                raise
             except (StoreError, ConfigurationError) as error:
                 if isinstance(error, StoreError) and anyio.current_time() + RETRY_PAUSE < held.ends_at:
                     await anyio.sleep(RETRY_PAUSE)
                     continue
-                self._driver.report(CompletionFailed(self._key))
+                self._completion_failed()
                 if self._manner.on_completion_failure == "report":
                     return None
                 error.result = self._execution.result
@@ -382,6 +309,12 @@ class Executing:
             await self._driver.release(lease)
         except IdempotencyError as failure:
             if not isinstance(failure, LeaseLostError):
-                self._driver.report(ReleaseFailed(self._key))
+                self._release_failed()
         else:
             self._driver.report(RecordReleased(self._key))
+
+    def _completion_failed(self) -> None:
+        self._driver.report(CompletionFailed(self._key))
+
+    def _release_failed(self) -> None:
+        self._driver.report(ReleaseFailed(self._key))

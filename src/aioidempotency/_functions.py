@@ -65,7 +65,7 @@ def check_awaitable(function: AnyFunction) -> None:
         ConfigurationError: It is a plain function, or an async generator.
     """
     target = unbound(function)[0]
-    called = target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
+    called = _called(target)
     name = namespace_of(target)
     if inspect.isasyncgenfunction(called):
         raise ConfigurationError(f"{name} is an async generator: it has many results, and a record holds one")
@@ -85,6 +85,11 @@ def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[obj
     return function, args, kwargs
 
 
+def _called(target: Callable[..., Any]) -> Callable[..., Any]:
+    """Find what runs when an object is called: itself, or its class's `__call__`."""
+    return target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
+
+
 def namespace_of(function: object) -> str:
     """Name a function as `module.qualname`; an object with `__call__` by its class."""
     named: Any = function if hasattr(function, "__qualname__") else type(function)
@@ -97,7 +102,7 @@ def return_type(function: AnyFunction) -> object:
     Raises:
         ConfigurationError: The annotation names something that cannot be found.
     """
-    called = function if hasattr(function, "__annotations__") else type(function).__call__
+    called = _called(unbound(function)[0])
     annotation = getattr(called, "__annotations__", {}).get("return", Any)
     plain = inspect.unwrap(called)
     scope = getattr(plain, "__globals__", {})

@@ -72,6 +72,11 @@ class Held:
         return self._ended
 
     @property
+    def due(self) -> float:
+        """The loop's time of the next renewal."""
+        return self._since + self.interval
+
+    @property
     def safe_until(self) -> float:
         """The loop's time until which the body may run without another renewal."""
         return self._since + SAFE_PART * self.lease.duration
@@ -133,7 +138,7 @@ class Heartbeats:
         return len(self._held)
 
     def _schedule(self, held: Held) -> None:
-        held.timer = asyncio.get_running_loop().call_later(held.interval, self._due, held)
+        held.timer = asyncio.get_running_loop().call_at(held.due, self._due, held)
 
     def _due(self, held: Held) -> None:
         task = asyncio.get_running_loop().create_task(self._keep(held), name=f"renew {held.lease.key}")
@@ -145,8 +150,10 @@ class Heartbeats:
         pause = held.interval / 10
         while not held.ended:
             since = anyio.current_time()
+            # A renewal that comes late, because the claim or the loop was slow, is tried once all the same.
+            limit = held.safe_until if since < held.safe_until else held.ends_at
             try:
-                with anyio.fail_after(held.safe_until - since):
+                with anyio.fail_after(limit - since):
                     renewed = await self._renew(held.lease)
             except LeaseLostError as error:
                 return held.lose(error.record)

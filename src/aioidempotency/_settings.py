@@ -3,12 +3,12 @@
 Everything about a call is decided here, before its first request.
 """
 
-import math
 import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from types import UnionType
 from typing import Literal, final
 
 from aioidempotency._core import keys
@@ -19,6 +19,9 @@ from aioidempotency.exceptions import ConfigurationError, MissingKeyError
 from aioidempotency.partitioning import Layout
 
 Duration = float | timedelta
+
+LONGEST_DURATION = 300 * 365 * 86_400.0
+"""Seconds; what is longer is a mistake, and would not fit the record's numbers."""
 
 LONGEST_NAMESPACE = 400
 """Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
@@ -83,11 +86,11 @@ class Settings:
     ) -> Claim:
         """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
         own_lease = self.lease if lease is None else seconds(lease, "lease")
-        left = time_left()
+        left, now = time_left(), self.clock()
         return Claim(
-            location=self.location(material, namespace),
+            location=self.layout.location(self.table, self.key(material, namespace), now),
             owner=secrets.token_hex(16),
-            now=self.clock(),
+            now=now,
             lease=own_lease if left is None else left,
             retention=self.retention if retention is None else seconds(retention, "retention"),
             clock_skew=self.clock_skew,
@@ -96,21 +99,18 @@ class Settings:
         )
 
 
-def seconds(duration: Duration, name: str) -> float:
-    """Read a duration.
+def seconds(duration: Duration, name: str, *, zero: bool = False) -> float:
+    """Read a duration; `zero` says whether it may be 0.
 
     Raises:
-        ConfigurationError: It is not a finite number above 0.
+        ConfigurationError: It is not a number of seconds, or out of bounds.
     """
     value = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ConfigurationError(f"{name}= takes seconds or a timedelta, above 0: not {duration!r}")
-    return float(value)
-
-
-def skew(duration: Duration) -> float:
-    """Read `clock_skew`, which may be 0."""
-    return 0.0 if duration in (0, timedelta(0)) and duration is not False else seconds(duration, "clock_skew")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (0 < value <= LONGEST_DURATION or (zero and value == 0)):
+        return float(value)
+    bounds = "0 or more" if zero else "above 0"
+    raise ConfigurationError(f"{name}= takes seconds or a timedelta, {bounds} and under 300 years: not {duration!r}")
 
 
 def interval(heartbeat: bool | Duration, lease: float) -> float | None:  # noqa: FBT001 - the value of heartbeat=
@@ -144,6 +144,13 @@ def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{name}= is {' or '.join(map(repr, choices))}: not {value!r}")
 
 
+def check_kind(value: object, name: str, kind: type | UnionType) -> None:
+    """Refuse a setting of another type."""
+    if not isinstance(value, kind):
+        wanted = getattr(kind, "__name__", str(kind).replace("aioidempotency.partitioning.", ""))
+        raise ConfigurationError(f"{name}= takes an instance of {wanted}: not {value!r}")
+
+
 def check_errors(store_errors: tuple[type[Exception], ...]) -> None:
     """Refuse `store_errors` that are no classes of errors; a cancellation is not an error."""
     if isinstance(store_errors, tuple) and all(isinstance(e, type) and issubclass(e, Exception) for e in store_errors):
@@ -164,9 +171,9 @@ def check_table_name(table_name: str) -> None:
 
 def check_namespace(namespace: str) -> None:
     """Refuse namespaces that could make two functions' keys alike, or a key longer than DynamoDB takes."""
-    if not isinstance(namespace, str) or "#" in namespace:
+    if not isinstance(namespace, str) or "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
         raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
-    if len(namespace.encode()) > LONGEST_NAMESPACE:
+    if len(namespace.encode(errors="replace")) > LONGEST_NAMESPACE:
         raise ConfigurationError(
             f"a namespace has {LONGEST_NAMESPACE} bytes at the most: {namespace[:40]!r}... has more"
         )

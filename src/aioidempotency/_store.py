@@ -14,7 +14,8 @@ from aioidempotency._concurrency import CLEANUP_LIMIT, concurrently
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
-from aioidempotency._execution import Driver, Executing, Execution, Manner
+from aioidempotency._driver import Driver
+from aioidempotency._execution import Executing, Execution, Manner
 from aioidempotency._functions import check_awaitable, return_type
 from aioidempotency._lease import time_left
 from aioidempotency._settings import (
@@ -22,13 +23,13 @@ from aioidempotency._settings import (
     OnInProgress,
     Settings,
     check_errors,
+    check_kind,
     check_namespace,
     check_table_name,
     interval,
     one_of,
     patience,
     seconds,
-    skew,
     time_limit,
 )
 from aioidempotency.backends import Backend
@@ -37,7 +38,7 @@ from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
-from aioidempotency.partitioning import Layout, SimpleKey
+from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,6 +115,8 @@ class AsyncIdempotencyStore:
         on_event: Hook | None = None,
     ) -> None:
         check_table_name(table_name)
+        check_kind(layout, "layout", SimpleKey | CompositeKey)
+        check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         self._settings = Settings(
@@ -122,7 +125,7 @@ class AsyncIdempotencyStore:
             namespace=namespace,
             retention=seconds(retention, "retention"),
             lease=seconds(lease, "lease"),
-            clock_skew=skew(clock_skew),
+            clock_skew=seconds(clock_skew, "clock_skew", zero=True),
             read_first=read_first,
             clock=clock,
         )
@@ -324,10 +327,11 @@ class AsyncIdempotencyStore:
     async def create_table(self) -> None:
         """Create the table: on demand, with TTL on its expiration; wait until it can be used.
 
-        A table of the same name and key is left as it is.
+        A table of the same name and key keeps its settings, but its TTL is turned on.
 
         Raises:
-            ConfigurationError: A table of this name has another key, or the backend makes no tables.
+            ConfigurationError: A table of this name has another key, or TTL on another attribute; or the
+                backend makes no tables.
         """
         backend, table = self._driver.backend, self._settings.table
         if not isinstance(backend, _CreatesTables):

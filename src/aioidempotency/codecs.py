@@ -1,16 +1,29 @@
 """Results as text, and back with the type that the caller was promised."""
 
+import inspect
 import json
+from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Protocol, cast, final, get_args
+from typing import Any, Protocol, cast, final, get_args, get_origin
 
 import msgspec
 
 from aioidempotency.exceptions import ConfigurationError, SerializationError
 
 Decode = Callable[[bytes], object]
+
+_WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+    ((PurePath, str), str),
+    (int, int),
+    (float, float),
+    (deque, list),
+)
+"""What msgspec refuses to write, subclasses of the plain types among it, and how it is written."""
+
+_REBUILT = (PurePath, str, int, float, list, dict, set, frozenset, deque)
+"""Subclasses of these are made again from what their base looks like in JSON."""
 
 
 class Codec(Protocol):
@@ -65,7 +78,9 @@ class JsonCodec:
         decode = self.decoder(result_type)
         try:
             return decode(_json(text))
-        except ValueError:
+        except (ValueError, TypeError):
+            if result_type is str:
+                return text
             name = getattr(result_type, "__name__", str(result_type))
             raise SerializationError(
                 "the stored result", f"what {name} does not accept", "was the return type changed?"
@@ -79,7 +94,7 @@ class JsonCodec:
         """
         try:
             return _decoder(result_type)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"a result of type {result_type} cannot be read back from JSON: {error}; "
                 "give the decorator a result_type= that can, or the store another codec="
@@ -105,12 +120,23 @@ def _json(text: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _decoder(result_type: Any) -> Decode:
+    _refuse_lossy(result_type)
     if _mentions_pydantic(result_type):
         from pydantic import TypeAdapter  # noqa: PLC0415 - the user's dependency, not ours
 
         adapter = TypeAdapter(result_type)
         return lambda encoded: adapter.validate_json(encoded, by_alias=False, by_name=True)
     return msgspec.json.Decoder(result_type, dec_hook=_decode_other).decode
+
+
+def _refuse_lossy(result_type: Any) -> None:
+    """Refuse types that would come back other than they were."""
+    for part in get_args(result_type):
+        _refuse_lossy(part)
+    if any(attribute.name.startswith("_") for attribute in getattr(result_type, "__attrs_attrs__", ())):
+        raise TypeError("its attributes that begin with an underscore are not read back")
+    if is_pydantic(result_type) and result_type.__module__.startswith("pydantic."):
+        raise TypeError("it is no model of its own")
 
 
 def _mentions_pydantic(result_type: object) -> bool:
@@ -120,19 +146,36 @@ def _mentions_pydantic(result_type: object) -> bool:
 def _encode_other(value: Any) -> object:
     """Write what msgspec does not know."""
     if is_pydantic(type(value)) and hasattr(value, "model_dump"):
-        return cast("object", value.model_dump(mode="json", by_alias=False))
-    if isinstance(value, PurePath):
-        return str(value)
+        return _dumped(value)
+    for kinds, write in _WRITTEN:
+        if isinstance(value, kinds):
+            return write(value)
     raise _unwritable(value)
 
 
-def _decode_other(expected: type, value: object) -> object:
+def _decode_other(expected: Any, value: Any) -> object:
     """Read what msgspec does not know: a pydantic model inside a dataclass, a path."""
+    if expected is object:
+        return value
     if is_pydantic(expected):
         return _decoder(expected)(msgspec.json.encode(value))
-    if issubclass(expected, PurePath) and isinstance(value, str):
-        return expected(value)
-    raise ValueError(f"no way to read a {expected.__name__}")
+    origin, arguments = get_origin(expected) or expected, get_args(expected)
+    if inspect.isabstract(origin) and len(arguments) <= 1:
+        return msgspec.convert(value, list[arguments] if arguments else list)  # type: ignore[valid-type]
+    if issubclass(origin, defaultdict):
+        return origin(None, value)
+    if issubclass(origin, _REBUILT):
+        return origin(value)
+    raise ValueError(f"no way to read a {origin.__name__}")
+
+
+def _dumped(model: Any) -> object:
+    """Write a pydantic model, if it can be read back equal: secrets and excluded fields could not."""
+    dumped = model.model_dump(mode="json", by_alias=False, round_trip=True)
+    decode: Decode = _decoder(cast("Any", type(model)))
+    if decode(msgspec.json.encode(dumped)) != model:
+        raise _unwritable(model)
+    return cast("object", dumped)
 
 
 def _refuse_nan(result: object) -> None:

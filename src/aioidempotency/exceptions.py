@@ -29,8 +29,8 @@ class IdempotencyError(Exception):
     Attributes:
         retryable: Whether the same call, made again later, may succeed.
         status_hint: The HTTP status that tells a client the same.
-        result: The body's result, where the error hides one: a completion that failed, with
-            `on_completion_failure="raise"`.
+        result: The body's result, where the error hides one: a completion that was refused, or that
+            failed with `on_completion_failure="raise"`.
     """
 
     retryable: ClassVar[bool] = False
@@ -105,7 +105,7 @@ class MismatchError(IdempotencyError):
 
 
 class LeaseLostError(IdempotencyError):
-    """The caller no longer holds the record: another owner claimed it, or it is gone.
+    """The caller no longer holds the record: another owner claimed it, it is gone, or it was not renewed in time.
 
     Attributes:
         key: The record's key, a digest.
@@ -119,7 +119,8 @@ class LeaseLostError(IdempotencyError):
         self.record = record
 
     def __str__(self) -> str:
-        now = "the record is gone" if self.record is None else "the record has another owner or is finished"
+        gone = "the record is gone, or the lease could not be renewed in time"
+        now = gone if self.record is None else "the record has another owner or is finished"
         return f"{self.key} is no longer held by this call: {now}"
 
 

@@ -11,11 +11,11 @@ from typing import Protocol, final
 import xxhash
 
 from aioidempotency._core.model import AttributeNames, Location, Table, check_names
-from aioidempotency.exceptions import ConfigurationError, PartitioningError
+from aioidempotency.exceptions import PartitioningError
 
 
 class Partitioning(Protocol):
-    """Says in which partition the record of a key lives."""
+    """Says in which partition the record of a key lives. Only the strategies of this module are accepted."""
 
     def home(self, key: str, now: float) -> str:
         """Name the partition of a new record; `key` is `namespace#digest`, `now` epoch seconds."""
@@ -103,8 +103,11 @@ class CompositeKey:
 
     def __post_init__(self) -> None:
         check_names([self.partition_attribute, self.sort_attribute])
-        if not callable(getattr(self.partitioning, "home", None)):
-            raise ConfigurationError("partitioning needs a strategy, such as HashBuckets(32) or Static('idempotency')")
+        if not isinstance(self.partitioning, Static | HashBuckets):
+            raise PartitioningError(
+                "partitioning= takes HashBuckets(32) or Static('idempotency'), which are known to be safe: "
+                f"not {self.partitioning!r}"
+            )
 
     def table(self, name: str, attributes: AttributeNames) -> Table:
         """Describe a table with this layout."""

@@ -10,6 +10,7 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +33,7 @@ _BYTES = (bytes, bytearray, memoryview)
 _SETS = (set, frozenset)
 _REFUSED = (*_BYTES, *_SETS)
 _ADVICE = ((_BYTES, "decode them, or take a digest of them"), (_SETS, "it has no order; sort it into a list"))
+_SECRET = "get_secret_value"  # noqa: S105 - the method by which a pydantic secret is known
 _SELECT = "select the fields that make the key, with key="
 
 
@@ -81,11 +83,12 @@ def selector(expression: str) -> Select:
 
     def select(arguments: Mapping[str, object]) -> object:
         try:
-            return compiled.search(_plain(arguments), options=_OPTIONS)
-        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError, OSError, EOFError) as error:
+            found = compiled.search(_plain(arguments), options=_OPTIONS)
+        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
             kind = type(error).__name__
             advice = f"{expression!r} could not be evaluated; check it against the arguments"
             raise SerializationError("the arguments", f"what makes JMESPath fail ({kind})", advice) from None
+        return found.inner if isinstance(found, _Attributes) else found
 
     return select
 
@@ -107,7 +110,7 @@ def _opened_by_shape(value: Any) -> object:
     if hasattr(value, "__attrs_attrs__"):
         return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
     if hasattr(value, "model_dump"):
-        return cast("object", value.model_dump(mode="json"))
+        return _opened_model(value)
     if hasattr(value, "isoformat"):
         return cast("object", value.isoformat())
     try:
@@ -116,16 +119,63 @@ def _opened_by_shape(value: Any) -> object:
         return value
 
 
+def _opened_model(model: Any) -> dict[str, object]:
+    """Open a pydantic model field by field.
+
+    Its own dump would make two models alike that are not: it masks secrets and leaves out excluded
+    fields. It serves for the types that only pydantic knows.
+    """
+    members = {name: getattr(model, name) for name in type(model).model_fields} | (model.model_extra or {})
+    strange = {name for name, member in members.items() if _is_strange(member)}
+    try:
+        dumped = model.model_dump(mode="json", include=strange) if strange else {}
+    except ValueError:  # not even pydantic can dump them; the key is refused by their types
+        dumped = {}
+    return {**members, **dumped}
+
+
+def _is_strange(value: object) -> bool:
+    """Tell whether a value is one that pydantic alone may know, and no secret."""
+    known = isinstance(value, (str, int, float, list, tuple, dict, type(None), *_REFUSED))
+    return not known and _opened(value) is value and not hasattr(value, _SECRET)
+
+
 def _plain(value: object) -> object:
-    """Open a value and all its members; what is of an unknown type stays as it is."""
+    """Open a value and all its members for JMESPath."""
     opened = _opened(value)
     match opened:
         case dict():
             return {name: _plain(member) for name, member in opened.items()}
         case list() | tuple():
             return [_plain(member) for member in opened]
-        case _:
+        case None | str() | int() | float():
             return opened
+        case _:
+            return _Attributes(opened)
+
+
+class _Attributes:
+    """An object of an unknown type as JMESPath sees it: by its attributes.
+
+    JMESPath takes what it cannot look into for null, which would make two keys alike; so a name that
+    the object does not have is an error.
+    """
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def get(self, name: str) -> object:
+        """Read the attribute that an expression names."""
+        try:
+            return _plain(getattr(self.inner, name))
+        except AttributeError:
+            kind = type(self.inner).__name__
+            advice = f"it has no {name!r}; correct the expression, or give a callable"
+            raise SerializationError("what JMESPath looks into", kind, advice) from None
+
+    def values(self) -> object:
+        """Refuse to read all attributes."""
+        raise SerializationError("what JMESPath looks into", type(self.inner).__name__, "name its fields")
 
 
 def _checked(value: object, subject: str) -> object:
@@ -135,12 +185,16 @@ def _checked(value: object, subject: str) -> object:
         case None | str() | bool() | int() | float():
             return opened
         case dict():
-            return {_name(name, subject): _checked(member, subject) for name, member in opened.items()}
+            checked = {_name(name, subject): _checked(member, subject) for name, member in opened.items()}
+            if len(checked) < len(opened):
+                raise SerializationError(subject, "a mapping with one name twice", "make its keys texts that differ")
+            return checked
         case list() | tuple():
             return [_checked(member, subject) for member in opened]
         case _:
-            advice = next((advice for kinds, advice in _ADVICE if isinstance(opened, kinds)), _SELECT)
-            raise SerializationError(subject, type(opened).__name__, advice)
+            unknown = opened.inner if isinstance(opened, _Attributes) else opened
+            advice = next((advice for kinds, advice in _ADVICE if isinstance(unknown, kinds)), _SELECT)
+            raise SerializationError(subject, type(unknown).__name__, advice)
 
 
 def _name(name: object, subject: str) -> str:

@@ -122,8 +122,9 @@ def claim(attempt: Claim) -> Procedure[Decision]:
             return Claimed(lease)
         item = yield from _seen_by(reply, attempt.location)
         looked, fresh = True, looked
-    contended = item if item is not None else records.running(lease)
-    return InProgress(records.parse(contended, attempt.location), retry_after=attempt.lease)
+    record = records.parse(records.running(lease) if item is None else item, attempt.location)
+    verdict = Vacant() if item is None else judge(record, attempt, fresh=True)
+    return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
@@ -196,7 +197,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
             break
         until = int(record.in_progress_expiration or 0)
         if until >= records.milliseconds(ends):
-            return Renewed(replace(wanted, expires_at=until / 1000))
+            return Renewed(replace(wanted, expires_at=until / 1000, expiration=floor(record.expiration)))
     return Lost(record)
 
 

@@ -163,6 +163,8 @@ def _as_json(value: AttributeValue) -> str:
             return "[" + ", ".join(_as_json(member) for member in cast("list[AttributeValue]", inner)) + "]"
         case "N":
             return str(inner)
+        case "NS":
+            return "[" + ", ".join(cast("list[str]", inner)) + "]"
         case "NULL":
             return "null"
         case _:

@@ -31,6 +31,9 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError, Stor
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
 Session = AioSession
 
+OPENING_LIMIT = 10.0
+"""Seconds to make a client in; credentials may have to be fetched."""
+
 
 class DynamoDBClient(Protocol):
     """An aiobotocore DynamoDB client, as far as the library uses it."""
@@ -104,8 +107,8 @@ class DynamoDBBackend:
             ConfigurationError: It refused because of the table's name, its key, or permissions.
         """
         request = expressions.request(operation)
+        client = await self._ready(operation.location.table.name)
         async with self._answers(request.operation, operation.location.table.name):
-            client = self._client or await self._open()
             try:
                 response = await getattr(client, _METHODS[request.operation])(**request.parameters)
             except ClientError as error:
@@ -117,13 +120,13 @@ class DynamoDBBackend:
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
 
-        A table that is there already is left as it is, if its key fits; its TTL is turned on.
+        A table that is there already keeps its settings, if its key fits; its TTL is turned on.
 
         Raises:
-            ConfigurationError: A table of this name has another key.
+            ConfigurationError: A table of this name has another key, or TTL on another attribute.
         """
+        client: Any = await self._ready(table.name)
         async with self._answers("CreateTable", table.name, limit=120.0):
-            client: Any = self._client or await self._open()
             try:
                 await client.create_table(**_table_definition(table))
             except ClientError as error:
@@ -138,14 +141,23 @@ class DynamoDBBackend:
     async def aclose(self) -> None:
         """Close the client, if the backend opened it. A later call opens a new one."""
         connection, self._connection = self._connection, None
-        if connection is not None and connection.loop is asyncio.get_running_loop():
+        if connection is not None and connection.is_of_this_loop():
             await connection.resources.aclose()
+
+    async def _ready(self, table_name: str) -> Any:
+        """Have a client; opening one has a time limit of its own, since the first reads botocore's models."""
+        if self._client is not None:
+            return self._client
+        connection = self._connection
+        if connection is not None and connection.client is not None and connection.is_of_this_loop():
+            return connection.client
+        async with self._answers("opening a client", table_name, limit=OPENING_LIMIT):
+            return await self._open()
 
     async def _open(self) -> Any:
         """Have the client of the running loop. A client of another loop is unusable here, and dropped."""
-        loop = asyncio.get_running_loop()
-        if self._connection is None or self._connection.loop is not loop:
-            self._connection = _Connection(loop)
+        if self._connection is None or not self._connection.is_of_this_loop():
+            self._connection = _Connection()
         connection = self._connection
         async with connection.lock:
             if connection.client is None:
@@ -154,7 +166,9 @@ class DynamoDBBackend:
                 try:
                     connection.client = await connection.resources.enter_async_context(creating)
                 except (ValueError, ConfigParseError) as error:
-                    trouble = f"no client could be made: {error}; check endpoint_url= and the AWS configuration file"
+                    trouble = (
+                        f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
+                    )
                     raise ConfigurationError(trouble) from error
             return connection.client
 
@@ -167,7 +181,7 @@ class DynamoDBBackend:
                 yield
         except TimeoutError as error:
             raise StoreError(operation, table_name, f"no answer within {seconds:g} s") from error
-        except (ClientError, BotoCoreError, OSError) as error:
+        except (ClientError, BotoCoreError, OSError, ValueError) as error:
             raise _translated(error, operation, table_name) from error
 
     def __repr__(self) -> str:
@@ -179,11 +193,15 @@ class DynamoDBBackend:
 class _Connection:
     """The client of one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self.lock = anyio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
+
+    def is_of_this_loop(self) -> bool:
+        """Tell whether the client can be used here."""
+        return self._loop is asyncio.get_running_loop()
 
 
 _METHODS = {
@@ -193,11 +211,10 @@ _METHODS = {
     "DeleteItem": "delete_item",
 }
 
-_PERMISSIONS = "allow dynamodb:GetItem, PutItem, UpdateItem and DeleteItem on it"
 _CONFIGURATION = {
     "ResourceNotFoundException": "there is no such table here; create it with `await store.create_table()`, "
     "or check table_name, region_name and endpoint_url",
-    "AccessDeniedException": f"these credentials may not use the table; {_PERMISSIONS}",
+    "AccessDeniedException": "these credentials may not do this; allow them dynamodb:{operation} on the table",
     "ValidationException": "the request does not fit the table; its key must be what layout= says "
     "(SimpleKey for one attribute, CompositeKey for two)",
 }
@@ -240,17 +257,18 @@ def _translated(error: Exception, operation: str, table_name: str) -> Idempotenc
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
             )
         case ClientError() if (code := _code(error)) in _CONFIGURATION:
-            return ConfigurationError(
-                f"{operation} on table {table_name!r} was refused ({code}): {_CONFIGURATION[code]}"
-            )
+            advice = _CONFIGURATION[code].format(operation=operation)
+            return ConfigurationError(f"{operation} on table {table_name!r} was refused ({code}): {advice}")
         case ClientError():
             code = _code(error)
             return StoreError(operation, table_name, f"{code}; {_CREDENTIALS.get(code, 'try again later')}")
+        case ValueError() if not isinstance(error, BotoCoreError):
+            return ConfigurationError(f"{operation} could not be sent ({type(error).__name__}); check endpoint_url=")
         case _:
             return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
 
 
-def _table_definition(table: Table) -> dict[str, object]:
+def _table_definition(table: Table) -> dict[str, Any]:
     keys = [(table.partition_attribute, "HASH")]
     if table.sort_attribute is not None:
         keys.append((table.sort_attribute, "RANGE"))
@@ -263,10 +281,12 @@ def _table_definition(table: Table) -> dict[str, object]:
 
 
 def _check_key(description: Mapping[str, Any], table: Table) -> None:
+    kinds = {each["AttributeName"]: each["AttributeType"] for each in description["AttributeDefinitions"]}
     wanted = _table_definition(table)["KeySchema"]
-    if description["KeySchema"] == wanted:
+    if description["KeySchema"] == wanted and all(kinds[key["AttributeName"]] == "S" for key in wanted):
         return
-    found = ", ".join(f"{key['AttributeName']} ({key['KeyType']})" for key in description["KeySchema"])
+    keys = [(key["AttributeName"], key["KeyType"], kinds[key["AttributeName"]]) for key in description["KeySchema"]]
+    found = ", ".join(f"{name} ({kind}, {letter})" for name, kind, letter in keys)
     raise ConfigurationError(
         f"table {table.name!r} exists with another key: {found}; give layout= that key, or take another table_name"
     )
@@ -274,7 +294,12 @@ def _check_key(description: Mapping[str, Any], table: Table) -> None:
 
 async def _turn_on_ttl(client: Any, table: Table) -> None:
     described = await client.describe_time_to_live(TableName=table.name)
-    if described.get("TimeToLiveDescription", {}).get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
+    found = described.get("TimeToLiveDescription", {})
+    if found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
+        if (attribute := found.get("AttributeName")) != table.attributes.expiration:
+            raise ConfigurationError(
+                f"table {table.name!r} deletes items by {attribute!r}; its TTL must be on {table.attributes.expiration!r}"
+            )
         return
     await client.update_time_to_live(
         TableName=table.name,

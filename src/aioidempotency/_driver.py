@@ -1,0 +1,138 @@
+"""Executes the procedures of `protocol` on a backend. A store has one driver, shared by all its calls."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar, final
+
+import anyio
+
+from aioidempotency import _results
+from aioidempotency._concurrency import CLEANUP_LIMIT
+from aioidempotency._core import protocol
+from aioidempotency._core.decisions import Claimed, Decision
+from aioidempotency._core.model import Encoded, Lease, Location, Record
+from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed
+from aioidempotency._flights import Flight
+from aioidempotency._lease import Heartbeats, time_left
+from aioidempotency.backends import Backend
+from aioidempotency.codecs import Codec
+from aioidempotency.events import Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, ResultDropped, report
+from aioidempotency.exceptions import IdempotencyError, LeaseLostError, SerializationError
+
+T = TypeVar("T")
+
+
+@final
+class Driver:
+    """Executes procedures on a store's backend, and keeps what the store's calls share.
+
+    Attributes:
+        flights: The calls that are under way in this process, by key.
+        heartbeats: The renewals of the running ones.
+        failed_open: How many calls ran unprotected because the store did not answer.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        codec: Codec,
+        *,
+        clock: Callable[[], float],
+        clock_skew: float,
+        compress_over: int | None,
+        hook: Hook | None,
+    ) -> None:
+        self.backend = backend
+        self.codec = codec
+        self.now = clock
+        self.flights: dict[str, Flight] = {}
+        self.heartbeats = Heartbeats(self.renew)
+        self.failed_open = 0
+        self._clock_skew = clock_skew
+        self._compress_over = compress_over
+        self._hook = hook
+
+    async def drive(self, procedure: Procedure[T]) -> T:
+        """Execute a procedure's operations, one after the other."""
+        try:
+            operation = next(procedure)
+            while True:
+                operation = procedure.send(await self.backend.execute(operation))
+        except StopIteration as outcome:
+            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
+
+    async def claim(self, attempt: Claim) -> Decision:
+        """Claim; when cancelled meanwhile, give back what may have been written."""
+        try:
+            return await self._claim(attempt)
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(CLEANUP_LIMIT, shield=True) as scope:
+                await self.abandon(attempt.location, attempt.owner)
+            if scope.cancelled_caught:
+                self.report(ReleaseFailed(attempt.location.key))
+            raise
+
+    async def _claim(self, attempt: Claim) -> Decision:
+        """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it."""
+        while True:
+            decision = await self.drive(protocol.claim(attempt))
+            if not isinstance(decision, Claimed) or self.used(decision.lease) <= attempt.lease / 2:
+                return decision
+            if time_left() is not None:  # the lease is the time that is left, and never renewed
+                return decision
+            try:
+                return Claimed(await self.renew(decision.lease))
+            except LeaseLostError:
+                attempt = replace(attempt, now=self.now())
+
+    def used(self, lease: Lease) -> float:
+        """Read how many seconds ago a lease was asked for."""
+        return max(0.0, self.now() - (lease.expires_at - lease.duration))
+
+    async def complete(self, lease: Lease, result: Encoded) -> Record:
+        """Store a result."""
+        match await self.drive(protocol.complete(lease, result, now=self.now())):
+            case Completed(record):
+                self.report(RecordCompleted(lease.key))
+                return record
+            case Lost(record):
+                raise self._lost(lease, record)
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Move the end of a lease to its duration from now."""
+        match await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew)):
+            case Renewed(renewed):
+                return renewed
+            case Lost(record):
+                raise self._lost(lease, record)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a key back."""
+        match await self.drive(protocol.release(lease.location, lease.owner)):
+            case Released():
+                return
+            case Lost(record):
+                raise self._lost(lease, record)
+
+    async def abandon(self, location: Location, owner: str) -> None:
+        """Give a key back whose caller is not there any more to hear of a failure."""
+        try:
+            await self.drive(protocol.release(location, owner))
+        except IdempotencyError:
+            self.report(ReleaseFailed(location.key))
+
+    def encoded(self, lease: Lease, result: object) -> Encoded:
+        """Write a result as it is stored; a tombstone where it cannot be."""
+        try:
+            return _results.encode(result, lease, self.codec, compress_over=self._compress_over)
+        except SerializationError as error:
+            self.report(ResultDropped(lease.key, str(error)))
+            return _results.TOMBSTONE
+
+    def report(self, event: Event) -> None:
+        """Log an event and hand it to the hook."""
+        report(event, self._hook)
+
+    def _lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+        self.report(LeaseLost(lease.key))
+        return LeaseLostError(lease.key, record)

@@ -1,0 +1,137 @@
+"""Values say what they mean, cannot be changed, and hide what must not be logged."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from aioidempotency._core.model import AttributeNames, Encoded, Location, Record, Status, Table, check_names
+from aioidempotency.exceptions import ConfigurationError
+from tests.core.playing import NOW, PLACE, RENAMED, RENAMED_PLACE, SIMPLE, held
+
+RECORD = Record(key="shop#1234", status=Status.INPROGRESS, expiration=NOW)
+
+
+def test_statuses_are_spelled_as_powertools_spells_them() -> None:
+    """A record that Powertools reads has exactly these texts."""
+    assert [status.value for status in Status] == ["INPROGRESS", "COMPLETED"]
+
+
+def test_attributes_are_called_by_default_what_powertools_calls_them() -> None:
+    """The default names are part of the table's format."""
+    assert SIMPLE.names == {
+        "key": "id",
+        "status": "status",
+        "expiration": "expiration",
+        "in_progress_expiration": "in_progress_expiration",
+        "data": "data",
+        "validation": "validation",
+        "owner": "owner",
+        "fencing_token": "fencing_token",
+        "encoding": "encoding",
+    }
+
+
+def test_every_attribute_can_be_renamed() -> None:
+    """Each role has its own name, and the sort key is listed where there is one."""
+    assert RENAMED.names == {
+        "key": "part",
+        "sort": "sort",
+        "status": "s",
+        "expiration": "e",
+        "in_progress_expiration": "ipe",
+        "data": "d",
+        "validation": "v",
+        "owner": "o",
+        "fencing_token": "f",
+        "encoding": "c",
+    }
+
+
+def test_two_attributes_of_one_name_are_refused() -> None:
+    """The message names what was given twice, and nothing else."""
+    with pytest.raises(ConfigurationError, match=r"^two attributes have one name: data, owner; give each its own$"):
+        check_names(["owner", "data", "status", "data", "owner"])
+
+
+def test_attribute_names_refuse_a_name_given_twice() -> None:
+    """Renaming one attribute to another's name would make one of them overwrite the other."""
+    with pytest.raises(ConfigurationError, match="one name: status"):
+        AttributeNames(owner="status")
+
+
+@pytest.mark.parametrize("names", [("data", None), ("id", "status"), ("same", "same")])
+def test_a_table_refuses_a_key_that_is_named_like_another_attribute(names: tuple[str, str | None]) -> None:
+    """The key's attributes count, too."""
+    with pytest.raises(ConfigurationError, match="one name"):
+        Table("records", *names, AttributeNames())
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_names_that_are_no_text_are_refused(name: str) -> None:
+    """An attribute needs a name."""
+    with pytest.raises(ConfigurationError, match="a text that is not empty"):
+        AttributeNames(data=name)
+
+
+def test_the_key_of_a_simple_table_is_its_partition_value() -> None:
+    """There is one key attribute, and it holds the key."""
+    assert PLACE.key == "shop#1234"
+    assert PLACE.item == {"id": {"S": "shop#1234"}}
+
+
+def test_the_key_of_a_composite_table_is_its_sort_value() -> None:
+    """The partition value is where the record lives, and no part of its key."""
+    assert RENAMED_PLACE.key == "shop#1234"
+    assert RENAMED_PLACE.item == {"part": {"S": "bucket#7"}, "sort": {"S": "shop#1234"}}
+
+
+def test_a_place_never_names_an_attribute_that_its_table_does_not_have() -> None:
+    """Sort attribute and sort value come together, or not at all."""
+    assert Location(table=SIMPLE, partition="a", sort="b").item == {"id": {"S": "a"}}
+    assert Location(table=RENAMED, partition="a").item == {"part": {"S": "a"}}
+
+
+def test_a_lease_ends_in_seconds() -> None:
+    """Milliseconds stay inside the record's one attribute."""
+    record = Record(key="k", status=Status.INPROGRESS, expiration=NOW, in_progress_expiration=1_700_000_060_500.0)
+    assert record.lease_ends_at == 1_700_000_060.5
+
+
+def test_a_record_without_a_lease_has_no_end_of_one() -> None:
+    """Powertools writes such records where it does not know the remaining time."""
+    assert RECORD.lease_ends_at is None
+
+
+def test_a_lease_knows_its_key() -> None:
+    """It is the key of the place where the record lives."""
+    assert held().key == "shop#1234"
+
+
+def test_a_record_tells_nothing_of_its_result() -> None:
+    """U3: what a record holds does not get into a log by its `repr`."""
+    record = Record(key="k", status=Status.COMPLETED, expiration=NOW, data="canary", result="canary")
+    assert "canary" not in repr(record)
+    assert "canary" not in repr(Encoded("canary"))
+
+
+def test_a_lease_tells_its_owner_and_not_its_place() -> None:
+    """The place would repeat the names of all attributes."""
+    assert "location" not in repr(held())
+    assert "owner='me'" in repr(held())
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (SIMPLE, "name"),
+        (PLACE, "sort"),
+        (RECORD, "owner"),
+        (held(), "owner"),
+        (Encoded("1"), "data"),
+        (AttributeNames(), "data"),
+    ],
+)
+def test_values_cannot_be_changed(value: object, field: str) -> None:
+    """Whoever holds a value can trust it."""
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, field, "other")
