@@ -82,10 +82,20 @@ def test_the_lost_answer_of_a_completion_is_recognised() -> None:
     assert played.outcome == Completed(parsed(mine))
 
 
-def test_a_refused_completion_is_not_believed_while_the_record_still_runs() -> None:
-    """Ours, but not finished: no result is stored, so nothing may say that it is."""
+def test_a_refused_completion_is_tried_again_while_the_record_is_ours_and_runs() -> None:
+    """A late copy of our own claim brought the record back: its result is stored all the same."""
     mine = stored(owner="me")
-    assert play(_complete(), Refused(mine)).outcome == Lost(parsed(mine))
+    played = play(_complete(), Refused(None), Found(None), Refused(mine), Applied())
+    assert played.operations == (UPDATE, READ, PUT, UPDATE)
+    assert played.outcome == Completed(parsed(FINISHED))
+
+
+def test_a_completion_that_is_refused_for_no_reason_ends() -> None:
+    """Ours, but never finished: no result is stored, so nothing may say that it is."""
+    mine = stored(owner="me")
+    played = play(_complete(), *[Refused(mine)] * ATTEMPTS)
+    assert played.operations == (UPDATE,) * ATTEMPTS
+    assert played.outcome == Lost(parsed(mine))
 
 
 def test_a_finished_call_whose_record_is_gone_is_remembered_all_the_same() -> None:
@@ -107,8 +117,9 @@ def test_the_put_of_a_gone_record_is_judged_likewise(there: Item, outcome: type,
 
 def test_a_record_that_is_gone_again_and_again_is_lost() -> None:
     """The procedure ends, whatever the table does."""
-    played = play(_complete(), Refused(None), Found(None), Refused(None), Found(None))
-    assert played.operations == (UPDATE, READ, PUT, READ)
+    gone: list[Reply] = [Refused(None), Found(None)]
+    played = play(_complete(), *gone * ATTEMPTS)
+    assert played.operations == (UPDATE, READ, *[PUT, READ] * (ATTEMPTS - 1))
     assert played.outcome == Lost(None)
 
 

@@ -164,26 +164,32 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     """Store the result for as long as the lease's retention says.
 
     A record that is gone (deleted by the table's TTL, say) is written again as a claim would be, so
-    that finished work is remembered. One that we finished before keeps its first result.
+    that finished work is remembered. One that we finished before keeps its first result. One that is
+    ours and running, although we were refused, is a late copy of our claim: it is finished, too.
     """
     expiration = floor(now + lease.retention)
-    changes = records.completed(result, expiration=expiration)
-    reply = yield from _write(Update(lease.location, changes, HeldBy(lease.owner)))
-    if isinstance(reply, Applied):
-        return Completed(records.record_of(lease, result, expiration=expiration))
-    seen = yield from _seen_by(reply, lease.location)
-    if seen is None:
-        item = records.finished(lease, result, expiration=expiration)
-        reply = yield from _write(Put(lease.location, item, Absent()))
+    update = Update(lease.location, records.completed(result, expiration=expiration), HeldBy(lease.owner))
+    record: Record | None = None
+    operation: Write = update
+    for _ in range(ATTEMPTS):
+        reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Completed(records.record_of(lease, result, expiration=expiration))
         seen = yield from _seen_by(reply, lease.location)
-    return _settled(seen, lease)
+        if seen is None:
+            operation = Put(lease.location, records.finished(lease, result, expiration=expiration), Absent())
+            continue
+        record, operation = records.parse(seen, lease.location), update
+        if record.owner != lease.owner:
+            break
+        if record.status is Status.COMPLETED:
+            return Completed(record)
+    return Lost(record)
 
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
-    ends = now + lease.duration
+    ends = records.whole_milliseconds(now + lease.duration)
     wanted = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
     until = records.milliseconds(lease.expires_at)
     record: Record | None = None
@@ -219,7 +225,7 @@ def read(location: Location, *, now: float) -> Procedure[Record | None]:
 
 
 def _grant(attempt: Claim, fencing_token: int) -> Lease:
-    ends = attempt.now + attempt.lease
+    ends = records.whole_milliseconds(attempt.now + attempt.lease)
     return Lease(
         location=attempt.location,
         owner=attempt.owner,
@@ -230,15 +236,6 @@ def _grant(attempt: Claim, fencing_token: int) -> Lease:
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
     )
-
-
-def _settled(item: Item | None, lease: Lease) -> Completed | Lost:
-    """Judge a refused completion by the record that refused it."""
-    if item is None:
-        return Lost(None)
-    record = records.parse(item, lease.location)
-    mine = record.owner == lease.owner and record.status is Status.COMPLETED
-    return Completed(record) if mine else Lost(record)
 
 
 def _seen_by(reply: Refused, location: Location) -> Procedure[Item | None]:

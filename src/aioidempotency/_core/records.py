@@ -6,6 +6,7 @@ text, as any other text, or as native attributes.
 
 import json
 from collections.abc import Mapping
+from math import floor
 from typing import cast
 
 from aioidempotency._core.model import AttributeValue, Encoded, Item, Lease, Location, Record, Role, Status
@@ -17,6 +18,11 @@ Changes = dict[Role, AttributeValue]
 def milliseconds(instant: float) -> int:
     """Convert epoch seconds as the attribute `in_progress_expiration` wants them."""
     return round(instant * 1000)
+
+
+def whole_milliseconds(instant: float) -> float:
+    """Cut epoch seconds to what the attribute can hold: a lease ends no later than it says."""
+    return floor(instant * 1000) / 1000
 
 
 def running(lease: Lease) -> Item:

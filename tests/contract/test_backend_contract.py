@@ -1,0 +1,246 @@
+"""What every backend answers: conditions hold or refuse, refusals bring the item, writes are atomic."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from itertools import product
+from typing import Any
+
+import pytest
+from aiobotocore.session import AioSession
+
+from aioidempotency import AttributeNames, Backend, CompositeKey, DynamoDBBackend, MemoryBackend, SimpleKey
+from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged
+from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
+from aioidempotency._core.operations import Applied, Delete, Found, Get, Put, Refused, Update, Write
+from tests.conftest import store_options
+from tests.support.engines import Engine
+from tests.support.proxy import FaultProxy
+
+RIVALS = 50
+RECORD: Mapping[str, AttributeValue] = {
+    "status": {"S": "INPROGRESS"},
+    "owner": {"S": "me"},
+    "fencing_token": {"N": "7"},
+    "expiration": {"N": "2000"},
+    "in_progress_expiration": {"N": "1500000"},
+}
+RESERVED = AttributeNames(
+    status="status", expiration="ttl", in_progress_expiration="in.progress-until", owner="user", encoding="#value:"
+)
+FOREIGN: Item = {
+    "blob": {"B": b"\x00\xff"},
+    "blobs": {"BS": [b"\x00"]},
+    "words": {"SS": ["a"]},
+    "numbers": {"NS": ["1"]},
+    "nested": {"M": {"list": {"L": [{"BOOL": False}, {"NULL": True}, {"N": "1"}]}}},
+    "empty": {"S": ""},
+}
+Made = DynamoDBBackend | MemoryBackend
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[tuple[str, str], Table]:
+    """The tables made so far, one for each backend and layout; each test has keys of its own in them."""
+    return {}
+
+
+@pytest.fixture
+async def backend(backend_options: dict[str, Any]) -> AsyncIterator[Made]:
+    """Each backend, closed at the end."""
+    made: Made = backend_options.get("backend") or DynamoDBBackend(**backend_options)
+    yield made
+    if isinstance(made, DynamoDBBackend):
+        await made.aclose()
+
+
+@pytest.fixture(params=["simple", "composite"])
+async def place(request: pytest.FixtureRequest, backend: Made, tables: dict[tuple[str, str], Table]) -> Location:
+    """A place that was never used; in the composite layout, every attribute has a reserved or an odd name."""
+    layout = SimpleKey() if request.param == "simple" else CompositeKey("key", "order")
+    kind = (request.node.callspec.params["backend_options"], request.param)
+    if kind not in tables:
+        attributes = RESERVED if request.param == "composite" else AttributeNames()
+        tables[kind] = layout.table(f"test-{secrets.token_hex(6)}", attributes)
+        await backend.create_table(tables[kind])
+    return layout.location(tables[kind], f"orders#{secrets.token_hex(16)}", 0)
+
+
+def record(place: Location, **changes: AttributeValue | None) -> Item:
+    """Make an item by role; None leaves an attribute out."""
+    roles = {**RECORD, **changes}
+    return {**place.item, **{place.table.names[role]: value for role, value in roles.items() if value is not None}}
+
+
+def write(kind: str, place: Location, condition: Condition) -> Write:
+    """Make a write of each kind."""
+    if kind == "put":
+        return Put(place, record(place, owner={"S": "next"}), condition)
+    return Delete(place, condition) if kind == "delete" else Update(place, {"data": {"S": "done"}}, condition)
+
+
+async def given(backend: Backend, place: Location, item: Item) -> None:
+    assert await backend.execute(Put(place, item, Absent())) == Applied()
+
+
+async def stored(backend: Backend, place: Location) -> Item | None:
+    reply = await backend.execute(Get(place))
+    assert isinstance(reply, Found)
+    return reply.item
+
+
+async def test_a_place_is_empty_at_first(backend: Backend, place: Location) -> None:
+    """A read of nothing finds None."""
+    assert await backend.execute(Get(place)) == Found(None)
+
+
+async def test_a_put_into_an_empty_place_is_read_back_whole(backend: Backend, place: Location) -> None:
+    """Every type of attribute comes back as it was written."""
+    item = {**record(place), **FOREIGN}
+    assert await backend.execute(Put(place, item, Absent())) == Applied()
+    assert await stored(backend, place) == item
+
+
+@pytest.mark.parametrize("kind", ["put", "update", "delete"])
+async def test_a_refused_write_brings_the_item_and_changes_nothing(
+    backend: Backend, place: Location, kind: str
+) -> None:
+    """C1: a duplicate needs no read, because the refusal of each kind of write brings the item."""
+    item = {**record(place), **FOREIGN}
+    await given(backend, place, item)
+    for condition in (Absent(), HeldBy("another"), Unchanged(record(place, fencing_token={"N": "8"}))):
+        assert await backend.execute(write(kind, place, condition)) == Refused(item)
+        assert await stored(backend, place) == item
+
+
+@pytest.mark.parametrize("kind", ["put", "update", "delete"])
+async def test_a_write_on_a_missing_item_is_refused_without_one(backend: Backend, place: Location, kind: str) -> None:
+    """O4: what was deleted is not revived by its old owner."""
+    for condition in (HeldBy("me"), Unchanged(record(place))):
+        assert await backend.execute(write(kind, place, condition)) == Refused(None)
+        assert await stored(backend, place) is None
+
+
+@pytest.mark.parametrize("wanted", ["held", "unchanged"])
+async def test_a_put_that_is_applied_replaces_the_whole_item(backend: Backend, place: Location, wanted: str) -> None:
+    """A takeover leaves nothing of the record before."""
+    item = {**record(place), **FOREIGN}
+    await given(backend, place, item)
+    next_item = record(place, owner={"S": "next"})
+    condition = HeldBy("me") if wanted == "held" else Unchanged(item)
+    assert await backend.execute(Put(place, next_item, condition)) == Applied()
+    assert await stored(backend, place) == next_item
+
+
+@pytest.mark.parametrize("wanted", ["held", "unchanged"])
+async def test_an_update_leaves_the_other_attributes(backend: Backend, place: Location, wanted: str) -> None:
+    """A completion keeps fingerprint, owner, and attributes that we know nothing of, binary ones too."""
+    item = {**record(place, validation={"S": "digest"}), **FOREIGN}
+    await given(backend, place, item)
+    changes: dict[Role, AttributeValue] = {"status": {"S": "COMPLETED"}, "data": {"S": "{}"}, "expiration": {"N": "9"}}
+    condition = HeldBy("me") if wanted == "held" else Unchanged(item)
+    assert await backend.execute(Update(place, changes, condition)) == Applied()
+    named = {place.table.names[role]: value for role, value in changes.items()}
+    assert await stored(backend, place) == {**item, **named}
+
+
+@pytest.mark.parametrize("wanted", ["held", "unchanged"])
+async def test_a_delete_that_is_applied_leaves_nothing(backend: Backend, place: Location, wanted: str) -> None:
+    """A released key is free: the next put finds nothing."""
+    item = record(place)
+    await given(backend, place, item)
+    condition = HeldBy("me") if wanted == "held" else Unchanged(item)
+    assert await backend.execute(Delete(place, condition)) == Applied()
+    assert await backend.execute(Put(place, item, Absent())) == Applied()
+
+
+async def test_nobody_holds_a_finished_record(backend: Backend, place: Location) -> None:
+    """O8: its own owner's late heartbeat does not revive a finished record."""
+    item = record(place, status={"S": "COMPLETED"})
+    await given(backend, place, item)
+    assert await backend.execute(Update(place, {"expiration": {"N": "9"}}, HeldBy("me"))) == Refused(item)
+
+
+async def test_a_record_is_another_one_when_any_part_of_its_identity_is(backend: Backend, place: Location) -> None:
+    """O7: whatever moved, came, went or changed its type since it was seen keeps a contender from taking over."""
+    before = record(place)
+    await given(backend, place, before)
+    for role, value in product(RECORD, (None, {"S": "7"}, {"N": "8"})):
+        after = record(place, **{role: value})
+        assert await backend.execute(Delete(place, Unchanged(after))) == Refused(before), role
+        assert await backend.execute(Put(place, after, Unchanged(before))) == Applied(), role
+        assert await backend.execute(Delete(place, Unchanged(before))) == Refused(after), role
+        assert await backend.execute(Put(place, before, Unchanged(after))) == Applied(), role
+
+
+async def test_a_record_without_an_owner_can_be_taken_over_unchanged(backend: Backend, place: Location) -> None:
+    """A record of Powertools has neither owner nor token; what is missing must still be missing."""
+    theirs = record(place, owner=None, fencing_token=None, in_progress_expiration=None)
+    await given(backend, place, theirs)
+    assert await backend.execute(write("put", place, Unchanged(theirs))) == Applied()
+    assert await backend.execute(write("put", place, Unchanged(theirs))) == Refused(record(place, owner={"S": "next"}))
+
+
+async def test_result_and_fingerprint_are_no_part_of_the_identity(backend: Backend, place: Location) -> None:
+    """A condition sends five small attributes, never a result of 400 KB."""
+    await given(backend, place, record(place, data={"S": "stored"}))
+    assert await backend.execute(Delete(place, Unchanged(record(place, validation={"S": "other"})))) == Applied()
+
+
+async def test_numbers_are_compared_by_value(backend: Backend, place: Location) -> None:
+    """Two spellings of one number are one number, since DynamoDB normalises what it stores."""
+    for written, asked in (("1.50", "1.5"), ("100", "1E+2"), ("007", "7"), ("-0", "0")):
+        await given(backend, place, record(place, expiration={"N": written}))
+        seen = Unchanged(record(place, expiration={"N": asked}))
+        assert await backend.execute(Delete(place, seen)) == Applied(), asked
+
+
+async def test_places_are_told_apart(backend: Backend, place: Location) -> None:
+    """A write touches the item of its own key, in its own partition."""
+    other = Location(table=place.table, partition=f"{place.partition}-other", sort=place.sort)
+    await given(backend, place, record(place))
+    await given(backend, other, record(other))
+    assert await backend.execute(Delete(other, HeldBy("me"))) == Applied()
+    assert await stored(backend, place) == record(place)
+
+
+@pytest.mark.parametrize("wanted", ["absent", "unchanged"])
+async def test_of_fifty_concurrent_puts_one_wins(backend: Backend, place: Location, wanted: str) -> None:
+    """O1, O7: for a free key and for a lapsed one there is one owner, and all others are shown it."""
+    vacant = record(place, owner={"S": "gone"})
+    condition: Condition = Absent()
+    if wanted == "unchanged":
+        await given(backend, place, vacant)
+        condition = Unchanged(vacant)
+    items = [record(place, owner={"S": f"rival-{number}"}) for number in range(RIVALS)]
+    replies = await asyncio.gather(*(backend.execute(Put(place, item, condition)) for item in items))
+    winner = items[replies.index(Applied())]
+    assert replies.count(Applied()) == 1
+    assert replies.count(Refused(winner)) == RIVALS - 1
+    assert await stored(backend, place) == winner
+
+
+async def test_every_write_carries_a_condition_without_a_time_and_reads_are_consistent(
+    engine: Engine, session: AioSession
+) -> None:
+    """O7: the expressions are one constant text at every time, and ask for the item that refuses them."""
+    texts: dict[object, set[tuple[str, str]]] = {}
+    async with FaultProxy(engine.endpoint_url) as proxy:
+        backend = DynamoDBBackend(**{**store_options(engine, session), "endpoint_url": proxy.url})
+        table = SimpleKey().table(f"test-{secrets.token_hex(6)}", AttributeNames())
+        await backend.create_table(table)
+        for kind, now in product(("put", "update", "delete"), ("1111", "2222")):
+            place = Location(table=table, partition=f"{kind}#{now}")
+            seen = record(place, expiration={"N": now}, fencing_token={"N": f"{now}000"})
+            for condition in (Absent(), HeldBy(now), Unchanged(seen)):
+                await backend.execute(write(kind, place, condition))
+                body = proxy.requests[-1].body
+                text = body["ConditionExpression"], body.get("UpdateExpression", "")
+                texts.setdefault((kind, type(condition)), set()).add(text)
+                assert body["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD"
+        await backend.execute(Get(place))
+        assert proxy.requests[-1].body["ConsistentRead"] is True
+        await backend.aclose()
+    assert [len(each) for each in texts.values()] == [1] * 9
+    assert not any(re.search(r"\d", "".join(text)) for each in texts.values() for text in each)

@@ -1,0 +1,37 @@
+"""The way to a state, in lines that can be read."""
+
+from collections.abc import Iterable, Iterator
+
+from aioidempotency._core.operations import Get
+from tests.model.contenders import Request
+from tests.model.moves import START, Move, State
+from tests.model.table import Cell
+
+
+def told(way: Iterable[tuple[State, Move]]) -> Iterator[str]:
+    """Tell each move: when, who, what, what it came to, and what is in the table then."""
+    for state, move in way:
+        asked = "" if move.request is None else f": {_named(move.request)} is {_fate(move)}"
+        begins = "" if move.begins is None else f" begins to {move.begins}, and"
+        outcome = "" if move.outcome is None else f"; told {type(move.outcome).__name__}"
+        line = f"{state.time - START:+7.1f} s  {move.actor}{begins} {move.action}{asked}{outcome}"
+        yield f"{line:<90} | {_shown(move.state.cell)}"
+
+
+def _named(request: Request) -> str:
+    operation = request.operation
+    condition = "" if isinstance(operation, Get) else f" when {type(operation.condition).__name__}"
+    return f"{type(operation).__name__}{condition} by {request.call.attempt.owner}"
+
+
+def _fate(move: Move) -> str:
+    if move.request is not None and isinstance(move.request.operation, Get):
+        return "executed"
+    return "applied" if move.applied else "refused"
+
+
+def _shown(cell: Cell | None) -> str:
+    if cell is None:
+        return "no record"
+    status = f"running until {cell.ends - START:+.1f}" if cell.running else f"finished with {cell.data}"
+    return f"{cell.owner} {status}, token {cell.token}, expires {cell.expiration - START:+.0f}"
