@@ -112,7 +112,7 @@ class Driver:
             case Released():
                 return
             case Lost(record):
-                raise self._lost(lease, record)
+                raise LeaseLostError(lease.key, record)
 
     async def abandon(self, location: Location, owner: str) -> None:
         """Give a key back whose caller is not there any more to hear of a failure."""

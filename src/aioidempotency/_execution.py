@@ -181,7 +181,7 @@ class Executing:
             elif isinstance(error, self._manner.store_errors):
                 left = await self._complete_with(held, error)
             elif self._manner.on_error == "release" and not isinstance(error, GeneratorExit):
-                await in_any_case(lambda: self._release(held.lease), otherwise=self._release_failed)
+                await in_any_case(lambda: self._release(held), otherwise=self._release_failed)
         finally:
             self._land(left)
         if cancelled_by_us:
@@ -303,13 +303,15 @@ class Executing:
                 error.result = self._execution.result
                 raise
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, held: Held) -> None:
         """Give the key back. What goes wrong here must not hide the error that ended the body."""
         try:
-            await self._driver.release(lease)
-        except IdempotencyError as failure:
-            if not isinstance(failure, LeaseLostError):
-                self._release_failed()
+            await self._driver.release(held.lease)
+        except LeaseLostError:
+            if not held.lost:  # else the loss is what cancelled the body, and is reported as that
+                self._driver.report(LeaseLost(self._key))
+        except IdempotencyError:
+            self._release_failed()
         else:
             self._driver.report(RecordReleased(self._key))
 

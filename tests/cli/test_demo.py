@@ -215,7 +215,7 @@ async def test_a_table_with_another_key_is_refused(env: dict[str, str], engine: 
     options = ("--endpoint-url", engine.endpoint_url, "--region", "eu-central-1", "--table-name", "other")
     run = await asyncio.to_thread(_run, {**env, **_CREDENTIALS}, "demo", "--json", *options)
     assert (run.returncode, run.stdout) == (2, "")
-    assert "table 'other' exists with another key: id (HASH)" in run.stderr
+    assert "table 'other' exists with another key: id (HASH, S)" in run.stderr
     assert run.stderr.count("\n") == 1
 
 

@@ -1,0 +1,111 @@
+"""What `import aioidempotency` brings, and what it leaves to those who ask for it."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import aioidempotency
+
+OTHERS = (
+    "moto",
+    "ministack",
+    "typer",
+    "rich",
+    "pydantic",
+    "fastapi",
+    "starlette",
+    "opentelemetry",
+    "aws_lambda_powertools",
+    "pytest",
+    "hypothesis",
+)
+"""Packages that only integrations, the command or the tests need."""
+
+PARTS = ("asgi", "fastapi", "aiohttp", "aws_lambda", "opentelemetry", "powertools", "testing", "_cli", "__main__")
+"""The library's own modules that a user asks for."""
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a statement."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50)
+    return set(json.loads(ran.stdout))
+
+
+def test_importing_the_library_imports_no_integration() -> None:
+    """U4: neither integrations, nor the command, nor what they and the tests need."""
+    bare, loaded = loaded_by("pass"), loaded_by("import aioidempotency")
+    added = loaded - bare
+    assert "aioidempotency" in added
+    assert not added & set(OTHERS)
+    assert not added & {f"aioidempotency.{part}" for part in PARTS}
+
+
+def test_using_the_library_imports_no_integration() -> None:
+    """U4: a call and its replay bring pydantic no more than the import does."""
+    call = """
+import asyncio, dataclasses
+from aioidempotency import AsyncIdempotencyStore, idempotent
+
+@dataclasses.dataclass
+class Receipt:
+    number: int
+
+@idempotent(AsyncIdempotencyStore.in_memory())
+async def charge(order_id: str) -> Receipt:
+    return Receipt(1)
+
+async def main():
+    assert await charge("a") == await charge("a") == Receipt(1)
+
+asyncio.run(main())
+"""
+    assert not loaded_by(call) & set(OTHERS)
+
+
+def test_exported_names_are_pinned() -> None:
+    """U4: the public names; a new one is a decision, a lost one breaks users."""
+    assert sorted(aioidempotency.__all__) == NAMES
+    exported: dict[str, Any] = {}
+    exec("from aioidempotency import *", exported)
+    assert sorted(exported.keys() - {"__builtins__"}) == NAMES
+
+
+NAMES = [
+    "AsyncIdempotencyStore",
+    "AttributeNames",
+    "Backend",
+    "Claimed",
+    "Codec",
+    "CompositeKey",
+    "ConfigurationError",
+    "Decision",
+    "DynamoDBBackend",
+    "Execution",
+    "HashBuckets",
+    "IdempotencyError",
+    "InProgress",
+    "InProgressError",
+    "JsonCodec",
+    "LayoutMismatchError",
+    "Lease",
+    "LeaseLostError",
+    "MemoryBackend",
+    "Mismatch",
+    "MismatchError",
+    "MissingKeyError",
+    "PartitioningError",
+    "Record",
+    "Replay",
+    "ResultUnavailableError",
+    "SerializationError",
+    "SimpleKey",
+    "Static",
+    "Status",
+    "StoreError",
+    "TransactionError",
+    "Wait",
+    "deadline",
+    "idempotent",
+]
