@@ -4,12 +4,10 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, ParamSpec, TypeVar, final
 
 from aioidempotency._core.keys import is_missing, selector
 from aioidempotency._core.model import Record
-from aioidempotency._execution import Execution
 from aioidempotency._functions import Parameters, check_awaitable, first_name, namespace_of, return_type, unbound
 from aioidempotency._settings import Duration, OnInProgress, check_namespace, one_of
 from aioidempotency._store import AsyncIdempotencyStore
@@ -77,22 +75,17 @@ def idempotent(
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
 
-    def block(
-        material: object, payload: object, namespace: str, result_type: object
-    ) -> AbstractAsyncContextManager[Execution]:
-        return store.execute(
-            material,
-            fingerprint=payload,
-            lease=lease,
-            retention=retention,
-            heartbeat=heartbeat,
-            on_in_progress=on_in_progress,
-            on_error=on_error,
-            store_errors=store_errors,
-            read_first=read_first,
-            namespace=namespace,
-            result_type=result_type,
-        )
+    block = functools.partial(
+        store.execute,
+        lease=lease,
+        retention=retention,
+        heartbeat=heartbeat,
+        on_in_progress=on_in_progress,
+        on_error=on_error,
+        store_errors=store_errors,
+        read_first=read_first,
+    )
+    block("settings are checked by a block that is not entered")
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         if isinstance(function, classmethod | staticmethod):
@@ -100,14 +93,15 @@ def idempotent(
             return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
         check_awaitable(function)
         calls = _Calls(store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
-        block("a block that is not entered checks the settings", None, calls.namespace, Any)
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
             material, payload = calls.identity(args, kwargs)
             if missing_key == "run" and is_missing(material):
                 calls.warn_once()
                 return await function(*args, **kwargs)
-            async with block(material, payload, calls.namespace, calls.result_type()) as execution:
+            async with block(
+                material, fingerprint=payload, namespace=calls.namespace, result_type=calls.result_type()
+            ) as execution:
                 if not execution.replayed:
                     execution.complete(await function(*args, **kwargs))
             result = execution.result

@@ -15,7 +15,7 @@ from aioidempotency import (
     Status,
     idempotent,
 )
-from tests.behaviours.clock import FakeClock
+from aioidempotency.testing import FakeClock
 from tests.conftest import MakeStore
 
 

@@ -10,7 +10,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from aioidempotency import AsyncIdempotencyStore, Claimed, InProgress, LeaseLostError, Status, StoreError, idempotent
-from tests.behaviours.clock import FakeClock
+from aioidempotency.testing import FakeClock
 from tests.behaviours.conftest import Proxied
 from tests.support.proxy import Fault, Seen
 
@@ -107,7 +107,7 @@ async def test_the_answer_to_a_renewal_is_lost(proxied: Proxied, fault: Fault) -
     proxied.proxy.inject(fault, operation="UpdateItem")
     renewed = await store.renew(claimed.lease)
     assert_applied_and_lost(proxied.since(start, "UpdateItem")[0], fault)
-    assert renewed.expires_at == clock.now + 60
+    assert renewed.expires_at == clock() + 60
     record = await store.get("k")
     assert record is not None
     assert record.lease_ends_at == renewed.expires_at

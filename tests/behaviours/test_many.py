@@ -21,8 +21,8 @@ from aioidempotency import (
     idempotent,
 )
 from aioidempotency._core.operations import Operation, Put, Reply, Update
-from tests.behaviours.gate import GateBackend
 from tests.conftest import MakeStore
+from tests.support.gate import GateBackend
 
 KEYS = [f"k-{number}" for number in range(20)]
 

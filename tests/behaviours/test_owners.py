@@ -18,7 +18,7 @@ from aioidempotency import (
 )
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.operations import Applied, Delete, Found, Get
-from tests.behaviours.clock import FakeClock
+from aioidempotency.testing import FakeClock
 from tests.conftest import MakeStore
 
 DAY = 86_400

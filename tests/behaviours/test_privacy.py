@@ -26,7 +26,7 @@ from aioidempotency import (
 from aioidempotency._core.conditions import Absent
 from aioidempotency._core.operations import Applied, Put
 from aioidempotency.events import Event
-from tests.behaviours.clock import FakeClock
+from aioidempotency.testing import FakeClock
 from tests.behaviours.conftest import Proxied
 from tests.conftest import MakeStore
 from tests.support.proxy import Fault

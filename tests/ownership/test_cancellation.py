@@ -9,7 +9,7 @@ import pytest
 
 from aioidempotency import AsyncIdempotencyStore, Claimed, MemoryBackend, Status
 from aioidempotency._core.operations import Delete, Operation, Put, Update
-from tests.behaviours.gate import GateBackend
+from tests.support.gate import GateBackend
 from tests.support.scripted import ScriptedBackend, Stall
 from tests.support.virtual_time import in_virtual_time, pass_time
 
