@@ -115,9 +115,7 @@ if __name__ == "__main__":
     parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    result = asyncio.run(
-        main(calls=arguments.calls, rounds=arguments.rounds, concurrency=arguments.concurrency)
-    )
+    result = asyncio.run(main(calls=arguments.calls, rounds=arguments.rounds, concurrency=arguments.concurrency))
     text = json.dumps(result, indent=2)
     print(text)  # noqa: T201 - the result
     if arguments.output is not None:

@@ -5,7 +5,7 @@ import pytest
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Item, Record
 from aioidempotency._core.protocol import Claim, Vacant, judge
-from tests.core.playing import NOW, attempt, done, held, parsed, stored
+from tests.core.playing import NOW, attempt, done, parsed, stored
 
 SECOND = 1_700_000_000
 ENDLESS = stored(in_progress_expiration=None, owner=None, fencing_token=None)
@@ -125,7 +125,9 @@ def test_a_fingerprint_that_is_equal_or_missing_changes_nothing(
 def test_our_own_running_record_is_ours_before_anything_else(changes: dict[str, str | int | None]) -> None:
     """O2: whatever it says besides, it can only be the write whose answer was lost; its token counts."""
     found = stored(**{"owner": "me", "fencing_token": 77, **changes})
-    assert judge(parsed(found), attempt(fingerprint="mine")) == Claimed(held(fencing_token=77, fingerprint="mine"))
+    verdict = judge(parsed(found), attempt(fingerprint="mine"))
+    assert isinstance(verdict, Claimed)
+    assert (verdict.lease.owner, verdict.lease.fencing_token, verdict.lease.fingerprint) == ("me", 77, "mine")
 
 
 def test_a_finished_record_of_our_own_is_replayed() -> None:
@@ -158,3 +160,18 @@ def test_judging_changes_no_record() -> None:
     decision = judge(found, attempt())
     assert isinstance(decision, InProgress)
     assert decision.record is found
+
+
+def test_our_own_write_is_granted_as_it_stands() -> None:
+    """An earlier look of a waiting call sent it, and it arrived late: its lease ends when the table says."""
+    early = stored(owner="me", in_progress_expiration=1_700_000_010_000, expiration=1_700_000_900)
+    verdict = judge(parsed(early), attempt(now=NOW + 5))
+    assert isinstance(verdict, Claimed)
+    assert (verdict.lease.expires_at, verdict.lease.expiration) == (1_700_000_010.0, 1_700_000_900)
+
+
+def test_our_own_write_without_an_end_is_granted_from_now() -> None:
+    """Not a record that we write; whoever removed its end left it ours."""
+    verdict = judge(parsed(stored(owner="me", in_progress_expiration=None)), attempt())
+    assert isinstance(verdict, Claimed)
+    assert verdict.lease.expires_at == NOW + 60

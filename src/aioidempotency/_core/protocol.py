@@ -140,7 +140,7 @@ def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | 
     clocks say: of many who find a lease over, one wins.
     """
     if record.owner == attempt.owner and record.status is Status.INPROGRESS:
-        return Claimed(_grant(attempt, record.fencing_token))
+        return Claimed(_regrant(record, attempt))
     verdict = _judge_by_clock(record, attempt)
     if fresh and isinstance(verdict, Vacant) and record.status is Status.INPROGRESS:
         return InProgress(record, retry_after=attempt.lease)
@@ -236,6 +236,13 @@ def _grant(attempt: Claim, fencing_token: int) -> Lease:
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
     )
+
+
+def _regrant(record: Record, attempt: Claim) -> Lease:
+    """Take our own write for granted as it stands: an earlier look of this call may have sent it."""
+    lease = _grant(attempt, record.fencing_token)
+    ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
+    return replace(lease, expires_at=ends, expiration=floor(record.expiration))
 
 
 def _seen_by(reply: Refused, location: Location) -> Procedure[Item | None]:

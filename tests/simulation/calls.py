@@ -1,0 +1,93 @@
+"""Calls while they are simulated: what each one is to do, and what is known of it so far."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+from tests.simulation.plan import Host, Script
+from tests.simulation.table import digest
+
+EPOCH = 1_700_000_000.0
+"""What a right clock says at the start of a run."""
+
+How = Literal["value", "fails", "declines", "cancelled", "died"]
+
+
+class BodyFailedError(Exception):
+    """A body failed in a way that nobody stores."""
+
+
+class DeclinedError(Exception):
+    """A body failed in a way that is its result."""
+
+
+@final
+@dataclass(slots=True)
+class Request:
+    """One request on its way, or a copy of one."""
+
+    sent: float
+    troubled: bool
+    arrived: float | None = None
+
+
+@final
+@dataclass(slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        owner: The owner that was drawn for it.
+        acknowledged: Until when, by its own clock, the table's answers say that it holds its lease.
+        failures: When it was told that the store did not answer.
+    """
+
+    script: Script
+    host: Host
+    owner: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    cancelled_at: float | None = None
+    body_began: float | None = None
+    body_ended: float | None = None
+    body_how: How | None = None
+    acknowledged: float = 0.0
+    requests: list[Request] = field(default_factory=list)
+    failures: list[float] = field(default_factory=list)
+    impatient: bool = False
+    outcome: object = None
+
+    @property
+    def name(self) -> str:
+        """What the trace calls it."""
+        return self.script.name
+
+    @property
+    def key(self) -> str:
+        """The key of its record, as the table has it."""
+        return f"sim#{digest(self.script.key)}"
+
+    @property
+    def payload(self) -> str | None:
+        """Its fingerprint, as the table has it."""
+        return None if self.script.payload is None else digest(self.script.payload)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two renewals."""
+        return self.script.lease / 3
+
+    def clock(self, now: float) -> float:
+        """Read its process's clock."""
+        return EPOCH + now + self.host.offset
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether all its requests arrived and were answered in time, in the order in which they were sent."""
+        arrivals = [request.arrived for request in self.requests if request.arrived is not None]
+        whole = len(arrivals) == len(self.requests) and not any(each.troubled for each in self.requests)
+        return whole and not self.impatient and arrivals == sorted(arrivals)
+
+
+CALL: ContextVar[Call | None] = ContextVar("CALL", default=None)
+"""The call that the current callback works for."""

@@ -1,0 +1,199 @@
+"""Faults to plant in the library, one at a time: the simulation must find each of them.
+
+This is white-box by nature.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import anyio
+import pytest
+
+from aioidempotency import AsyncIdempotencyStore
+from aioidempotency._core import protocol, records
+from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
+from aioidempotency._core.decisions import Claimed, InProgress
+from aioidempotency._core.model import Record, Status
+from aioidempotency._core.operations import Put, Update
+from aioidempotency._core.protocol import Claim, Completed, Vacant
+from aioidempotency._execution import Executing
+from aioidempotency._flights import Flight
+from aioidempotency._lease import Heartbeats, Held
+from tests.simulation.planting import (
+    ANYTHING,
+    claiming,
+    judging,
+    nothing,
+    nothing_async,
+    on,
+    requirements,
+    rewriting,
+    unconditional,
+    without,
+)
+
+DRIVER = type(AsyncIdempotencyStore.in_memory()._driver)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: what is wrong, what the simulation must say of it, and how it is planted."""
+
+    name: str
+    symptom: str
+    plant: Callable[[pytest.MonkeyPatch], None]
+
+
+def _unchanged_ignored(patch: pytest.MonkeyPatch) -> None:
+    requirements(patch, lambda condition, required: () if isinstance(condition, Unchanged) else required)
+
+
+def _without_until(operation: Any) -> Any:
+    if not isinstance(operation, Update) or not isinstance(operation.condition, HeldBy):
+        return operation
+    return replace(operation, condition=HeldBy(operation.condition.owner))
+
+
+def _reviving(operation: Any) -> Any:
+    if not isinstance(operation, Update):
+        return operation
+    changes = {**operation.changes, "status": {"S": Status.INPROGRESS.value}}
+    return Update(operation.location, changes, ANYTHING)
+
+
+def _finished_is_vacant(judge: Callable[..., Any], record: Any, attempt: Claim) -> Any:
+    return Vacant() if record.status is Status.COMPLETED else judge(record, attempt)
+
+
+def _lapsed_is_running(judge: Callable[..., Any], record: Any, attempt: Claim) -> Any:
+    verdict = judge(record, attempt)
+    lapsed = isinstance(verdict, Vacant) and record.status is Status.INPROGRESS
+    return InProgress(record, 1.0) if lapsed else verdict
+
+
+def _refused_runs(attempt: Claim, decision: Any) -> Any:
+    token = records.milliseconds(attempt.now)
+    return Claimed(protocol._grant(attempt, token)) if isinstance(decision, InProgress) else decision
+
+
+def _told_more(attempt: Claim, decision: Any) -> Any:
+    if not isinstance(decision, Claimed):
+        return decision
+    return Claimed(replace(decision.lease, expires_at=decision.lease.expires_at + attempt.clock_skew))
+
+
+def _same_token(patch: pytest.MonkeyPatch) -> None:
+    real = protocol._grant
+    patch.setattr(protocol, "_grant", lambda attempt, _: real(attempt, 1))
+
+
+def _read_then_write(patch: pytest.MonkeyPatch) -> None:
+    claiming(lambda attempt: replace(attempt, read_first=True), lambda _, decision: decision)(patch)
+    rewriting("claim", lambda operation: unconditional(operation) if isinstance(operation, Put) else operation)(patch)
+
+
+def _completion_swallowed(patch: pytest.MonkeyPatch) -> None:
+    def complete(lease: Any, result: Any, *, now: float) -> Generator[Any, Any, Any]:
+        item = records.finished(lease, result, expiration=round(now + lease.retention))
+        return Completed(records.parse(item, lease.location))
+        yield
+
+    patch.setattr(protocol, "complete", complete)
+
+
+def _early_flight(patch: pytest.MonkeyPatch) -> None:
+    real = Executing._follow
+
+    async def follow(self: Executing, flight: Flight, gives_up: float) -> Any:
+        if flight.record is None and not flight.over:
+            lease = protocol._grant(self._fresh(), 0)
+            return InProgress(records.parse(records.running(lease), lease.location), 0.0)
+        return await real(self, flight, gives_up)
+
+    patch.setattr(Executing, "_follow", follow)
+
+
+def _lease_from_the_wait(patch: pytest.MonkeyPatch) -> None:
+    entered: dict[Executing, float] = {}
+    decide, hold = Executing._decide, Executing._hold
+
+    async def deciding(self: Executing) -> Any:
+        entered[self] = anyio.current_time()
+        return await decide(self)
+
+    def holding(self: Executing, *arguments: Any) -> None:
+        hold(self, *arguments)
+        assert self._held is not None
+        self._held._since = entered[self]
+
+    patch.setattr(Executing, "_decide", deciding)
+    patch.setattr(Executing, "_hold", holding)
+
+
+async def _impatient(self: Executing, refusal: InProgress, gives_up: float) -> InProgress:
+    return refusal
+
+
+def _silent(self: Flight, known: Held | Record | None, *, over: bool = False) -> None:
+    self._known, self._over = known, over
+
+
+def _as_attempted(attempt: Claim) -> Claim:
+    return attempt
+
+
+UNLOCKED = "took over a lease .* before it was over"
+STUCK = "locked past its lease"
+KEPT = "did not give its key back"
+RAN_ON = "the body of .* went on"
+
+FAULTS = (
+    Fault("a write does not check the owner", "deleted another's|another's owner", without("owner")),
+    Fault("a finished record counts as held", "its stored result", without("status")),
+    Fault("a completion has no condition", "another's owner", rewriting("complete", unconditional)),
+    Fault("a release has no condition", "deleted another's", rewriting("release", unconditional)),
+    Fault("a renewal does not insist on the end", "its lease's end nearer", rewriting("renew", _without_until)),
+    Fault("a renewal revives a finished record", "revived", rewriting("renew", _reviving)),
+    Fault("a take-over ignores Unchanged", f"{UNLOCKED}|overwrote a stored result", _unchanged_ignored),
+    Fault("a claim reads, and then writes unconditionally", f"{UNLOCKED}|overwrote a stored", _read_then_write),
+    Fault(
+        "a first claim does not insist on absence",
+        f"{UNLOCKED}|overwrote a stored",
+        rewriting("claim", on(Put, lambda put: unconditional(put) if isinstance(put.condition, Absent) else put)),
+    ),
+    Fault(
+        "the judge ignores the fingerprint",
+        "another payload",
+        judging(lambda judge, record, attempt: judge(record, replace(attempt, fingerprint=None))),
+    ),
+    Fault(
+        "the judge subtracts the clock skew",
+        UNLOCKED,
+        judging(lambda judge, record, attempt: judge(record, replace(attempt, clock_skew=-attempt.clock_skew))),
+    ),
+    Fault(
+        "the judge does not know its own owner",
+        STUCK,
+        judging(lambda judge, record, attempt: judge(record, replace(attempt, owner="nobody"))),
+    ),
+    Fault("the judge takes a finished record for vacant", "overwrote a stored", judging(_finished_is_vacant)),
+    Fault("the judge never finds a lease over", STUCK, judging(_lapsed_is_running)),
+    Fault("every claim has the same fencing token", "token that did not grow", _same_token),
+    Fault("a refused claim runs", "without ever having owned", claiming(_as_attempted, _refused_runs)),
+    Fault("a lease is said to be longer than it is", "after the table's", claiming(_as_attempted, _told_more)),
+    Fault("a lost lease does not stop the body", RAN_ON, nothing(Held, "lose")),
+    Fault("a heartbeat never begins", RAN_ON, nothing(Heartbeats, "begin")),
+    Fault("a lease is counted from the start of the wait", "lease is lost, and it is not", _lease_from_the_wait),
+    Fault("a completion is swallowed", "result was not stored", _completion_swallowed),
+    Fault("a cancelled claim is not given back", KEPT, nothing_async(DRIVER, "abandon")),
+    Fault("a failed body does not give its key back", KEPT, nothing_async(Executing, "_release")),
+    Fault("a duplicate is refused before the claim is answered", STUCK, _early_flight),
+    Fault(
+        "a duplicate does not wait",
+        "before its patience had ended",
+        lambda patch: patch.setattr(Executing, "_poll", _impatient),
+    ),
+    Fault("a call that ends wakes nobody", "a call never ends", lambda patch: patch.setattr(Flight, "show", _silent)),
+)

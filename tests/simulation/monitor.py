@@ -1,0 +1,122 @@
+"""Watches a run: keeps its trace and its counts, and holds everything against the rules."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import final
+
+from tests.simulation import answer_rules, body_rules, table_rules
+from tests.simulation.calls import EPOCH, Call, How
+from tests.simulation.history import History
+from tests.simulation.plan import Plan
+from tests.simulation.table import Row, Write
+
+
+@final
+@dataclass
+class Monitor:
+    """What happened in one run, and which rules it broke. `watching` ends with the run itself."""
+
+    plan: Plan
+    now: Callable[[], float]
+    watching: bool = True
+    history: History = field(default_factory=History)
+    trace: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def say(self, line: str) -> None:
+        """Add a line to the trace."""
+        self.trace.append(f"{self.now():9.3f}  {line}")
+
+    def count(self, what: str) -> None:
+        """Count what was injected, or allowed."""
+        self.counts[what] += 1
+
+    def wrote(self, write: Write) -> None:
+        """Take in a change of the table."""
+        self.history.add(write)
+        self.say(
+            f"    {write.sender} changes {write.key[4:8]}: {self._spell(write.before)} -> {self._spell(write.after)}"
+        )
+        if write.sender == "ttl":
+            self.count("deleted by TTL")
+            return
+        if write.before is not None and write.after is not None and write.before.owner != write.after.owner:
+            self.count("taken over")
+        self._watch_token(write)
+        self._judge(table_rules.broken_by(self.plan, write, self.history.calls[write.sender]))
+
+    def starts(self, call: Call) -> None:
+        """Take in that a call is made."""
+        call.started = self.now()
+        script = call.script
+        self.say(f"{call.name} starts on {call.host.name}: {script.manner} {script.key} {script.payload or ''}")
+
+    def begins(self, call: Call, told_end: float | None) -> None:
+        """Take in that a body begins."""
+        call.body_began = self.now()
+        self.count("bodies")
+        self.say(f"{call.name} begins its body")
+        self._judge(body_rules.at_begin(self.history, call, told_end))
+
+    def body_ends(self, call: Call, how: How) -> None:
+        """Take in that a body has ended, or died with its process."""
+        if not self.watching or call.body_ended is not None:
+            return
+        call.body_ended, call.body_how = self.now(), how
+        self.say(f"{call.name} ends its body: {how}")
+        self._judge(body_rules.at_end(self.plan, self.history, call, self.now()))
+
+    def ends(self, call: Call, outcome: object) -> None:
+        """Take in what a call came to."""
+        if not self.watching:
+            return
+        call.ended, call.outcome = self.now(), outcome
+        self.count(f"{'not run' if call.body_began is None else 'run'}: {type(outcome).__name__}")
+        self.say(f"{call.name} is answered {outcome if isinstance(outcome, dict) else type(outcome).__name__}")
+        self._judge(answer_rules.at_end(self.plan, self.history, call, outcome, self.now()))
+
+    def breaks(self, rule: str) -> None:
+        """Note a broken rule."""
+        self.say(f"!!! {rule}")
+        self.broken.append(rule)
+
+    def settle(self) -> None:
+        """Hold against the rules what can only be told when all requests have arrived.
+
+        A call that ended without a result has given its key back, unless the network kept it from it.
+        """
+        for call in self.history.calls.values():
+            last = self.history.last_of(call)
+            if call.ended is None or last is None or last.after is None or not call.undisturbed:
+                continue
+            keeps = call.body_began is not None and (call.script.on_error == "hold" or call.script.manner == "by hand")
+            if last.after.running and last.after.owner == call.owner and not keeps and self._unbroken(call):
+                self.breaks(f"{call.name} ended, and did not give its key back")
+
+    def _unbroken(self, call: Call) -> bool:
+        return self.history.now(call) is not None and not self.history.away(call)
+
+    def _judge(self, verdicts: Iterable[str]) -> None:
+        for verdict in verdicts if self.watching else ():
+            if verdict.startswith("counted: "):
+                self.count(verdict.removeprefix("counted: "))
+            else:
+                self.breaks(verdict)
+
+    def _watch_token(self, write: Write) -> None:
+        """Count claims of a key whose token is smaller than one before a release, by a slower clock."""
+        after, largest = write.after, self.tokens.get(write.key, 0)
+        if after is not None and after.running and write.before is None and after.token <= largest:
+            self.count("token shrank after a release")
+        if after is not None:
+            self.tokens[write.key] = max(after.token, largest)
+
+    def _spell(self, row: Row | None) -> str:
+        if row is None:
+            return "nothing"
+        owner = self.history.owner_of(row)
+        state = f"running until {row.lease_end - EPOCH:.3f}" if row.running else f"finished ({row.author})"
+        return f"{owner.name if owner else '?'} {state}, token {row.token - round(EPOCH * 1000)}"

@@ -1,0 +1,71 @@
+"""The store and its procedures under a simulated network, clocks and processes: every seed is one run.
+
+`AIOIDEMPOTENCY_SEEDS` says how many seeds are run, `AIOIDEMPOTENCY_FIRST_SEED` where they begin.
+"""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.simulation.plan import TROUBLES
+from tests.simulation.world import simulate
+
+FIRST = int(os.environ.get("AIOIDEMPOTENCY_FIRST_SEED", "0"))
+SEEDS = int(os.environ.get("AIOIDEMPOTENCY_SEEDS", "500"))
+BATCH = 100
+
+ALL_FAULTS = {
+    *TROUBLES,
+    "cancelled",
+    "cut off",
+    "deleted by TTL",
+    "process dies",
+    "process resumes",
+    "process stops",
+    "refusal without item",
+    "renewal fails",
+    "slow",
+}
+"""Everything that is injected."""
+
+
+@pytest.fixture(scope="module")
+def counts() -> Counter[str]:
+    """What was injected and what came of it, in all runs of this module."""
+    return Counter()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, BATCH))
+def test_no_seed_breaks_a_rule(first: int, counts: Counter[str]) -> None:
+    """Owners, results, answers and leases are what the rules say, whatever goes wrong on the way."""
+    for seed in range(first, min(first + BATCH, FIRST + SEEDS)):
+        run = simulate(seed)
+        counts.update(run.counts)
+        if run.broken:
+            pytest.fail(str(run), pytrace=False)
+
+
+@pytest.mark.skipif(SEEDS < 500, reason="few seeds do not meet everything")
+def test_everything_that_can_go_wrong_went_wrong(counts: Counter[str]) -> None:
+    """Each fault was injected, bodies ran, and calls were answered in every way there is."""
+    print(*(f"{number:7} {what}" for what, number in sorted(counts.items())), sep="\n")  # noqa: T201 - for `pytest -s`
+    answers = {"dict", "DeclinedError", "InProgressError", "MismatchError", "ResultUnavailableError", "StoreError"}
+    assert counts.keys() >= ALL_FAULTS
+    assert {f"not run: {answer}" for answer in answers} <= counts.keys()
+    assert {"run: dict", "run: BodyFailedError", "run: CancelledError", "run: LeaseLostError"} <= counts.keys()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_seed_replays_exactly(seed: int) -> None:
+    """One seed gives one trace, to the last line."""
+    assert simulate(seed) == simulate(seed)
+
+
+def test_a_failing_seed_says_how_to_replay_it() -> None:
+    """The report names the seed, the broken rule, the whole run, and the command that shows it again."""
+    run = simulate(7)
+    report = str(run)
+    assert "AIOIDEMPOTENCY_FIRST_SEED=7 AIOIDEMPOTENCY_SEEDS=1 pytest tests/simulation/test_simulation.py" in report
+    assert all(line in report for line in run.trace)
