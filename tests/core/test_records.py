@@ -131,6 +131,7 @@ def test_attributes_that_nobody_knows_are_ignored() -> None:
         ({"BOOL": True}, "true"),
         ({"BOOL": False}, "false"),
         ({"NULL": True}, "null"),
+        ({"NS": ["1", "2.50"]}, "[1, 2.50]"),
         ({"SS": ["b", "é"]}, '["b", "\\u00e9"]'),
         ({"SS": {"b"}}, '["b"]'),
         ({"L": []}, "[]"),
