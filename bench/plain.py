@@ -44,7 +44,7 @@ async def main(*, calls: int, rounds: int, concurrency: int) -> dict[str, object
             AsyncIdempotencyStore(
                 "bench", session=session, endpoint_url=engine.endpoint_url, region_name=options["region_name"]
             ) as store,
-            session.create_client("dynamodb", config=_tuned(), **options) as client,
+            session.create_client("dynamodb", config=_tuned(10.0), **options) as client,
         ):
             await store.create_table()
             contestants = {"plain path": ours(store), "two bare calls": bare(client, store._settings)}

@@ -1,11 +1,13 @@
 """Manners under concurrency: no exception group leaves, and no cancellation is swallowed."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -38,18 +40,33 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
 
 
 async def in_any_case(action: Callable[[], Awaitable[T]], *, otherwise: Callable[[], object]) -> T:
-    """Run an idempotent action; if it is cancelled, run it again, shielded and bounded, and pass on.
-
-    `otherwise` is called when the bound is reached.
-    """
+    """Run an idempotent action; if it is cancelled, run it again to its end, and pass the cancellation on."""
     try:
         return await action()
     except anyio.get_cancelled_exc_class():
-        with anyio.move_on_after(CLEANUP_LIMIT, shield=True) as scope:
-            await action()
-        if scope.cancelled_caught:
-            otherwise()
+        await to_the_end(action, otherwise=otherwise)
         raise
+
+
+async def to_the_end(action: Callable[[], Awaitable[object]], *, otherwise: Callable[[], object]) -> None:
+    """Run an action in a task of its own, which no cancellation of the caller's reaches, bounded in time.
+
+    It raises nothing: `otherwise` is called when the action fails, or when the bound is reached.
+    """
+    running = asyncio.ensure_future(_bounded(action))
+    with anyio.CancelScope(shield=True):
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # the caller passes its cancellation on when this is over
+                await asyncio.wait([running])
+    failure = None if running.cancelled() else running.exception()
+    if running.cancelled() or not (isinstance(failure, LeaseLostError) or (failure is None and running.result())):
+        otherwise()
+
+
+async def _bounded(action: Callable[[], Awaitable[object]]) -> bool:
+    with anyio.move_on_after(CLEANUP_LIMIT) as scope:
+        await action()
+    return not scope.cancelled_caught
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -192,7 +192,11 @@ def _finder(source: KeySource, parameters: Parameters) -> Find:
         select = selector(source)
         names_receiver = parameters.receiver in re.findall(r"\w+", source)
         return lambda bound: select(bound.arguments if names_receiver else parameters.without_receiver(bound))
-    if not callable(source) or inspect.iscoroutinefunction(source):
+    if (
+        not callable(source)
+        or inspect.iscoroutinefunction(source)
+        or inspect.iscoroutinefunction(type(source).__call__)
+    ):
         raise ConfigurationError(f"key= and fingerprint= take a JMESPath text or a plain callable: not {source!r}")
     skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
     return lambda bound: source(*bound.args[skipped:], **bound.kwargs)

@@ -1,23 +1,31 @@
 """Executes the procedures of `protocol` on a backend. A store has one driver, shared by all its calls."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar, final
 
 import anyio
 
 from aioidempotency import _results
-from aioidempotency._concurrency import CLEANUP_LIMIT
+from aioidempotency._concurrency import concurrently, to_the_end
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision
 from aioidempotency._core.model import Encoded, Lease, Location, Record
+from aioidempotency._core.operations import Operation, Reply
 from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Heartbeats, time_left
 from aioidempotency.backends import Backend
 from aioidempotency.codecs import Codec
 from aioidempotency.events import Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, ResultDropped, report
-from aioidempotency.exceptions import IdempotencyError, LeaseLostError, SerializationError
+from aioidempotency.exceptions import (
+    ConfigurationError,
+    IdempotencyError,
+    LeaseLostError,
+    SerializationError,
+    StoreError,
+)
 
 T = TypeVar("T")
 
@@ -57,19 +65,26 @@ class Driver:
         try:
             operation = next(procedure)
             while True:
-                operation = procedure.send(await self.backend.execute(operation))
+                operation = procedure.send(await self._execute(operation))
         except StopIteration as outcome:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
+
+    async def _execute(self, operation: Operation) -> Reply:
+        """Execute one operation. What a backend raises that it should not is a store that did not answer."""
+        try:
+            return await self.backend.execute(operation)
+        except IdempotencyError:
+            raise
+        except Exception as error:
+            reason = f"the backend raised {type(error).__name__}"
+            raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
 
     async def claim(self, attempt: Claim) -> Decision:
         """Claim; when cancelled meanwhile, give back what may have been written."""
         try:
             return await self._claim(attempt)
         except anyio.get_cancelled_exc_class():
-            with anyio.move_on_after(CLEANUP_LIMIT, shield=True) as scope:
-                await self.abandon(attempt.location, attempt.owner)
-            if scope.cancelled_caught:
-                self.report(ReleaseFailed(attempt.location.key))
+            await self.abandon([(attempt.location, attempt.owner)])
             raise
 
     async def _claim(self, attempt: Claim) -> Decision:
@@ -114,19 +129,26 @@ class Driver:
             case Lost(record):
                 raise LeaseLostError(lease.key, record)
 
-    async def abandon(self, location: Location, owner: str) -> None:
-        """Give a key back whose caller is not there any more to hear of a failure."""
-        try:
-            await self.drive(protocol.release(location, owner))
-        except IdempotencyError:
+    async def abandon(self, claims: list[tuple[Location, str]]) -> None:
+        """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
+        held = set(claims)
+
+        async def give_back(claim: tuple[Location, str]) -> None:
+            with suppress(StoreError, ConfigurationError):
+                await self.drive(protocol.release(*claim))
+                held.discard(claim)
+
+        await to_the_end(lambda: concurrently(give_back, claims, limit=32), otherwise=lambda: None)
+        for location, _ in held:
             self.report(ReleaseFailed(location.key))
 
     def encoded(self, lease: Lease, result: object) -> Encoded:
         """Write a result as it is stored; a tombstone where it cannot be."""
         try:
             return _results.encode(result, lease, self.codec, compress_over=self._compress_over)
-        except SerializationError as error:
-            self.report(ResultDropped(lease.key, str(error)))
+        except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run
+            said = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
+            self.report(ResultDropped(lease.key, said))
             return _results.TOMBSTONE
 
     def report(self, event: Event) -> None:

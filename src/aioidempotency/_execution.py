@@ -132,9 +132,13 @@ class Executing:
         self._held: Held | None = None
         self._execution = Execution(self._key)
         self._outer: Execution | None = None
+        self._used = False
 
     async def __aenter__(self) -> Execution:
         """Claim the key; the errors are those of `AsyncIdempotencyStore.execute`."""
+        if self._used:
+            raise RuntimeError("a block is entered once; call `execute` again for another one")
+        self._used = True
         self._execution = await self._entered()
         self._outer = _current.get()
         _current.set(self._execution)
@@ -173,14 +177,16 @@ class Executing:
         if held is None:
             return
         self._driver.heartbeats.end(held)
-        cancelled_by_us = held.scope.__exit__(kind, error, trace)
         left: Record | None = None
         try:
+            cancelled_by_us = held.leave(kind, error, trace)
             if error is None:
                 left = await self._complete(held)
             elif isinstance(error, self._manner.store_errors):
                 left = await self._complete_with(held, error)
-            elif self._manner.on_error == "release" and not isinstance(error, GeneratorExit):
+            elif isinstance(error, GeneratorExit):  # nothing can be awaited while a generator is closed
+                self._driver.heartbeats.spawn(self._release(held), f"release {self._key}")
+            elif self._manner.on_error == "release":
                 await in_any_case(lambda: self._release(held), otherwise=self._release_failed)
         finally:
             self._land(left)
@@ -196,7 +202,7 @@ class Executing:
         self._held = Held(lease, since=since, interval=interval or 0.0)
         if self._flight is not None:
             self._flight.show(self._held)
-        self._held.scope.__enter__()
+        self._held.enter()
         if interval is not None:
             self._driver.heartbeats.begin(self._held)
 
@@ -221,8 +227,8 @@ class Executing:
         self._driver.flights[self._key] = self._flight = Flight()
         try:
             decision = await self._driver.claim(self._fresh())
-        except BaseException:
-            self._land(None)
+        except BaseException as error:
+            self._land(None, error if isinstance(error, StoreError) else None)
             raise
         if not isinstance(decision, Claimed):
             self._land(decision.record)
@@ -232,6 +238,9 @@ class Executing:
         """Look at the call that is under way in this process; None when the key may be free by now."""
         while True:
             record = flight.record
+            if flight.failure is not None:
+                failure = flight.failure
+                raise StoreError(failure.operation, failure.table_name, failure.reason) from failure
             if record is None and flight.over:
                 return None
             if record is None:
@@ -252,10 +261,17 @@ class Executing:
         while (remaining := gives_up - anyio.current_time()) > 0:
             jitter = random.uniform(0.5, 1.0)  # noqa: S311 - it keeps waiters apart, no secret
             await anyio.sleep(min(pause * jitter, remaining))
-            verdict = await self._driver.drive(protocol.inspect(self._fresh()))
-            if not isinstance(verdict, InProgress):
-                return None if isinstance(verdict, Vacant) else verdict
-            refusal = verdict
+            try:
+                verdict = await self._driver.drive(protocol.inspect(self._fresh()))
+            except StoreError:  # the last answer still counts; the next look may get another
+                continue
+            match verdict:
+                case InProgress():
+                    refusal = verdict
+                case Replay() | Mismatch():
+                    return verdict
+                case Vacant() | Claimed():  # a late copy of our own claim is claimed again, as long as it lasts
+                    return None
             pause = min(LAST_LOOK, 2 * pause, max(refusal.retry_after, FIRST_LOOK))
         return refusal
 
@@ -264,14 +280,14 @@ class Executing:
         left = time_left()
         return replace(self._attempt, now=self._driver.now(), lease=self._attempt.lease if left is None else left)
 
-    def _land(self, left: Record | None) -> None:
-        """Tell the duplicates in this process what this call has left."""
+    def _land(self, left: Record | None, failure: StoreError | None = None) -> None:
+        """Tell the duplicates in this process what this call has left, or that the store did not answer it."""
         flight, self._flight = self._flight, None
         if flight is None:
             return
         if self._driver.flights.get(self._key) is flight:
             del self._driver.flights[self._key]
-        flight.show(left, over=True)
+        flight.land(left, failure)
 
     async def _complete(self, held: Held) -> Record | None:
         encoded = self._driver.encoded(held.lease, self._execution.result)

@@ -8,15 +8,21 @@ import anyio
 from aioidempotency._core import records
 from aioidempotency._core.model import Record
 from aioidempotency._lease import Held
+from aioidempotency.exceptions import StoreError
 
 
 @final
 class Flight:
-    """What is known of a key while one call in this process claims, runs and finishes it."""
+    """What is known of a key while one call in this process claims, runs and finishes it.
+
+    Attributes:
+        failure: Why its claim was not answered; who followed it then is not answered either.
+    """
 
     def __init__(self) -> None:
         self._known: Held | Record | None = None
         self._over = False
+        self.failure: StoreError | None = None
         self._changed: anyio.Event | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -36,9 +42,14 @@ class Flight:
             return records.parse(records.running(self._known.lease), self._known.lease.location)
         return self._known
 
-    def show(self, known: Held | Record | None, *, over: bool = False) -> None:
+    def land(self, left: Record | None, failure: StoreError | None) -> None:
+        """Say that the call has ended: with this record, or because the store did not answer its claim."""
+        self._over, self.failure = True, failure
+        self.show(left)
+
+    def show(self, known: Held | Record | None) -> None:
         """Say what is known now, and wake who waits for it."""
-        self._known, self._over = known, over
+        self._known = known
         if self._changed is not None:
             self._changed.set()
             self._changed = None

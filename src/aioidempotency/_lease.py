@@ -7,15 +7,16 @@ someone else runs. Times here are the event loop's, which no clock change moves.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import final
 
 import anyio
 
 from aioidempotency._core.model import Lease, Record
-from aioidempotency.exceptions import IdempotencyError, LeaseLostError
+from aioidempotency.exceptions import LeaseLostError
 
 SAFE_PART = 0.9
 """How much of a lease may pass without a renewal; the rest is for the body to unwind."""
@@ -27,7 +28,8 @@ _deadline: ContextVar[float | None] = ContextVar("aioidempotency_deadline", defa
 def deadline(seconds: float) -> Iterator[None]:
     """Say how long the calls inside can run at the most, before the environment ends them.
 
-    Inside, a lease is the time that is left, without renewals, and nothing is waited for longer. With
+    Inside, a lease is the time that is left, without renewals, and no other owner is waited for longer.
+    What the store takes to answer is bounded by its own time limit, not by the deadline. With
     0 or less, leases end at once: the key is free again when the clock skew has passed. Inside another
     deadline, the earlier one counts.
     """
@@ -62,9 +64,24 @@ class Held:
         self.record: Record | None = None
         self.interval = interval
         self.timer: asyncio.TimerHandle | None = None
-        self.scope = anyio.CancelScope()
+        self._scope = anyio.CancelScope()
+        self._task = asyncio.current_task()
         self._since = since
         self._ended = False
+
+    def enter(self) -> None:
+        """Begin the body, in the running task."""
+        self._scope.__enter__()
+
+    def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """End the body; tell whether it was `lose` that ended it.
+
+        A block that is left in another task than it was entered in (a test's fixture may do so) cannot
+        be cancelled by then, and its scope ended with the first task.
+        """
+        if asyncio.current_task() is not self._task:
+            return False
+        return bool(self._scope.__exit__(kind, error, trace))
 
     @property
     def ended(self) -> bool:
@@ -96,11 +113,15 @@ class Held:
         if not self._ended:
             self.lost = True
             self.record = record
-            self.scope.cancel()
+            self._scope.cancel()
 
     def end(self) -> None:
         """Note that the body has ended."""
         self._ended = True
+        self.end_renewals()
+
+    def end_renewals(self) -> None:
+        """Take back what is scheduled."""
         if self.timer is not None:
             self.timer.cancel()
 
@@ -112,7 +133,7 @@ class Heartbeats:
     def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
         self._renew = renew
         self._held: set[Held] = set()
-        self._renewing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     def begin(self, held: Held) -> None:
         """Renew a lease from now on, until `end`."""
@@ -124,15 +145,24 @@ class Heartbeats:
         held.end()
         self._held.discard(held)
 
+    def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        """Run something that its caller cannot wait for."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def aclose(self) -> None:
-        """Cancel all that is scheduled or on its way, and wait until it has ended."""
+        """Cancel all that is scheduled or on its way, and wait until it has ended.
+
+        A body that still runs is not renewed any more, and is cancelled at its lease's safe point.
+        """
         for held in self._held:
-            held.end()
+            self._let_lapse(held)
         self._held.clear()
-        renewing = [task for task in self._renewing if task.get_loop() is asyncio.get_running_loop()]
-        for task in renewing:
+        background = [task for task in self._background if task.get_loop() is asyncio.get_running_loop()]
+        for task in background:
             task.cancel()
-        await asyncio.gather(*renewing, return_exceptions=True)
+        await asyncio.gather(*background, return_exceptions=True)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -141,9 +171,11 @@ class Heartbeats:
         held.timer = asyncio.get_running_loop().call_at(held.due, self._due, held)
 
     def _due(self, held: Held) -> None:
-        task = asyncio.get_running_loop().create_task(self._keep(held), name=f"renew {held.lease.key}")
-        self._renewing.add(task)
-        task.add_done_callback(self._renewing.discard)
+        self.spawn(self._keep(held), f"renew {held.lease.key}")
+
+    def _let_lapse(self, held: Held) -> None:
+        held.end_renewals()
+        held.timer = asyncio.get_running_loop().call_at(held.safe_until, held.lose, None)
 
     async def _keep(self, held: Held) -> None:
         """Renew one lease, trying again until its safe point; else cancel its body."""
@@ -157,7 +189,7 @@ class Heartbeats:
                     renewed = await self._renew(held.lease)
             except LeaseLostError as error:
                 return held.lose(error.record)
-            except (IdempotencyError, TimeoutError):
+            except Exception:  # noqa: BLE001 - whatever kept the renewal from being answered, the lease is not kept
                 if anyio.current_time() + pause >= held.safe_until:
                     return held.lose(None)
                 await anyio.sleep(pause)

@@ -6,6 +6,7 @@ which says that the key was executed, and nothing more.
 
 import base64
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from aioidempotency._core import records
 from aioidempotency._core.model import Encoded, Lease, Record
 from aioidempotency._functions import namespace_of
 from aioidempotency.codecs import Codec
-from aioidempotency.exceptions import IdempotencyError, ResultUnavailableError, SerializationError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
 
 TOMBSTONE = Encoded("", "tombstone")
 """What stands for a result that could not be stored."""
@@ -59,14 +60,22 @@ def encode_error(error: Exception) -> Encoded:
     """Write an error that is to be replayed; one that cannot be rebuilt is stored by name only."""
     name = namespace_of(type(error))
     args: list[Any] = []
+    rebuilt = False
     try:
         args = msgspec.json.decode(msgspec.json.encode(error.args), type=list[Any])
-        rebuilt = (
-            args == list(error.args) and str(type(error)(*args)) == str(error) and len(str(args)) < LARGEST_ITEM // 4
-        )
+        again = type(error)(*args)
+        rebuilt = args == list(error.args) and str(again) == str(error) and _facts(again) == _facts(error)
     except Exception:  # noqa: BLE001 - whatever a user's constructor raises, it cannot be rebuilt
         rebuilt = False
-    return Encoded(msgspec.json.encode(StoredError(name, args if rebuilt else None)).decode(), ERROR)
+    encoded = msgspec.json.encode(StoredError(name, args if rebuilt else None))
+    if len(encoded) > SURELY_SMALL:
+        encoded = msgspec.json.encode(StoredError(name, None))
+    return Encoded(encoded.decode(), ERROR)
+
+
+def _facts(error: Exception) -> dict[str, object]:
+    """Read what an error keeps besides its arguments; notes are added after it is made."""
+    return {name: value for name, value in vars(error).items() if name != "__notes__"}
 
 
 def decode(
@@ -95,6 +104,10 @@ def decode(
         return codec.decode(text, result_type)
     except SerializationError as error:
         raise ResultUnavailableError(record, str(error)) from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ResultUnavailableError(record, f"decoding it raised {type(error).__name__}") from error
 
 
 def _decompressed(record: Record, data: str) -> str:
@@ -111,9 +124,10 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
     except msgspec.DecodeError:
         return ResultUnavailableError(record, "its stored error is damaged")
     known = {namespace_of(kind): kind for kind in _with_subclasses(store_errors)}
-    if stored.args is None or stored.type not in known:
-        return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
-    return known[stored.type](*stored.args)
+    if stored.args is not None and stored.type in known:
+        with suppress(Exception):  # the class has changed since, and is named instead
+            return known[stored.type](*stored.args)
+    return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
 
 
 def _with_subclasses(kinds: tuple[type[Exception], ...]) -> list[type[Exception]]:

@@ -1,5 +1,6 @@
 """The store: what an application keeps one of. It holds settings and a backend, nothing per call."""
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -7,10 +8,8 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
 
-import anyio
-
 from aioidempotency import _results
-from aioidempotency._concurrency import CLEANUP_LIMIT, concurrently
+from aioidempotency._concurrency import concurrently
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
@@ -118,6 +117,8 @@ class AsyncIdempotencyStore:
         check_kind(layout, "layout", SimpleKey | CompositeKey)
         check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
+        if inspect.iscoroutinefunction(on_event):
+            raise ConfigurationError("on_event= is called in line, and not awaited; give it a plain function")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         self._settings = Settings(
             table=layout.table(table_name, attributes),
@@ -134,7 +135,8 @@ class AsyncIdempotencyStore:
         self._closes_backend = backend is None
         self._driver = Driver(
             backend
-            or DynamoDBBackend(
+            if backend is not None
+            else DynamoDBBackend(
                 client,
                 session=session,
                 endpoint_url=endpoint_url,
@@ -206,8 +208,7 @@ class AsyncIdempotencyStore:
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            with anyio.move_on_after(CLEANUP_LIMIT, shield=True):
-                await concurrently(self._abandon, made, limit=limit)
+            await self._driver.abandon([(lease.location, lease.owner) for lease in made])
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -339,7 +340,10 @@ class AsyncIdempotencyStore:
         await backend.create_table(table)
 
     async def aclose(self) -> None:
-        """End all renewals, and close what the store opened. A later call opens anew."""
+        """End all renewals, and close what the store opened. A later call opens anew.
+
+        Let running calls end first: without renewals, a body is cancelled before its lease ends.
+        """
         await self._driver.heartbeats.aclose()
         if self._closes_backend and isinstance(self._driver.backend, _Closes):
             await self._driver.backend.aclose()
@@ -359,9 +363,6 @@ class AsyncIdempotencyStore:
     def __repr__(self) -> str:
         doing = f"{len(self._driver.flights)} calls under way, {len(self._driver.heartbeats)} leases kept"
         return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._driver.backend!r}>"
-
-    async def _abandon(self, lease: Lease) -> None:
-        await self._driver.abandon(lease.location, lease.owner)
 
     def _opened(self, record: Record, *, tolerant: bool = False) -> Record:
         """Decode the result of a record that is handed out."""

@@ -77,10 +77,12 @@ class JsonCodec:
         """
         decode = self.decoder(result_type)
         try:
-            return decode(_json(text))
+            return decode(text.encode())
         except (ValueError, TypeError):
             if result_type is str:
                 return text
+            if not _is_json(text):
+                return self.decode(json.dumps(text), result_type)
             name = getattr(result_type, "__name__", str(result_type))
             raise SerializationError(
                 "the stored result", f"what {name} does not accept", "was the return type changed?"
@@ -109,13 +111,13 @@ def is_pydantic(candidate: object) -> bool:
     return isinstance(candidate, type) and hasattr(candidate, "__pydantic_validator__")
 
 
-def _json(text: str) -> bytes:
-    """Take text that is no JSON for a JSON text: Powertools for Java stores a String as it is."""
+def _is_json(text: str) -> bool:
+    """Tell JSON from other text: Powertools for Java stores a String as it is."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError:
-        return json.dumps(text).encode()
-    return text.encode()
+        return False
+    return True
 
 
 @lru_cache(maxsize=1024)

@@ -5,12 +5,9 @@ The module is a pytest plugin, too: with `pytest_plugins = ["aioidempotency.test
 """
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from aioidempotency import AsyncIdempotencyStore
-
-if TYPE_CHECKING:
-    pass
 
 
 @final

@@ -165,9 +165,11 @@ def test_a_store_left_open_in_a_loop_that_ended_answers_in_the_next(ministack: E
         asyncio.run(store.create_table())
         claimed = asyncio.run(store.claim("invoice-42"))
         asyncio.run(store.aclose())
+        said = repr(store)
+        del store
         gc.collect()
     assert isinstance(claimed, Claimed)
-    assert "client not open" in repr(store)
+    assert "client not open" in said
 
 
 @pytest.mark.parametrize("kind", [AioConfig, Config])
@@ -215,3 +217,22 @@ async def test_stores_may_share_a_session(ministack: Engine, observed: ObservedS
         await one.aclose()
         assert isinstance(await other.claim("invoice-42"), Claimed)
     assert len(observed.made) == 2
+
+
+async def test_closing_while_a_first_call_opens_the_client_leaks_nothing(
+    ministack: Engine, session: AioSession
+) -> None:
+    """The client is closed when it is there; the call that opened it may fail, and a later one opens anew."""
+    store = make(ministack, session)
+    await store.create_table()
+    await store.aclose()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        opening = asyncio.ensure_future(store.claim("invoice-42"))
+        await asyncio.sleep(0)
+        await store.aclose()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert isinstance(await store.claim("invoice-43"), Claimed)
+        await store.aclose()
+        gc.collect()
+    assert [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)] == []

@@ -19,7 +19,7 @@ from aioidempotency import (
 from aioidempotency._core import records
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.operations import Put, Update
-from tests.support.scripted import Down, Fault, ScriptedBackend, Stall
+from tests.support.scripted import Broken, Down, Fault, ScriptedBackend, Stall
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 LEASE = 60.0
@@ -200,18 +200,44 @@ async def test_an_error_in_a_renewed_body_passes_on_as_itself() -> None:
 
 @in_virtual_time
 async def test_closing_the_store_ends_renewals_that_are_on_their_way() -> None:
-    """O8: `aclose` leaves no task behind."""
+    """O8: `aclose` leaves no task behind; a body that still runs is cancelled before its lease ends."""
     backend = ScriptedBackend(MemoryBackend(), updates_fail(Stall()))
     store = make_store(backend)
     before = asyncio.all_tasks()
-    async with store.execute("key", on_error="hold"):
-        await pass_time(LEASE / 2)
-        assert asyncio.all_tasks() != before
+    with pytest.raises(LeaseLostError):
+        async with store.execute("key"):
+            await pass_time(LEASE / 2)
+            assert asyncio.all_tasks() != before
+            await store.aclose()
+            assert asyncio.all_tasks() == before
+            backend.rule = lambda _: None
+            await pass_time(2 * LEASE)
+    assert asyncio.get_running_loop().time() == pytest.approx(0.9 * LEASE)
+    assert backend.count(Update) == 1
+
+
+@in_virtual_time
+async def test_a_body_that_ends_soon_after_its_store_was_closed_is_completed() -> None:
+    """O8: its lease still stands, and a later call of the store opens what it needs."""
+    store = make_store(MemoryBackend())
+    async with store.execute("key") as execution:
         await store.aclose()
-        assert asyncio.all_tasks() == before
-        backend.rule = lambda _: None
-        await pass_time(2 * LEASE)
-        assert backend.count(Update) == 1
+        await pass_time(LEASE / 2)
+        execution.complete("done")
+    record = await store.get("key")
+    assert record is not None
+    assert record.result == "done"
+
+
+@in_virtual_time
+async def test_a_heartbeat_survives_what_a_backend_should_not_raise() -> None:
+    """O8: a foreign exception is a renewal that was not answered: the body is cancelled in time."""
+    backend = ScriptedBackend(MemoryBackend(), updates_fail(Broken()))
+    store = make_store(backend)
+    with pytest.raises(LeaseLostError):
+        async with store.execute("key"):
+            await pass_time(10 * LEASE)
+    assert asyncio.get_running_loop().time() < LEASE
 
 
 @in_virtual_time

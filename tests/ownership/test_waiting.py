@@ -19,7 +19,7 @@ from aioidempotency import (
     idempotent,
 )
 from aioidempotency._core.operations import Get, Put
-from tests.support.scripted import Down, ScriptedBackend
+from tests.support.scripted import Down, ScriptedBackend, SlowlyDown, Stall
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 
@@ -178,16 +178,44 @@ async def test_a_duplicate_with_another_payload_is_told_so_without_a_request() -
 
 
 @in_virtual_time
-async def test_when_a_claim_fails_its_duplicates_ask_for_themselves() -> None:
-    """Coalescing: an error of one call's claim is not another's."""
-    failing = iter([Down()])
-    backend = ScriptedBackend(MemoryBackend(), lambda _: next(failing, None))
+async def test_when_the_store_does_not_answer_a_claim_its_duplicates_do_not_queue_up() -> None:
+    """O14: twenty calls of one key fail after one time limit, not after twenty."""
+    slow = iter([SlowlyDown()])
+    backend = ScriptedBackend(MemoryBackend(), lambda _: next(slow, None))
     store = make_store(backend)
-    first, second = await asyncio.gather(
-        run(store, seconds=1, result="a"), run(store, seconds=1, result="b"), return_exceptions=True
-    )
-    assert isinstance(first, StoreError)
-    assert second == "b"
+    calls = [run(store, seconds=1, on_in_progress=Wait(60)) for _ in range(20)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreError}
+    assert asyncio.get_running_loop().time() == pytest.approx(10)
+    assert await run(store, seconds=1, result="later") == "later"
+
+
+@in_virtual_time
+async def test_when_a_claim_is_cancelled_its_duplicates_ask_for_themselves() -> None:
+    """Coalescing: one caller's cancellation is not another's."""
+    stalled = iter([Stall()])
+    backend = ScriptedBackend(MemoryBackend(), lambda _: next(stalled, None))
+    store = make_store(backend)
+    first = asyncio.create_task(run(store, seconds=1, result="a"))
+    await pass_time(1)
+    second = asyncio.create_task(run(store, seconds=1, result="b"))
+    await pass_time(1)
+    first.cancel()
+    assert await second == "b"
+
+
+@in_virtual_time
+async def test_a_look_that_the_store_does_not_answer_does_not_end_a_wait() -> None:
+    """O12: and it does not let a call in beside the owner, not even when failing open."""
+    table = MemoryBackend()
+    owner = asyncio.create_task(run(make_store(table), seconds=5, result="first"))
+    await pass_time(1)
+    down = iter([Down(), Down()])
+    backend = ScriptedBackend(table, lambda operation: next(down, None) if isinstance(operation, Get) else None)
+    waiting = make_store(backend, fail_open=True)
+    assert await run(waiting, seconds=0, result="second", on_in_progress=Wait(60)) == "first"
+    assert waiting.failed_open == 0
+    await owner
 
 
 @in_virtual_time
@@ -206,7 +234,7 @@ def test_a_call_that_a_closed_loop_left_behind_holds_up_nobody() -> None:
     store = AsyncIdempotencyStore.in_memory(lease=0.001, clock_skew=0)
 
     async def enter() -> None:
-        await store.execute("key").__aenter__()
+        await store.execute("key", heartbeat=False).__aenter__()
 
     asyncio.run(enter())
 

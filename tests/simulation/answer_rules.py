@@ -26,11 +26,16 @@ from tests.simulation.table import Row
 from tests.simulation.table_rules import TICK, differ
 
 
+def _of_one_process(history: History, call: Call) -> Iterator[Call]:
+    """Find the calls of this key in this process: duplicates share the answer to a claim, or the lack of one."""
+    return (each for each in history.calls.values() if each.key == call.key and each.host is call.host)
+
+
 def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float) -> Iterator[str]:
     """Judge what a call came to: its result, or its error."""
     match outcome:
         case StoreError():
-            fine = bool(call.failures)
+            fine = any(each.failures for each in _of_one_process(history, call))
         case LeaseLostError():
             yield from at_loss(history, call, now)
             fine = True

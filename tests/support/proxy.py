@@ -31,6 +31,9 @@ class Fault(enum.Enum):
     ``REFUSE``: not applied, the connection is closed.
     ``THROTTLE``: not applied, answered with a throttling error.
     ``DENY``: not applied, answered with a missing permission.
+    ``CONFLICT``: not applied, answered with a transaction's conflict.
+    ``HOT_PARTITION``: not applied, answered with throttling of one partition.
+    ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``: not applied, answered with a refusal of the credentials.
     ``DELAY``: applied when the proxy's ``release`` is called, even if the client has left.
     """
 
@@ -41,6 +44,10 @@ class Fault(enum.Enum):
     THROTTLE = enum.auto()
     DENY = enum.auto()
     DELAY = enum.auto()
+    CONFLICT = enum.auto()
+    HOT_PARTITION = enum.auto()
+    UNKNOWN_CREDENTIALS = enum.auto()
+    BAD_SIGNATURE = enum.auto()
 
 
 @final
@@ -295,8 +302,8 @@ async def _drop(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _error(status: HTTPStatus, kind: str, message: str) -> bytes:
-    body = json.dumps({"__type": kind, "message": message}).encode()
+def _error(status: HTTPStatus, kind: str, message: str, **more: object) -> bytes:
+    body = json.dumps({"__type": kind, "message": message, **more}).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         "Content-Type: application/x-amz-json-1.0\r\n"
@@ -322,5 +329,24 @@ _NOT_FORWARDED: Final = {
         HTTPStatus.BAD_REQUEST,
         "com.amazon.coral.service#AccessDeniedException",
         "User is not authorized to perform this operation.",
+    ),
+    Fault.CONFLICT: _error(
+        HTTPStatus.BAD_REQUEST, f"{_DYNAMODB}#TransactionConflictException", "Transaction is ongoing for the item"
+    ),
+    Fault.HOT_PARTITION: _error(
+        HTTPStatus.BAD_REQUEST,
+        f"{_DYNAMODB}#ProvisionedThroughputExceededException",
+        "Throughput exceeds the capacity of one partition.",
+        ThrottlingReasons=[{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": "table"}],
+    ),
+    Fault.UNKNOWN_CREDENTIALS: _error(
+        HTTPStatus.BAD_REQUEST,
+        "com.amazon.coral.service#UnrecognizedClientException",
+        "The security token included in the request is invalid.",
+    ),
+    Fault.BAD_SIGNATURE: _error(
+        HTTPStatus.BAD_REQUEST,
+        "com.amazon.coral.service#InvalidSignatureException",
+        "The request signature does not match.",
     ),
 }

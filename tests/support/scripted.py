@@ -28,6 +28,15 @@ class Down(Fault):
 
 
 @final
+class Broken(Fault):
+    """The backend raises what no backend should."""
+
+    async def answer(self, backend: Backend, operation: Operation) -> Reply:
+        """Fail in a way of its own."""
+        raise RuntimeError("the session is closed")
+
+
+@final
 class LostReply(Fault):
     """The operation is executed, and its answer never comes."""
 
@@ -35,6 +44,16 @@ class LostReply(Fault):
         """Execute, then fail."""
         await backend.execute(operation)
         raise StoreError(type(operation).__name__, operation.location.table.name, "lost")
+
+
+@final
+class SlowlyDown(Fault):
+    """Nothing answers for ten seconds, which is the time limit of one operation."""
+
+    async def answer(self, backend: Backend, operation: Operation) -> Reply:
+        """Wait, then fail."""
+        await asyncio.sleep(10)
+        raise StoreError(type(operation).__name__, operation.location.table.name, "no answer within 10 s")
 
 
 @final

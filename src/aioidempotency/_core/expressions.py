@@ -69,7 +69,7 @@ def _condition(operation: Write, changes: Mapping[Role, AttributeValue] | None =
     values |= {f":new_{role}": value for role, value in changed.items()}
     parameters: dict[str, object] = {
         "ConditionExpression": conditions.expression(tuple((role, value is not None) for role, value in wanted)),
-        "ExpressionAttributeNames": _names(table, (*(role for role, _ in wanted), *changed)),
+        "ExpressionAttributeNames": dict(_names(table, (*(role for role, _ in wanted), *changed))),
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
     return {**parameters, "ExpressionAttributeValues": values} if values else parameters

@@ -5,6 +5,7 @@ here, because an owner recognises its own write (see `protocol`, rule 1).
 """
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     ConfigParseError,
     NoCredentialsError,
     NoRegionError,
+    ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
 )
@@ -72,7 +74,7 @@ class DynamoDBBackend:
     """Executes operations on a DynamoDB table, or on anything that speaks its API.
 
     Without `client=` it opens a client of its own at the first call, one for each event loop it is
-    used in, and closes it in `aclose`.
+    used in; `aclose` closes that of the running loop.
 
     Args:
         time_limit: Seconds that one operation may take, with all its retries.
@@ -93,11 +95,11 @@ class DynamoDBBackend:
             names = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
             raise ConfigurationError(f"client= comes with settings of its own; leave {names} out, or client=")
         self._client = client
-        self._session = session
+        self._session = session or get_session()
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
-        self._config = _tuned() if config is None else _tuned().merge(config)
+        self._config = _tuned(time_limit) if config is None else _tuned(time_limit).merge(config)
         self._time_limit = time_limit
-        self._connection: _Connection | None = None
+        self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -109,13 +111,17 @@ class DynamoDBBackend:
         request = expressions.request(operation)
         client = await self._ready(operation.location.table.name)
         async with self._answers(request.operation, operation.location.table.name):
-            try:
-                response = await getattr(client, _METHODS[request.operation])(**request.parameters)
-            except ClientError as error:
-                if _code(error) == expressions.REFUSAL:
-                    return expressions.refusal(error.response)
-                raise
-            return expressions.reply(operation, response)
+            call: Call = getattr(client, _METHODS[request.operation])
+            for pause in _CONFLICT_PAUSES:
+                try:
+                    return expressions.reply(operation, await call(**request.parameters))
+                except ClientError as error:
+                    if _code(error) == expressions.REFUSAL:
+                        return expressions.refusal(error.response)
+                    if _code(error) != "TransactionConflictException":
+                        raise
+                await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
+            return expressions.reply(operation, await call(**request.parameters))
 
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
@@ -139,30 +145,33 @@ class DynamoDBBackend:
             await _turn_on_ttl(client, table)
 
     async def aclose(self) -> None:
-        """Close the client, if the backend opened it. A later call opens a new one."""
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.is_of_this_loop():
+        """Close the running loop's client, if the backend opened it. A later call opens a new one."""
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection is None:
+            return
+        async with connection.lock:  # a client that is being opened is closed when it is there
             await connection.resources.aclose()
 
     async def _ready(self, table_name: str) -> Any:
         """Have a client; opening one has a time limit of its own, since the first reads botocore's models."""
         if self._client is not None:
             return self._client
-        connection = self._connection
-        if connection is not None and connection.client is not None and connection.is_of_this_loop():
+        loop = asyncio.get_running_loop()
+        connection = self._connections.get(loop)
+        if connection is None:
+            # What a closed loop has left cannot be closed any more.
+            self._connections = {each: kept for each, kept in self._connections.items() if not each.is_closed()}
+            connection = self._connections[loop] = _Connection()
+        if connection.client is not None:
             return connection.client
         async with self._answers("opening a client", table_name, limit=OPENING_LIMIT):
-            return await self._open()
+            return await self._open(connection)
 
-    async def _open(self) -> Any:
-        """Have the client of the running loop. A client of another loop is unusable here, and dropped."""
-        if self._connection is None or not self._connection.is_of_this_loop():
-            self._connection = _Connection()
-        connection = self._connection
+    async def _open(self, connection: "_Connection") -> Any:
+        """Open the running loop's client, once."""
         async with connection.lock:
             if connection.client is None:
-                session = self._session or get_session()
-                creating = session.create_client("dynamodb", config=self._config, **self._options)
+                creating = self._session.create_client("dynamodb", config=self._config, **self._options)
                 try:
                     connection.client = await connection.resources.enter_async_context(creating)
                 except (ValueError, ConfigParseError) as error:
@@ -185,7 +194,8 @@ class DynamoDBBackend:
             raise _translated(error, operation, table_name) from error
 
     def __repr__(self) -> str:
-        whose = "the caller's" if self._client is not None else "not open" if self._connection is None else "open"
+        opened = any(each.client is not None for loop, each in self._connections.items() if not loop.is_closed())
+        whose = "the caller's" if self._client is not None else "open" if opened else "not open"
         return f"<DynamoDBBackend: client {whose}>"
 
 
@@ -194,14 +204,9 @@ class _Connection:
     """The client of one event loop."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self.lock = anyio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
-
-    def is_of_this_loop(self) -> bool:
-        """Tell whether the client can be used here."""
-        return self._loop is asyncio.get_running_loop()
 
 
 _METHODS = {
@@ -215,17 +220,18 @@ _CONFIGURATION = {
     "ResourceNotFoundException": "there is no such table here; create it with `await store.create_table()`, "
     "or check table_name, region_name and endpoint_url",
     "AccessDeniedException": "these credentials may not do this; allow them dynamodb:{operation} on the table",
-    "ValidationException": "the request does not fit the table; its key must be what layout= says "
-    "(SimpleKey for one attribute, CompositeKey for two)",
-}
-_CREDENTIALS = {
+    "ValidationException": "the request does not fit the table: its key must be what layout= says "
+    "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
-    "ExpiredTokenException": "the credentials have expired; renew them",
     "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
+    "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
+    "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
 }
+_CONFLICT_PAUSES = (0.05, 0.1, 0.2)
+"""Seconds before a write that met a transaction is sent again: it was not applied, and no retry mode repeats it."""
 
 
-def _tuned() -> AioConfig:
+def _tuned(time_limit: float) -> AioConfig:
     """Configure a client for many small calls.
 
     Parameter validation and botocore's user agent, built twice a call, cost a fifth of the processor
@@ -235,8 +241,9 @@ def _tuned() -> AioConfig:
         parameter_validation=False,
         user_agent=f"aioidempotency/{version('aioidempotency')}",
         max_pool_connections=256,
-        connect_timeout=1,
-        read_timeout=3,
+        # Short enough for another try within the time limit.
+        connect_timeout=min(1.0, time_limit / 3),
+        read_timeout=min(3.0, time_limit / 3),
         retries={"mode": "standard", "total_max_attempts": 3},
         connector_args={"keepalive_timeout": 60},
     )
@@ -260,12 +267,22 @@ def _translated(error: Exception, operation: str, table_name: str) -> Idempotenc
             advice = _CONFIGURATION[code].format(operation=operation)
             return ConfigurationError(f"{operation} on table {table_name!r} was refused ({code}): {advice}")
         case ClientError():
-            code = _code(error)
-            return StoreError(operation, table_name, f"{code}; {_CREDENTIALS.get(code, 'try again later')}")
-        case ValueError() if not isinstance(error, BotoCoreError):
-            return ConfigurationError(f"{operation} could not be sent ({type(error).__name__}); check endpoint_url=")
-        case _:
+            return StoreError(operation, table_name, f"{_code(error)}; {_advice(error)}")
+        case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
             return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
+        case _:
+            trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
+            return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
+
+
+def _advice(error: ClientError) -> str:
+    """Say what to do about a refusal that may pass; a hot partition is told from a busy table."""
+    if _code(error) == "ExpiredTokenException":
+        return "renew the credentials"
+    said = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
+    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in said):
+        return "one partition is too hot; spread the records with layout=CompositeKey(partitioning=HashBuckets(n))"
+    return "try again later"
 
 
 def _table_definition(table: Table) -> dict[str, Any]:
@@ -292,16 +309,26 @@ def _check_key(description: Mapping[str, Any], table: Table) -> None:
     )
 
 
+async def _has_ttl(client: Any, table: Table) -> bool:
+    """Tell whether the table's TTL is on, by the right attribute."""
+    found = (await client.describe_time_to_live(TableName=table.name)).get("TimeToLiveDescription", {})
+    on = found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
+    if on and (attribute := found.get("AttributeName")) != table.attributes.expiration:
+        raise ConfigurationError(
+            f"table {table.name!r} deletes items by {attribute!r}; its TTL must be on {table.attributes.expiration!r}"
+        )
+    return on
+
+
 async def _turn_on_ttl(client: Any, table: Table) -> None:
-    described = await client.describe_time_to_live(TableName=table.name)
-    found = described.get("TimeToLiveDescription", {})
-    if found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
-        if (attribute := found.get("AttributeName")) != table.attributes.expiration:
-            raise ConfigurationError(
-                f"table {table.name!r} deletes items by {attribute!r}; its TTL must be on {table.attributes.expiration!r}"
-            )
+    if await _has_ttl(client, table):
         return
-    await client.update_time_to_live(
-        TableName=table.name,
-        TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
-    )
+    try:
+        await client.update_time_to_live(
+            TableName=table.name,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
+        )
+    except ClientError:
+        # Another process may have turned it on meanwhile, which DynamoDB refuses as invalid.
+        if not await _has_ttl(client, table):
+            raise
