@@ -12,9 +12,13 @@ from aioidempotency import AsyncIdempotencyStore
 
 @final
 class FakeClock:
-    """A clock that stands still until it is told to move; give it to a store as `clock=`."""
+    """A clock that stands still until it is told to move; give it to a store as `clock=`.
 
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
+    It starts in the year 2100: an emulator that deletes by TTL goes by the real time, and would take
+    the records of a clock in the past for expired.
+    """
+
+    def __init__(self, now: float = 4_102_444_800.0) -> None:
         self._now = now
 
     def __call__(self) -> float:
