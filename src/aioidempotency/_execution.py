@@ -184,9 +184,11 @@ class Executing:
                 left = await self._complete(held)
             elif isinstance(error, self._manner.store_errors):
                 left = await self._complete_with(held, error)
+            elif self._manner.on_error == "hold":
+                pass
             elif isinstance(error, GeneratorExit):  # nothing can be awaited while a generator is closed
                 self._driver.heartbeats.spawn(self._release(held), f"release {self._key}")
-            elif self._manner.on_error == "release":
+            else:
                 await in_any_case(lambda: self._release(held), otherwise=self._release_failed)
         finally:
             self._land(left)

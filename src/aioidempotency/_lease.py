@@ -48,6 +48,14 @@ def time_left() -> float | None:
     return None if ends is None else max(0.0, ends - time.monotonic())
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Find the running loop; None where a coroutine is closed after its loop has ended."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 @final
 class Held:
     """One lease while its body runs.
@@ -79,7 +87,7 @@ class Held:
         A block that is left in another task than it was entered in (a test's fixture may do so) cannot
         be cancelled by then, and its scope ended with the first task.
         """
-        if asyncio.current_task() is not self._task:
+        if _running_loop() is None or asyncio.current_task() is not self._task:
             return False
         return bool(self._scope.__exit__(kind, error, trace))
 
@@ -146,8 +154,12 @@ class Heartbeats:
         self._held.discard(held)
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run something that its caller cannot wait for."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        """Run something that its caller cannot wait for; not at all where no loop runs any more."""
+        loop = _running_loop()
+        if loop is None:
+            work.close()
+            return
+        task = loop.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 

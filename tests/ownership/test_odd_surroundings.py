@@ -68,6 +68,25 @@ async def test_a_generator_that_is_closed_in_a_block_gives_its_key_back() -> Non
     assert isinstance(await store.claim("key"), Claimed)
 
 
+def test_a_coroutine_that_is_closed_after_its_loop_is_left_to_its_lease() -> None:
+    """C11: nothing can be sent any more, and nothing is raised over it."""
+    store = AsyncIdempotencyStore.in_memory()
+
+    async def call() -> None:
+        async with store.execute("key", heartbeat=False):
+            await asyncio.Event().wait()
+
+    coroutine = call()
+
+    async def begin() -> None:
+        while coroutine.send(None) is None:  # until it waits for its event
+            pass
+
+    asyncio.run(begin())
+    coroutine.close()
+    assert "1 calls under way" not in repr(store)
+
+
 @in_virtual_time
 async def test_a_second_cancellation_does_not_stop_a_completion() -> None:
     """O5: cancelled twice while completing, the work that was done is remembered."""
