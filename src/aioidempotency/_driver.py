@@ -95,10 +95,11 @@ class Driver:
                 return decision
             if time_left() is not None:  # the lease is the time that is left, and never renewed
                 return decision
-            try:
-                return Claimed(await self.renew(decision.lease))
-            except LeaseLostError:
-                attempt = replace(attempt, now=self.now())
+            match await self._renewed(decision.lease):
+                case Renewed(lease):
+                    return Claimed(lease)
+                case Lost():  # nobody relied on it yet: the loss is no event
+                    attempt = replace(attempt, now=self.now())
 
     def used(self, lease: Lease) -> float:
         """Read how many seconds ago a lease was asked for."""
@@ -115,11 +116,14 @@ class Driver:
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now."""
-        match await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew)):
+        match await self._renewed(lease):
             case Renewed(renewed):
                 return renewed
             case Lost(record):
                 raise self._lost(lease, record)
+
+    async def _renewed(self, lease: Lease) -> Renewed | Lost:
+        return await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew))
 
     async def release(self, lease: Lease) -> None:
         """Give a key back."""

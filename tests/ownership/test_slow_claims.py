@@ -8,6 +8,7 @@ import pytest
 
 from aioidempotency import AsyncIdempotencyStore, Backend, Claimed, LeaseLostError, MemoryBackend, deadline
 from aioidempotency._core.operations import Operation, Put, Reply, Update
+from aioidempotency.events import Event, LeaseLost
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 
@@ -35,9 +36,10 @@ async def test_a_body_does_not_begin_on_a_lease_that_is_over() -> None:
     """O7: another call took the key over before the claim's answer came; one body runs, not two."""
     table = MemoryBackend()
     began: list[str] = []
+    events: list[Event] = []
 
     async def call(name: str, backend: Backend) -> str:
-        async with make_store(backend).execute("key", result_type=str) as execution:
+        async with make_store(backend, on_event=events.append).execute("key", result_type=str) as execution:
             if not execution.replayed:
                 began.append(name)
                 await pass_time(30)
@@ -49,6 +51,7 @@ async def test_a_body_does_not_begin_on_a_lease_that_is_over() -> None:
     assert await call("successor", table) == "successor"
     assert await late == "successor"
     assert began == ["successor"]
+    assert not any(isinstance(event, LeaseLost) for event in events)  # no body relied on the lease that was over
 
 
 @in_virtual_time
