@@ -23,12 +23,11 @@ from aiobotocore.session import get_session
 from aioidempotency import AsyncIdempotencyStore
 from aioidempotency._core import expressions, records
 from aioidempotency._core.conditions import Absent, HeldBy
-from aioidempotency._core.model import Encoded
+from aioidempotency._core.model import Encoded, Location
 from aioidempotency._core.operations import Put, Update
 from aioidempotency._core.protocol import _grant
 from aioidempotency._settings import Settings
 from aioidempotency.backends.dynamodb import _tuned
-from aioidempotency.partitioning import SimpleKey
 from tests.support.engines import client_options, ministack_engine
 
 Call = Callable[[str], Awaitable[object]]
@@ -71,8 +70,8 @@ def bare(client: object, settings: Settings) -> Call:
     template = settings.attempt("bare")
 
     async def call(key: str) -> None:
-        location = SimpleKey().location(settings.table, f"bare-{key}", 0)
-        lease = _grant(template, 1)
+        location = Location(table=settings.table, partition=f"bare-{key}")
+        lease = _grant(template, location, 1)
         put = expressions.request(Put(location, {**records.running(lease), **location.item}, Absent()))
         changes = records.completed(Encoded("1"), expiration=lease.expiration)
         update = expressions.request(Update(location, changes, HeldBy(lease.owner)))

@@ -25,7 +25,16 @@ from aioidempotency.exceptions import (
     StoreError,
     TransactionError,
 )
-from aioidempotency.partitioning import CompositeKey, HashBuckets, SimpleKey, Static
+from aioidempotency.partitioning import (
+    CompositeKey,
+    CustomPartition,
+    HashBuckets,
+    RandomBuckets,
+    Reshard,
+    SimpleKey,
+    Static,
+    TimeBuckets,
+)
 
 __all__ = [
     "AsyncIdempotencyStore",
@@ -35,6 +44,7 @@ __all__ = [
     "Codec",
     "CompositeKey",
     "ConfigurationError",
+    "CustomPartition",
     "Decision",
     "DynamoDBBackend",
     "Execution",
@@ -51,14 +61,17 @@ __all__ = [
     "MismatchError",
     "MissingKeyError",
     "PartitioningError",
+    "RandomBuckets",
     "Record",
     "Replay",
+    "Reshard",
     "ResultUnavailableError",
     "SerializationError",
     "SimpleKey",
     "Static",
     "Status",
     "StoreError",
+    "TimeBuckets",
     "TransactionError",
     "Wait",
     "deadline",

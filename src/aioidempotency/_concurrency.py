@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, final
 
 import anyio
 
@@ -37,6 +37,50 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return [answers[index] for index in sorted(answers)]
+
+
+@final
+class Once:
+    """Does something once, however many ask for it at a time.
+
+    Who asks while it is being done waits for that, and shares its failure; when it was cancelled, the
+    next one does it.
+    """
+
+    def __init__(self, action: Callable[[], Awaitable[object]]) -> None:
+        self.done = False
+        self._action = action
+        self._under_way: _Try | None = None
+
+    async def __call__(self) -> None:
+        """Have it done."""
+        while not self.done:
+            other = self._under_way
+            if other is None or other.loop is not asyncio.get_running_loop():
+                return await self._do()
+            await other.ended.wait()
+            if other.failure is not None:
+                raise other.failure
+        return None
+
+    async def _do(self) -> None:
+        mine = self._under_way = _Try()
+        try:
+            await self._action()
+            self.done = True
+        except Exception as error:
+            mine.failure = error
+            raise
+        finally:
+            self._under_way = None
+            mine.ended.set()
+
+
+class _Try:
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ended = anyio.Event()
+        self.failure: Exception | None = None
 
 
 async def in_any_case(action: Callable[[], Awaitable[T]], *, otherwise: Callable[[], object]) -> T:

@@ -8,12 +8,14 @@ from typing import TypeVar, final
 import anyio
 
 from aioidempotency import _results
-from aioidempotency._concurrency import concurrently, to_the_end
-from aioidempotency._core import protocol
+from aioidempotency._concurrency import Once, concurrently, to_the_end
+from aioidempotency._core import layout, protocol
 from aioidempotency._core.decisions import Claimed, Decision
+from aioidempotency._core.layout import Differs, Laid
 from aioidempotency._core.model import Encoded, Lease, Location, Record
 from aioidempotency._core.operations import Operation, Reply
-from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed
+from aioidempotency._core.placements import Procedure
+from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Heartbeats, time_left
 from aioidempotency.backends import Backend
@@ -22,6 +24,7 @@ from aioidempotency.events import Event, Hook, LeaseLost, RecordCompleted, Relea
 from aioidempotency.exceptions import (
     ConfigurationError,
     IdempotencyError,
+    LayoutMismatchError,
     LeaseLostError,
     SerializationError,
     StoreError,
@@ -38,6 +41,7 @@ class Driver:
         flights: The calls that are under way in this process, by key.
         heartbeats: The renewals of the running ones.
         failed_open: How many calls ran unprotected because the store did not answer.
+        opening: Verifies the table's layout, before anything else is asked; None where there is nothing to verify.
     """
 
     def __init__(
@@ -56,12 +60,28 @@ class Driver:
         self.flights: dict[str, Flight] = {}
         self.heartbeats = Heartbeats(self.renew)
         self.failed_open = 0
+        self.opening: Once | None = None
         self._clock_skew = clock_skew
         self._compress_over = compress_over
         self._hook = hook
 
     async def drive(self, procedure: Procedure[T]) -> T:
         """Execute a procedure's operations, one after the other."""
+        if self.opening is not None and not self.opening.done:
+            await self.opening()
+        return await self._drive(procedure)
+
+    async def verify_layout(self, laid: Laid) -> None:
+        """Hold a strategy against the table's."""
+        self._fitting(laid, await self._drive(layout.verify(laid, now=self.now())))
+
+    @staticmethod
+    def _fitting(laid: Laid, verdict: layout.Verdict) -> None:
+        if isinstance(verdict, Differs):
+            found, wanted = (layout.spelled(each) for each in (verdict.layout.description, laid.description))
+            raise LayoutMismatchError(laid.place.table.name, found, wanted, layout.advice(verdict))
+
+    async def _drive(self, procedure: Procedure[T]) -> T:
         try:
             operation = next(procedure)
             while True:
@@ -84,14 +104,24 @@ class Driver:
         try:
             return await self._claim(attempt)
         except anyio.get_cancelled_exc_class():
-            await self.abandon([(attempt.location, attempt.owner)])
+            await self.abandon([(attempt.places[0], attempt.owner)])
             raise
 
     async def _claim(self, attempt: Claim) -> Decision:
-        """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it."""
+        """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it.
+
+        Where the places of a key change with time, an answer that came too late may have missed the
+        newest one: what was claimed then is given back, and claimed again.
+        """
         while True:
             decision = await self.drive(protocol.claim(attempt))
-            if not isinstance(decision, Claimed) or self.used(decision.lease) <= attempt.lease / 2:
+            if not isinstance(decision, Claimed):
+                return decision
+            if self.now() - attempt.now > attempt.route.answer_within:
+                await self.drive(protocol.release(decision.lease.location, attempt.owner))
+                attempt = replace(attempt, now=self.now())
+                continue
+            if self.used(decision.lease) <= attempt.lease / 2:
                 return decision
             if time_left() is not None:  # the lease is the time that is left, and never renewed
                 return decision

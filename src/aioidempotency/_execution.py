@@ -127,7 +127,7 @@ class Executing:
         self._driver = driver
         self._attempt = attempt
         self._manner = manner
-        self._key = attempt.location.key
+        self._key = attempt.route.key
         self._flight: Flight | None = None
         self._held: Held | None = None
         self._execution = Execution(self._key)

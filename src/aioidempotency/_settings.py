@@ -8,15 +8,16 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from types import UnionType
 from typing import Literal, final
 
 from aioidempotency._core import keys
-from aioidempotency._core.model import Location, Table
+from aioidempotency._core.model import Route, Table
 from aioidempotency._core.protocol import Claim
 from aioidempotency._lease import time_left
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError
-from aioidempotency.partitioning import Layout
+from aioidempotency.partitioning import Layout, Terms
 
 Duration = float | timedelta
 
@@ -52,11 +53,12 @@ class Settings:
     table: Table
     layout: Layout
     namespace: str
-    retention: float
-    lease: float
-    clock_skew: float
+    terms: Terms
     read_first: bool
     clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._kept(self.terms.retention)
 
     def key(self, material: object, namespace: str) -> str:
         """Make a record's key, `namespace#digest`.
@@ -70,9 +72,9 @@ class Settings:
         check_namespace(namespace)
         return f"{'#'.join(filter(None, (self.namespace, namespace)))}#{keys.digest(material)}"
 
-    def location(self, material: object, namespace: str) -> Location:
-        """Find the place of a key's record."""
-        return self.layout.location(self.table, self.key(material, namespace), self.clock())
+    def route(self, material: object, namespace: str) -> Route:
+        """Say where a key's record may be."""
+        return self.layout.route(self.table, self.key(material, namespace))
 
     def attempt(
         self,
@@ -85,18 +87,28 @@ class Settings:
         read_first: bool | None = None,
     ) -> Claim:
         """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
-        own_lease = self.lease if lease is None else seconds(lease, "lease")
-        left, now = time_left(), self.clock()
+        own_lease = self.terms.lease if lease is None else seconds(lease, "lease")
+        left = time_left()
         return Claim(
-            location=self.layout.location(self.table, self.key(material, namespace), now),
+            route=self.route(material, namespace),
             owner=secrets.token_hex(16),
-            now=now,
+            now=self.clock(),
             lease=own_lease if left is None else left,
-            retention=self.retention if retention is None else seconds(retention, "retention"),
-            clock_skew=self.clock_skew,
+            retention=self.terms.retention if retention is None else self._kept(retention),
+            clock_skew=self.terms.clock_skew,
             fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
             read_first=self.read_first if read_first is None else read_first,
         )
+
+    def _kept(self, retention: Duration) -> float:
+        given = seconds(retention, "retention")
+        longest = inf if self.layout.partitioning is None else self.layout.partitioning.longest_retention
+        if given > longest:
+            raise ConfigurationError(
+                f"retention={given:g} is longer than the store's windows look back, {longest:g} s; "
+                "give TimeBuckets the longest one: TimeBuckets(..., retention=...)"
+            )
+        return given
 
 
 def seconds(duration: Duration, name: str, *, zero: bool = False) -> float:

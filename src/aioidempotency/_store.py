@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
 
 from aioidempotency import _results
-from aioidempotency._concurrency import concurrently
+from aioidempotency._concurrency import Once, concurrently
+from aioidempotency._core import layout as layouts
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Replay
+from aioidempotency._core.layout import Laid
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
 from aioidempotency._driver import Driver
 from aioidempotency._execution import Executing, Execution, Manner
@@ -37,7 +39,7 @@ from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
-from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey
+from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey, Terms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +79,8 @@ class AsyncIdempotencyStore:
         read_first: Read before claiming. A refused write is billed by the size of the item it met, a
             read at a twentieth of that: worth it where duplicates of large results are common.
         clock_skew: Seconds by which the clocks of two machines may differ.
+        verify_layout: Whether the first call makes sure that the table's records lie as `layout` says. It
+            costs one read, and one write where the table does not say yet.
         compress_over: Characters of JSON over which a result is compressed; None compresses nothing.
             Powertools cannot read a compressed result.
         on_completion_failure: What to do when a result could not be stored before the lease ended:
@@ -107,6 +111,7 @@ class AsyncIdempotencyStore:
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
         read_first: bool = False,
         clock_skew: Duration = 1.0,
+        verify_layout: bool = True,
         compress_over: int | None = 32 * 1024,
         on_completion_failure: Literal["report", "raise"] = "report",
         fail_open: bool = False,
@@ -120,13 +125,16 @@ class AsyncIdempotencyStore:
         if inspect.iscoroutinefunction(on_event):
             raise ConfigurationError("on_event= is called in line, and not awaited; give it a plain function")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
-        self._settings = Settings(
-            table=layout.table(table_name, attributes),
-            layout=layout,
-            namespace=namespace,
+        terms = Terms(
             retention=seconds(retention, "retention"),
             lease=seconds(lease, "lease"),
             clock_skew=seconds(clock_skew, "clock_skew", zero=True),
+        )
+        self._settings = Settings(
+            table=layout.table(table_name, attributes),
+            layout=layout.bound(terms),
+            namespace=namespace,
+            terms=terms,
             read_first=read_first,
             clock=clock,
         )
@@ -142,14 +150,16 @@ class AsyncIdempotencyStore:
                 endpoint_url=endpoint_url,
                 region_name=region_name,
                 config=config,
-                time_limit=time_limit(self._settings.lease),
+                time_limit=time_limit(terms.lease),
             ),
             codec,
             clock=clock,
-            clock_skew=self._settings.clock_skew,
+            clock_skew=terms.clock_skew,
             compress_over=compress_over,
             hook=on_event,
         )
+        if verify_layout and self._laid is not None:
+            self._driver.opening = Once(self.verify_layout)
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -313,8 +323,8 @@ class AsyncIdempotencyStore:
 
     async def get(self, key: object, *, namespace: str = "") -> Record | None:
         """Read the record of a key, strongly consistent; None when there is none that counts."""
-        location = self._settings.location(key, namespace)
-        record = await self._driver.drive(protocol.read(location, now=self._driver.now()))
+        route = self._settings.route(key, namespace)
+        record = await self._driver.drive(protocol.read(route, now=self._driver.now()))
         return None if record is None else self._opened(record, tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
@@ -328,16 +338,45 @@ class AsyncIdempotencyStore:
     async def create_table(self) -> None:
         """Create the table: on demand, with TTL on its expiration; wait until it can be used.
 
-        A table of the same name and key keeps its settings, but its TTL is turned on.
+        A table of the same name and key keeps its settings, but its TTL is turned on. The layout is
+        written into the table, where it does not say one yet.
 
         Raises:
             ConfigurationError: A table of this name has another key, or TTL on another attribute; or the
                 backend makes no tables.
+            LayoutMismatchError: Its records lie otherwise.
         """
         backend, table = self._driver.backend, self._settings.table
         if not isinstance(backend, _CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
         await backend.create_table(table)
+        if self._driver.opening is not None:
+            await self._driver.opening()
+
+    async def verify_layout(self) -> None:
+        """Make sure that the table's records lie as the store's layout says; with `SimpleKey` they always do.
+
+        The first call of a store does it, unless `verify_layout=False`. A table that says nothing is
+        told the store's layout; one that is a phase of `Reshard` behind it is moved on.
+
+        Raises:
+            LayoutMismatchError: They lie otherwise: calls would run again.
+            StoreError: The store did not answer.
+        """
+        if self._laid is not None:
+            await self._driver.verify_layout(self._laid)
+
+    @property
+    def _laid(self) -> Laid | None:
+        """How the store says that its records lie; None where they cannot lie otherwise."""
+        settings = self._settings
+        if settings.layout.partitioning is None:
+            return None
+        return Laid(
+            place=layouts.place_of(settings.table, settings.namespace),
+            description=settings.layout.partitioning.description(),
+            retention=settings.terms.retention,
+        )
 
     async def aclose(self) -> None:
         """End all renewals, and close what the store opened. A later call opens anew.

@@ -47,7 +47,26 @@ class PartitioningError(ConfigurationError):
 
 
 class LayoutMismatchError(ConfigurationError):
-    """The table was laid out with another partitioning than the store's."""
+    """The table's records lie otherwise than the store would look for them; nothing was read or written.
+
+    Attributes:
+        table_name: The table.
+        found: The strategy that the table is laid out by, as the call that makes it.
+        wanted: The store's strategy, likewise.
+        advice: What to do.
+    """
+
+    def __init__(self, table_name: str, found: str, wanted: str, advice: str) -> None:
+        self.table_name = table_name
+        self.found = found
+        self.wanted = wanted
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return (
+            f"table {self.table_name!r} is laid out by {self.found}, and the store looks by {self.wanted}: it would not "
+            f"find records that are there, and run their keys again. {self.advice}"
+        )
 
 
 class MissingKeyError(IdempotencyError):

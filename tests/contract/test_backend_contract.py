@@ -64,7 +64,7 @@ async def place(request: pytest.FixtureRequest, backend: Made, tables: dict[tupl
         attributes = RESERVED if request.param == "composite" else AttributeNames()
         tables[kind] = layout.table(f"test-{secrets.token_hex(6)}", attributes)
         await backend.create_table(tables[kind])
-    return layout.location(tables[kind], f"orders#{secrets.token_hex(16)}", 0)
+    return layout.route(tables[kind], f"orders#{secrets.token_hex(16)}").places(0)[0]
 
 
 def record(place: Location, **changes: AttributeValue | None) -> Item:

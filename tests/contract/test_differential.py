@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 from aioidempotency import AttributeNames, Backend, CompositeKey, DynamoDBBackend, MemoryBackend, SimpleKey
 from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged
 from aioidempotency._core.model import AttributeValue, Item, Location, Role
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Reply, Update
+from aioidempotency._core.operations import (
+    Applied,
+    Declined,
+    Delete,
+    Found,
+    FoundAll,
+    Get,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Update,
+)
 from tests.conftest import store_options
 from tests.support.engines import Engine
 
@@ -108,7 +120,7 @@ def test_an_engine_answers_as_the_memory_does(
         @given(st.lists(steps, min_size=4, max_size=STEPS))
         def answers_alike(sequence: Sequence[Step]) -> None:
             number = next(example)
-            places = [layout.location(table, f"{number}#{key}", 0) for key in range(KEYS)]
+            places = [layout.route(table, f"{number}#{key}").places(0)[0] for key in range(KEYS)]
             runner.run(_compare(backend, places, sequence, outcomes))
 
         try:
@@ -156,6 +168,10 @@ def _normal(reply: Reply) -> object:
             return reply
         case Refused(item) | Found(item):
             return type(reply), None if item is None else {name: _value(value) for name, value in item.items()}
+        case Declined(refusals):
+            return tuple(None if each is None else _normal(each) for each in refusals)
+        case FoundAll(items):
+            return tuple(_normal(Found(item)) for item in items)
 
 
 def _value(value: AttributeValue) -> object:

@@ -18,7 +18,7 @@ async def test_a_write_that_meets_a_transaction_is_sent_again(ministack: Engine,
         await store.create_table()
         proxy.inject(Fault.CONFLICT, operation="PutItem", times=2)
         assert isinstance(await store.claim("invoice-42"), Claimed)
-        proxy.inject(Fault.CONFLICT, operation="PutItem", times=4)
+        proxy.inject(Fault.CONFLICT, operation="PutItem", times=6)
         with pytest.raises(StoreError, match="TransactionConflictException"):
             await store.claim("invoice-43")
         await store.aclose()

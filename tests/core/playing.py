@@ -2,13 +2,30 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Generic, TypeVar, get_args
 
 from aioidempotency._core import records
 from aioidempotency._core.conditions import holds
-from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Lease, Location, Role, Table
-from aioidempotency._core.operations import Applied, Found, Get, Operation, Put, Refused, Reply, Update
-from aioidempotency._core.protocol import Claim, Procedure
+from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Lease, Location, Places, Role, Table
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Found,
+    FoundAll,
+    Get,
+    GetAll,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Transact,
+    Update,
+    Write,
+)
+from aioidempotency._core.placements import Procedure
+from aioidempotency._core.protocol import Claim
 
 T = TypeVar("T")
 
@@ -32,6 +49,29 @@ RENAMED = Table(
 PLACE = Location(table=SIMPLE, partition="shop#1234")
 RENAMED_PLACE = Location(table=RENAMED, partition="bucket#7", sort="shop#1234")
 """Procedures are played here: no attribute has the name of its role, so none is found by luck."""
+
+
+def bucket(number: int) -> Location:
+    """One of the places of a key that may be in several."""
+    return replace(RENAMED_PLACE, partition=f"bucket#{number}")
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """A route over several places, the first one home; claims look at all of them until an instant."""
+
+    at: Places = (bucket(7), bucket(8), bucket(9))
+    until: float = inf
+    key: str = "shop#1234"
+    answer_within: float = inf
+
+    def places(self, now: float) -> Places:
+        """Name them."""
+        return self.at
+
+    def looked_at_until(self, place: Location) -> float:
+        """The instant."""
+        return self.until
 
 
 @dataclass(frozen=True)
@@ -65,20 +105,37 @@ class Shelf:
 
     def answer(self, operation: Operation) -> Reply:
         """Execute one operation."""
-        location = operation.location
-        place = (location.partition, location.sort)
-        found = self.items.get(place)
         if isinstance(operation, Get):
-            return Found(found)
-        if not holds(operation.condition, found, location.table):
-            return Refused(found)
-        if isinstance(operation, Put):
-            self.items[place] = operation.item
-        elif isinstance(operation, Update):
-            self.items[place] = {**(found or location.item), **named(location.table, operation.changes)}
-        else:
+            return Found(self.found(operation.location))
+        if isinstance(operation, GetAll):
+            return FoundAll(tuple(map(self.found, operation.locations)))
+        if isinstance(operation, Transact):
+            refusals = tuple(map(self._refusal, operation.writes))
+            for write in operation.writes if set(refusals) == {None} else ():
+                self._apply(write)
+            return Applied() if set(refusals) == {None} else Declined(refusals)
+        refusal = self._refusal(operation)
+        if refusal is None:
+            self._apply(operation)
+        return refusal or Applied()
+
+    def found(self, location: Location) -> Item | None:
+        """Look at one place."""
+        return self.items.get((location.partition, location.sort))
+
+    def _refusal(self, write: Write | Check) -> Refused | None:
+        found = self.found(write.location)
+        return None if holds(write.condition, found, write.location.table) else Refused(found)
+
+    def _apply(self, write: Write | Check) -> None:
+        location = write.location
+        place = (location.partition, location.sort)
+        if isinstance(write, Put):
+            self.items[place] = write.item
+        elif isinstance(write, Update):
+            self.items[place] = {**(self.found(location) or location.item), **named(location.table, write.changes)}
+        elif not isinstance(write, Check):
             self.items.pop(place, None)
-        return Applied()
 
     def run(self, procedure: Procedure[T]) -> T:
         """Execute a whole procedure, undisturbed."""
@@ -98,7 +155,7 @@ def named(table: Table, values: Mapping[Role, AttributeValue]) -> dict[str, Attr
 
 def attempt(**changes: Any) -> Claim:
     """One claim by the owner "me" at `NOW`: a lease of 60 s, a retention of an hour, a skew of 1 s."""
-    made = Claim(location=RENAMED_PLACE, owner="me", now=NOW, lease=60.0, retention=3600.0, clock_skew=1.0)
+    made = Claim(route=RENAMED_PLACE, owner="me", now=NOW, lease=60.0, retention=3600.0, clock_skew=1.0)
     return replace(made, **changes)
 
 
@@ -106,6 +163,7 @@ def held(**changes: Any) -> Lease:
     """The lease that `attempt()` is granted."""
     made = Lease(
         location=RENAMED_PLACE,
+        route=RENAMED_PLACE,
         owner="me",
         fencing_token=1_700_000_000_000,
         expires_at=NOW + 60,

@@ -28,7 +28,15 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     (IdempotencyError("anything"), "anything", False, 500),
     (ConfigurationError("this is wrong"), "this is wrong", False, 500),
     (PartitioningError("this is wrong"), "this is wrong", False, 500),
-    (LayoutMismatchError("this is wrong"), "this is wrong", False, 500),
+    (
+        LayoutMismatchError("orders", "HashBuckets(n=32)", "HashBuckets(n=64)", "Wait."),
+        (
+            "table 'orders' is laid out by HashBuckets(n=32), and the store looks by HashBuckets(n=64): it would not "
+            "find records that are there, and run their keys again. Wait."
+        ),
+        False,
+        500,
+    ),
     (
         MissingKeyError("the key"),
         (

@@ -156,8 +156,10 @@ def test_a_write_that_came_through_was_applied(operation: Operation) -> None:
 
 def test_a_refusal_brings_the_item_where_there_was_one() -> None:
     """The error's own response holds it, on the wire's top level."""
-    assert refusal({"Error": {"Code": REFUSAL}, "Item": stored()}) == Refused(stored())
-    assert refusal({"Error": {"Code": REFUSAL}}) == Refused(None)
+    deletion = Delete(RENAMED_PLACE, HeldBy("me"))
+    assert refusal(deletion, REFUSAL, {"Item": stored()}) == Refused(stored())
+    assert refusal(deletion, REFUSAL, {}) == Refused(None)
+    assert refusal(deletion, "ThrottlingException", {}) is None
     assert REFUSAL == "ConditionalCheckFailedException"
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from aioidempotency._core.decisions import Claimed, Replay
 from aioidempotency._core.model import Encoded, Lease
 from aioidempotency._core.operations import Get, Operation, Refused, Reply
-from aioidempotency._core.protocol import Completed, Lost, Procedure, claim, complete, read
+from aioidempotency._core.placements import Procedure
+from aioidempotency._core.protocol import Completed, Lost, claim, complete, read
 from tests.core.playing import NOW, RENAMED_PLACE, Shelf, attempt, parsed, play, stored
 
 SKEWS = st.floats(-300, 300)

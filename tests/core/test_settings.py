@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aioidempotency._core.model import AttributeNames
+from aioidempotency._core.model import AttributeNames, Location
 from aioidempotency._settings import (
     LONGEST_NAMESPACE,
     Duration,
@@ -22,7 +22,7 @@ from aioidempotency._settings import (
     time_limit,
 )
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError
-from aioidempotency.partitioning import CompositeKey, Static
+from aioidempotency.partitioning import CompositeKey, Static, Terms
 from tests.core.playing import NOW
 
 NO_DURATIONS: list[Any] = [0, 0.0, -1, -0.001, math.nan, math.inf, -math.inf, True, False, "60", None, timedelta(0)]
@@ -183,9 +183,7 @@ def _settings(**changes: Any) -> Settings:
         "table": layout.table("records", AttributeNames()),
         "layout": layout,
         "namespace": "shop",
-        "retention": 3600.0,
-        "lease": 60.0,
-        "clock_skew": 1.0,
+        "terms": Terms(),
         "read_first": False,
         "clock": lambda: NOW,
         **changes,
@@ -227,7 +225,8 @@ def test_a_bad_namespace_is_refused_when_a_key_is_made() -> None:
 def test_an_attempt_takes_the_stores_settings() -> None:
     """Everything about a call is decided once; its owner is 128 random bits."""
     made = _settings().attempt(1, namespace="charge")
-    assert (made.location.partition, made.location.key) == ("here", f"shop#charge#{ONE}")
+    assert made.places == (Location(table=made.places[0].table, partition="here", sort=f"shop#charge#{ONE}"),)
+    assert made.route.key == f"shop#charge#{ONE}"
     assert (made.now, made.lease, made.retention, made.clock_skew) == (NOW, 60.0, 3600.0, 1.0)
     assert (made.fingerprint, made.read_first) == (None, False)
     assert len(bytes.fromhex(made.owner)) == 16

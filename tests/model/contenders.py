@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, final
 
-from aioidempotency._core import protocol
+from aioidempotency._core import placements, protocol
 from aioidempotency._core.decisions import Claimed, Decision
 from aioidempotency._core.model import Encoded, Lease
 from aioidempotency._core.operations import Applied, Found, Get, Operation, Refused, Reply
@@ -50,7 +50,7 @@ class Call:
     now: float
     lease: Lease | None
 
-    def procedure(self) -> protocol.Procedure[Any]:
+    def procedure(self) -> placements.Procedure[Any]:
         """Start the procedure."""
         if self.kind == "claim":
             return protocol.claim(self.attempt)
@@ -221,7 +221,7 @@ def result_of(owner: str) -> str:
 
 def _rerun(call: Call, answers: tuple[Answer, ...]) -> Operation | Ended:
     """Run a procedure as far as these answers lead."""
-    procedure = call.procedure()
+    procedure: placements.Procedure[Any] = call.procedure()
     try:
         operation = next(procedure)
         for answer in answers:

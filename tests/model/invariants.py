@@ -40,7 +40,8 @@ from typing import NamedTuple, assert_never
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
 from aioidempotency._core.operations import Applied, Found, Get, Refused
-from aioidempotency._core.protocol import Claim, Completed, Lost, Procedure, Released, Renewed, Vacant
+from aioidempotency._core.placements import Procedure
+from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed, Vacant
 from tests.model.contenders import Answer, Call, Contender, Outcome, result_of
 from tests.model.table import Cell, Shelf
 

@@ -81,7 +81,7 @@ class Configuration:
     def attempt(self, owner: str, now: float) -> Claim:
         """Make a claim on these terms."""
         return Claim(
-            location=PLACE, owner=owner, now=now, lease=self.lease, retention=self.retention, clock_skew=self.clock_skew
+            route=PLACE, owner=owner, now=now, lease=self.lease, retention=self.retention, clock_skew=self.clock_skew
         )
 
 

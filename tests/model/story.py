@@ -20,8 +20,9 @@ def told(way: Iterable[tuple[State, Move]]) -> Iterator[str]:
 
 def _named(request: Request) -> str:
     operation = request.operation
-    condition = "" if isinstance(operation, Get) else f" when {type(operation.condition).__name__}"
-    return f"{type(operation).__name__}{condition} by {request.call.attempt.owner}"
+    condition = getattr(operation, "condition", None)
+    when = "" if condition is None else f" when {type(condition).__name__}"
+    return f"{type(operation).__name__}{when} by {request.call.attempt.owner}"
 
 
 def _fate(move: Move) -> str:

@@ -11,7 +11,7 @@ from typing import final
 
 from aioidempotency._core import conditions
 from aioidempotency._core.model import AttributeNames, Item, Location, Role, Table
-from aioidempotency._core.operations import Delete, Get, Operation, Put
+from aioidempotency._core.operations import Delete, Get, GetAll, Operation, Put, Transact
 
 PLACE = Location(table=Table("records", "id", None, AttributeNames()), partition="shop#1234")
 
@@ -63,6 +63,7 @@ class Shelf:
 
     def execute(self, operation: Operation, cell: Cell | None) -> Change:
         """Execute an operation where `cell` is in the table."""
+        assert not isinstance(operation, Transact | GetAll), "one place is asked for without a transaction"
         found = None if cell is None else cell.item
         if isinstance(operation, Get) or not conditions.holds(operation.condition, found, PLACE.table):
             return False, cell

@@ -75,11 +75,11 @@ def _always_completed(original: Any) -> Any:
 
 
 def _expiring_early(original: Any) -> Any:
-    return lambda attempt, token: replace(original(attempt, token), expiration=int(attempt.now + attempt.retention))
+    return lambda attempt, *rest: replace(original(attempt, *rest), expiration=int(attempt.now + attempt.retention))
 
 
 def _same_token(original: Any) -> Any:
-    return lambda attempt, token: original(attempt, round(attempt.now * 1000))
+    return lambda attempt, place, _: original(attempt, place, round(attempt.now * 1000))
 
 
 FAULTS: dict[str, tuple[Configuration, Fault, str]] = {

@@ -75,7 +75,7 @@ def _lapsed_is_running(judge: Callable[..., Any], record: Any, attempt: Claim) -
 
 def _refused_runs(attempt: Claim, decision: Any) -> Any:
     token = records.milliseconds(attempt.now)
-    return Claimed(protocol._grant(attempt, token)) if isinstance(decision, InProgress) else decision
+    return Claimed(protocol._grant(attempt, attempt.places[0], token)) if isinstance(decision, InProgress) else decision
 
 
 def _told_more(attempt: Claim, decision: Any) -> Any:
@@ -86,7 +86,7 @@ def _told_more(attempt: Claim, decision: Any) -> Any:
 
 def _same_token(patch: pytest.MonkeyPatch) -> None:
     real = protocol._grant
-    patch.setattr(protocol, "_grant", lambda attempt, _: real(attempt, 1))
+    patch.setattr(protocol, "_grant", lambda attempt, place, _: real(attempt, place, 1))
 
 
 def _read_then_write(patch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,8 @@ def _early_flight(patch: pytest.MonkeyPatch) -> None:
 
     async def follow(self: Executing, flight: Flight, gives_up: float) -> Any:
         if flight.record is None and not flight.over:
-            lease = protocol._grant(self._fresh(), 0)
+            attempt = self._fresh()
+            lease = protocol._grant(attempt, attempt.places[0], 0)
             return InProgress(records.parse(records.running(lease), lease.location), 0.0)
         return await real(self, flight, gives_up)
 

@@ -33,6 +33,9 @@ class Fault(enum.Enum):
     ``DENY``: not applied, answered with a missing permission.
     ``CONFLICT``: not applied, answered with a transaction's conflict.
     ``HOT_PARTITION``: not applied, answered with throttling of one partition.
+    ``CANCELLED_BY_CONFLICT``: not applied, a transaction that another one was in the way of.
+    ``CANCELLED_BY_BOTH``: not applied, in the way of its first part, and the condition of its second did not hold.
+    ``CANCELLED_AS_INVALID``: not applied, a transaction with an invalid part.
     ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``: not applied, answered with a refusal of the credentials.
     ``DELAY``: applied when the proxy's ``release`` is called, even if the client has left.
     """
@@ -46,6 +49,9 @@ class Fault(enum.Enum):
     DELAY = enum.auto()
     CONFLICT = enum.auto()
     HOT_PARTITION = enum.auto()
+    CANCELLED_BY_CONFLICT = enum.auto()
+    CANCELLED_BY_BOTH = enum.auto()
+    CANCELLED_AS_INVALID = enum.auto()
     UNKNOWN_CREDENTIALS = enum.auto()
     BAD_SIGNATURE = enum.auto()
 
@@ -312,6 +318,14 @@ def _error(status: HTTPStatus, kind: str, message: str, **more: object) -> bytes
     return head.encode() + body
 
 
+def _cancelled(*reasons: dict[str, object]) -> bytes:
+    codes = ", ".join(str(reason["Code"]) for reason in reasons)
+    message = f"Transaction cancelled, please refer cancellation reasons for specific reasons [{codes}]"
+    kind = f"{_DYNAMODB}#TransactionCanceledException"
+    # The service spells the message of this error with a capital.
+    return _error(HTTPStatus.BAD_REQUEST, kind, message, Message=message, CancellationReasons=reasons)
+
+
 _FAILED: Final = _error(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     f"{_DYNAMODB}#InternalServerError",
@@ -339,6 +353,11 @@ _NOT_FORWARDED: Final = {
         "Throughput exceeds the capacity of one partition.",
         ThrottlingReasons=[{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": "table"}],
     ),
+    Fault.CANCELLED_BY_CONFLICT: _cancelled({"Code": "TransactionConflict"}, {"Code": "None"}),
+    Fault.CANCELLED_BY_BOTH: _cancelled(
+        {"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "there"}}}
+    ),
+    Fault.CANCELLED_AS_INVALID: _cancelled({"Code": "None"}, {"Code": "ValidationError"}),
     Fault.UNKNOWN_CREDENTIALS: _error(
         HTTPStatus.BAD_REQUEST,
         "com.amazon.coral.service#UnrecognizedClientException",

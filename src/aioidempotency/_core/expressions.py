@@ -4,17 +4,39 @@ Expressions are constant texts for each shape of a condition: placeholders are n
 `#owner = :owner` reads the same in every log, whatever the table calls its attributes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never, cast, final
 
 from aioidempotency._core import conditions
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Reply, Update, Write
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Delete,
+    Found,
+    FoundAll,
+    Get,
+    GetAll,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Transact,
+    Update,
+    Write,
+)
 
 REFUSAL = "ConditionalCheckFailedException"
 """The error code with which DynamoDB refuses a conditional write."""
+
+CANCELLATION = "TransactionCanceledException"
+"""The error code with which DynamoDB refuses a transaction, for whatever reasons."""
+
+_REFUSED = "ConditionalCheckFailed"
+"""What a cancellation says of a part whose condition did not hold."""
 
 
 @final
@@ -29,38 +51,79 @@ class Request:
 def request(operation: Operation) -> Request:
     """Write an operation as the request that executes it."""
     match operation:
+        case Transact(writes):
+            return Request("TransactWriteItems", {"TransactItems": [_part(write) for write in writes]})
+        case GetAll(locations):
+            gets = [{"Get": _key(location)} for location in locations]
+            return Request("TransactGetItems", {"TransactItems": gets})
         case Get(location):
             return Request("GetItem", {**_key(location), "ConsistentRead": True})
-        case Put(location, item):
-            return Request("PutItem", {"TableName": location.table.name, "Item": item, **_condition(operation)})
-        case Delete(location):
-            return Request("DeleteItem", {**_key(location), **_condition(operation)})
-        case Update(location, changes):
-            update = {"UpdateExpression": _update(tuple(changes))}
-            return Request("UpdateItem", {**_key(location), **update, **_condition(operation, changes)})
+        case Put() | Update() | Delete():
+            return Request(f"{type(operation).__name__}Item", _write(operation))
         case _ as never:
             assert_never(never)
 
 
 def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
     """Read the response to an operation."""
-    return Found(_item(response)) if isinstance(operation, Get) else Applied()
+    match operation:
+        case Get():
+            return Found(_item(response))
+        case GetAll():
+            responses = cast("Sequence[Mapping[str, object]]", response["Responses"])
+            return FoundAll(tuple(_item(each) for each in responses))
+        case _:
+            return Applied()
 
 
-def refusal(response: Mapping[str, object]) -> Refused:
-    """Read the response that refused a conditional write."""
-    return Refused(_item(response))
+def refusal(operation: Operation, code: str, response: Mapping[str, object]) -> Refused | Declined | None:
+    """Read the response that refused a write because of a condition; None where the trouble is another.
+
+    A transaction that conditions refuse is refused, whatever else it has met.
+    """
+    if code == REFUSAL:
+        return Refused(_item(response))
+    if code != CANCELLATION or not isinstance(operation, Transact) or _REFUSED not in reasons(response):
+        return None
+    given = cast("Sequence[Mapping[str, object]]", response["CancellationReasons"])
+    return Declined(tuple(Refused(_item(each)) if each.get("Code") == _REFUSED else None for each in given))
+
+
+def reasons(response: Mapping[str, object]) -> tuple[str, ...]:
+    """Read why a transaction was cancelled: a code for each of its parts, "None" where that part was fine."""
+    given = cast("Sequence[Mapping[str, object]]", response.get("CancellationReasons") or ())
+    return tuple(str(each.get("Code", "None")) for each in given)
+
+
+def _part(write: Write | Check) -> dict[str, object]:
+    return {_PARTS[type(write)]: _write(write)}
+
+
+_PARTS: dict[type, str] = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}
+
+
+def _write(write: Write | Check) -> dict[str, object]:
+    """Write the parameters of one write, which are the same alone and in a transaction."""
+    match write:
+        case Put(location, item):
+            return {"TableName": location.table.name, "Item": item, **_condition(write)}
+        case Delete(location) | Check(location):
+            return {**_key(location), **_condition(write)}
+        case Update(location, changes):
+            return {**_key(location), "UpdateExpression": _update(tuple(changes)), **_condition(write, changes)}
+        case _ as never:
+            assert_never(never)
 
 
 def _item(response: Mapping[str, object]) -> Item | None:
-    return cast("Item | None", response.get("Item"))
+    return cast("Item | None", response.get("Item") or None)
 
 
 def _key(location: Location) -> dict[str, object]:
     return {"TableName": location.table.name, "Key": location.item}
 
 
-def _condition(operation: Write, changes: Mapping[Role, AttributeValue] | None = None) -> dict[str, object]:
+def _condition(operation: Write | Check, changes: Mapping[Role, AttributeValue] | None = None) -> dict[str, object]:
     """Write the condition, with the names and values that it and the changes need."""
     table = operation.location.table
     wanted = conditions.requirements(operation.condition, table)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal, final
+from math import inf
+from typing import Literal, Protocol, final
 
 from aioidempotency.exceptions import ConfigurationError
 
@@ -81,10 +82,38 @@ class Table:
         return names | {each.name: getattr(self.attributes, each.name) for each in fields(self.attributes)}
 
 
+class Route(Protocol):
+    """Where the record of one key may be."""
+
+    @property
+    def key(self) -> str:
+        """The key, `namespace#digest`."""
+        ...
+
+    @property
+    def answer_within(self) -> float:
+        """Seconds after which the places of an instant may no longer be all that matter."""
+        ...
+
+    def places(self, now: float) -> "Places":
+        """Name the place of a new record, and then every other one where a live record may be.
+
+        Of two claims, each looks at the place that the other one writes.
+        """
+        ...
+
+    def looked_at_until(self, place: "Location") -> float:
+        """Epoch seconds until which every claim looks at a place that is home now."""
+        ...
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Location:
-    """Where one record lives. `sort` is None in a table without a sort key."""
+    """Where one record lives. `sort` is None in a table without a sort key.
+
+    It is a `Route`, too: that of a key whose record is always here.
+    """
 
     table: Table
     partition: str
@@ -102,6 +131,23 @@ class Location:
         if self.table.sort_attribute is None or self.sort is None:
             return key
         return {**key, self.table.sort_attribute: {"S": self.sort}}
+
+    @property
+    def answer_within(self) -> float:
+        """Any time: the record has no other place."""
+        return inf
+
+    def places(self, now: float) -> "Places":
+        """Name this one place."""
+        return (self,)
+
+    def looked_at_until(self, place: "Location") -> float:
+        """For ever."""
+        return inf
+
+
+Places = tuple[Location, ...]
+"""Where a record may be; a new one is put into the first."""
 
 
 @final
@@ -155,6 +201,7 @@ class Lease:
 
     Attributes:
         location: Where the record lives.
+        route: Where it is looked for.
         owner: The 128 random bits that mark the record as ours.
         fencing_token: Grows with every claim of this record; hand it to systems that can compare.
         expires_at: Epoch seconds at which the lease ends.
@@ -165,6 +212,7 @@ class Lease:
     """
 
     location: Location = field(repr=False)
+    route: Route = field(repr=False, compare=False)
     owner: str
     fencing_token: int
     expires_at: float

@@ -13,36 +13,32 @@
    free for another request.
 6. A record never expires before its lease does, and a renewal that was delayed on its way does not
    shorten a lease that was renewed since.
+7. A key has one record, in whichever of its places it is: `placements` says how. Where claims stop
+   looking at a place after a time, lease and record end before that.
 
 A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
 randomness come in as arguments, so a test can play every interleaving without a database.
 """
 
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from math import floor
-from typing import TypeVar, final
+from typing import NamedTuple, final
 
-from aioidempotency._core import records
-from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged
+from aioidempotency._core import placements, records
+from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Item, Lease, Location, Record, Status
+from aioidempotency._core.model import Encoded, Lease, Location, Places, Record, Route, Status
 from aioidempotency._core.operations import (
     Applied,
+    Declined,
     Delete,
-    Found,
-    Get,
-    Operation,
-    Put,
     Refused,
-    Reply,
+    Transact,
     Update,
     Write,
     WriteReply,
 )
-
-T = TypeVar("T")
-Procedure = Generator[Operation, Reply, T]
+from aioidempotency._core.placements import Procedure, Seen
 
 ATTEMPTS = 5
 """How often a claim may find that the record changed under it, before it is called contended."""
@@ -54,10 +50,11 @@ class Claim:
     """One attempt to own a key: everything about it is decided before the first request.
 
     `now` is the instant at which the attempt began. A slow store makes it stale, which is safe: the
-    lease is then shorter than it could be, and others' leases look longer than they are.
+    lease is then shorter than it could be, and others' leases look longer than they are. Only a route
+    whose places change with time bounds that: `answer_within`.
     """
 
-    location: Location
+    route: Route
     owner: str
     now: float
     lease: float
@@ -65,6 +62,11 @@ class Claim:
     clock_skew: float
     fingerprint: str | None = None
     read_first: bool = False
+
+    @property
+    def places(self) -> Places:
+        """Where a record of the key may be; this attempt puts one into the first."""
+        return self.route.places(self.now)
 
 
 @final
@@ -103,34 +105,61 @@ class Lost:
     record: Record | None
 
 
+class Sighting(NamedTuple):
+    """A record that was found. `fresh`: it was written after the attempt began."""
+
+    place: Location
+    record: Record
+    fresh: bool
+
+
 def claim(attempt: Claim) -> Procedure[Decision]:
     """Own the key, or say why not."""
-    lease = _grant(attempt, records.milliseconds(attempt.now))
-    item = (yield from _read(attempt.location)) if attempt.read_first else None
-    looked, fresh = attempt.read_first, False
+    places, token = attempt.places, records.milliseconds(attempt.now)
+    known: Seen | None = None
+    seen = (yield from placements.look(places)) if attempt.read_first else None
     for _ in range(ATTEMPTS):
-        condition: Condition = Absent()
-        if item is not None:
-            record = records.parse(item, attempt.location)
-            verdict = judge(record, attempt, fresh=fresh)
-            if not isinstance(verdict, Vacant):
-                return verdict
-            condition = Unchanged(item)
-            lease = _grant(attempt, max(lease.fencing_token, record.fencing_token + 1))
-        reply = yield from _write(Put(attempt.location, records.running(lease), condition))
+        found = _sightings(places, seen, known)
+        verdict = _judge_all(found, attempt)
+        if not isinstance(verdict, Vacant):
+            return verdict
+        token = max([token, *(each.record.fencing_token + 1 for each in found)])
+        lease = _grant(attempt, places[0], token)
+        operation = placements.put(places, records.running(lease), seen)
+        reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Claimed(lease)
-        item = yield from _seen_by(reply, attempt.location)
-        looked, fresh = True, looked
-    record = records.parse(records.running(lease) if item is None else item, attempt.location)
-    verdict = Vacant() if item is None else judge(record, attempt, fresh=True)
+        known, seen = seen, (yield from placements.seen_by(operation, reply))
+    found = _sightings(places, seen, known)
+    verdict = _judge_all(found, attempt)
+    record = found[0].record if found else records.parse(records.running(lease), lease.location)
     return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
     """Say what a claim would find now, without claiming."""
-    item = yield from _read(attempt.location)
-    return Vacant() if item is None else judge(records.parse(item, attempt.location), attempt)
+    places = attempt.places
+    seen = yield from placements.look(places)
+    return _judge_all(_sightings(places, seen), attempt)
+
+
+def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
+    """Say what all that was found means: what is ours first, then what is finished.
+
+    One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
+    its owner gave up.
+    """
+    for place, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
+        verdict = judge(record, attempt, fresh=fresh)
+        if isinstance(verdict, Claimed):
+            return Claimed(replace(verdict.lease, location=place))
+        if not isinstance(verdict, Vacant):
+            return verdict
+    return Vacant()
+
+
+def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, int]:
+    return record.owner == attempt.owner, record.status is Status.COMPLETED, record.fencing_token
 
 
 def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | Vacant:
@@ -167,38 +196,53 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     that finished work is remembered. One that we finished before keeps its first result. One that is
     ours and running, although we were refused, is a late copy of our claim: it is finished, too.
     """
-    expiration = floor(now + lease.retention)
-    update = Update(lease.location, records.completed(result, expiration=expiration), HeldBy(lease.owner))
+    places: Places = (lease.location,)
+    gone = now >= lease.route.looked_at_until(lease.location)
     record: Record | None = None
-    operation: Write = update
     for _ in range(ATTEMPTS):
+        if gone:
+            places = lease.route.places(now)
+        lease = replace(lease, location=places[0])
+        expiration = _expiration(lease.route, lease.location, now + lease.retention)
+        operation = _finish(lease, result, expiration, anew=places if gone else None)
         reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Completed(records.record_of(lease, result, expiration=expiration))
-        seen = yield from _seen_by(reply, lease.location)
-        if seen is None:
-            operation = Put(lease.location, records.finished(lease, result, expiration=expiration), Absent())
+        found = _sightings(places, (yield from placements.seen_by(operation, reply)))
+        gone = not found
+        if gone:
             continue
-        record, operation = records.parse(seen, lease.location), update
+        place, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
         if record.owner != lease.owner:
             break
         if record.status is Status.COMPLETED:
             return Completed(record)
+        places = (place,)
     return Lost(record)
+
+
+def _finish(lease: Lease, result: Encoded, expiration: int, *, anew: Places | None) -> Write | Transact:
+    """Write the result into the running record; or, where that is gone, a finished one, as a claim would."""
+    if anew is None:
+        return Update(lease.location, records.completed(result, expiration=expiration), HeldBy(lease.owner))
+    return placements.put(anew, records.finished(lease, result, expiration=expiration), seen=None)
 
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
-    ends = records.whole_milliseconds(now + lease.duration)
+    latest = lease.route.looked_at_until(lease.location) - clock_skew
+    ends = records.whole_milliseconds(min(now + lease.duration, latest))
+    if ends <= lease.expires_at and latest < now + lease.duration:
+        return Lost(None)
     wanted = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
     until = records.milliseconds(lease.expires_at)
     record: Record | None = None
     for _ in range(ATTEMPTS):
-        reply = yield from _write(Update(lease.location, records.renewed(wanted), HeldBy(lease.owner, until)))
+        operation = Update(lease.location, records.renewed(wanted), HeldBy(lease.owner, until))
+        reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Renewed(wanted)
-        seen = yield from _seen_by(reply, lease.location)
-        record = None if seen is None else records.parse(seen, lease.location)
+        record = yield from _refuser(operation, reply)
         if record is None or record.owner != lease.owner or record.status is not Status.INPROGRESS:
             break
         until = int(record.in_progress_expiration or 0)
@@ -209,29 +253,33 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
 
 def release(location: Location, owner: str) -> Procedure[Released | Lost]:
     """Give the key back, so that the next call runs. A finished record stays, and so does another's."""
-    reply = yield from _write(Delete(location, HeldBy(owner)))
+    operation = Delete(location, HeldBy(owner))
+    reply = yield from _write(operation)
     if isinstance(reply, Applied):
         return Released()
-    seen = yield from _seen_by(reply, location)
-    record = None if seen is None else records.parse(seen, location)
+    record = yield from _refuser(operation, reply)
     return Released() if record is None or record.owner == owner else Lost(record)
 
 
-def read(location: Location, *, now: float) -> Procedure[Record | None]:
+def read(route: Route, *, now: float) -> Procedure[Record | None]:
     """Read the record that counts now; an expired one does not, even while it is still stored."""
-    item = yield from _read(location)
-    record = None if item is None else records.parse(item, location)
-    return None if record is None or floor(now) > record.expiration else record
+    places = route.places(now)
+    found = _sightings(places, (yield from placements.look(places)))
+    living = [each.record for each in found if floor(now) <= each.record.expiration]
+    return max(living, key=lambda record: (record.status is Status.COMPLETED, record.fencing_token), default=None)
 
 
-def _grant(attempt: Claim, fencing_token: int) -> Lease:
-    ends = records.whole_milliseconds(attempt.now + attempt.lease)
+def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
+    latest = attempt.route.looked_at_until(place) - attempt.clock_skew
+    ends = records.whole_milliseconds(min(attempt.now + attempt.lease, latest))
+    expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
     return Lease(
-        location=attempt.location,
+        location=place,
+        route=attempt.route,
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=floor(max(attempt.now + attempt.retention, ends + attempt.clock_skew)),
+        expiration=_expiration(attempt.route, place, expiration),
         duration=attempt.lease,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
@@ -240,27 +288,35 @@ def _grant(attempt: Claim, fencing_token: int) -> Lease:
 
 def _regrant(record: Record, attempt: Claim) -> Lease:
     """Take our own write for granted as it stands: an earlier look of this call may have sent it."""
-    lease = _grant(attempt, record.fencing_token)
+    lease = _grant(attempt, attempt.places[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
     return replace(lease, expires_at=ends, expiration=floor(record.expiration))
 
 
-def _seen_by(reply: Refused, location: Location) -> Procedure[Item | None]:
-    """Have the item that refused a write; one consistent read where the refusal did not bring it."""
-    if reply.item is not None:
-        return reply.item
-    return (yield from _read(location))
+def _expiration(route: Route, place: Location, wanted: float) -> int:
+    """Let a record expire when wanted, but not after claims have stopped to look at its place."""
+    return floor(min(wanted, route.looked_at_until(place)))
 
 
-def _write(operation: Write) -> Procedure[WriteReply]:
+def _sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> tuple[Sighting, ...]:
+    """Read what was seen in the places, and known from the look before, if there was one."""
+    if seen is None:
+        return ()
+    return tuple(
+        Sighting(place, records.parse(item, place), fresh=known is not None and item != known[index])
+        for index, (place, item) in enumerate(zip(places, seen, strict=True))
+        if item is not None
+    )
+
+
+def _refuser(operation: Write, reply: Refused | Declined) -> Procedure[Record | None]:
+    """Have the record that refused a write of one place."""
+    found = _sightings((operation.location,), (yield from placements.seen_by(operation, reply)))
+    return found[0].record if found else None
+
+
+def _write(operation: Write | Transact) -> Procedure[WriteReply]:
     reply = yield operation
-    if isinstance(reply, Found):
-        raise TypeError(f"the backend answered {operation} as if it were a read")
+    if not isinstance(reply, Applied | (Declined if isinstance(operation, Transact) else Refused)):
+        raise TypeError(f"the backend answered {operation} with {type(reply).__name__}")
     return reply
-
-
-def _read(location: Location) -> Procedure[Item | None]:
-    reply = yield Get(location)
-    if not isinstance(reply, Found):
-        raise TypeError(f"the backend answered a read of {location.key} as if it were a write")
-    return reply.item

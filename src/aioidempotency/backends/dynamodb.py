@@ -28,6 +28,7 @@ from botocore.exceptions import (
 from aioidempotency._core import expressions
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Operation, Reply
+from aioidempotency.backends import _tables
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
@@ -58,6 +59,16 @@ class DynamoDBClient(Protocol):
     @property
     def delete_item(self) -> Call:
         """Send DeleteItem."""
+        ...
+
+    @property
+    def transact_write_items(self) -> Call:
+        """Send TransactWriteItems."""
+        ...
+
+    @property
+    def transact_get_items(self) -> Call:
+        """Send TransactGetItems."""
         ...
 
 
@@ -112,16 +123,18 @@ class DynamoDBBackend:
         client = await self._ready(operation.location.table.name)
         async with self._answers(request.operation, operation.location.table.name):
             call: Call = getattr(client, _METHODS[request.operation])
-            for pause in _CONFLICT_PAUSES:
+            pauses = iter(_CONFLICT_PAUSES)
+            while True:
                 try:
                     return expressions.reply(operation, await call(**request.parameters))
                 except ClientError as error:
-                    if _code(error) == expressions.REFUSAL:
-                        return expressions.refusal(error.response)
-                    if _code(error) != "TransactionConflictException":
+                    refused = expressions.refusal(operation, _code(error), error.response)
+                    if refused is not None:
+                        return refused
+                    pause = next(pauses, None) if _met_another(error) else None
+                    if pause is None:
                         raise
                 await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
-            return expressions.reply(operation, await call(**request.parameters))
 
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
@@ -133,16 +146,7 @@ class DynamoDBBackend:
         """
         client: Any = await self._ready(table.name)
         async with self._answers("CreateTable", table.name, limit=120.0):
-            try:
-                await client.create_table(**_table_definition(table))
-            except ClientError as error:
-                if _code(error) != "ResourceInUseException":
-                    raise
-            await client.get_waiter("table_exists").wait(
-                TableName=table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 100}
-            )
-            _check_key((await client.describe_table(TableName=table.name))["Table"], table)
-            await _turn_on_ttl(client, table)
+            await _tables.create(client, table)
 
     async def aclose(self) -> None:
         """Close the running loop's client, if the backend opened it. A later call opens a new one."""
@@ -214,6 +218,8 @@ _METHODS = {
     "PutItem": "put_item",
     "UpdateItem": "update_item",
     "DeleteItem": "delete_item",
+    "TransactWriteItems": "transact_write_items",
+    "TransactGetItems": "transact_get_items",
 }
 
 _CONFIGURATION = {
@@ -227,8 +233,11 @@ _CONFIGURATION = {
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
     "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
 }
-_CONFLICT_PAUSES = (0.05, 0.1, 0.2)
-"""Seconds before a write that met a transaction is sent again: it was not applied, and no retry mode repeats it."""
+_CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before what met a transaction is sent again: it was not applied, and no retry mode repeats it."""
+
+_PASSING = {"None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+"""Why a transaction was cancelled, where the same one may be applied a moment later."""
 
 
 def _tuned(time_limit: float) -> AioConfig:
@@ -250,7 +259,16 @@ def _tuned(time_limit: float) -> AioConfig:
 
 
 def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """Read an error's code; a cancelled transaction that is invalid is told from one that met another."""
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return "ValidationException" if "ValidationError" in expressions.reasons(error.response) else code
+
+
+def _met_another(error: ClientError) -> bool:
+    """Tell whether a request met a transaction, or throttling inside its own: it was not applied, and may be later."""
+    if _code(error) == expressions.CANCELLATION:
+        return set(expressions.reasons(error.response)) <= _PASSING
+    return _code(error) == "TransactionConflictException"
 
 
 def _translated(error: Exception, operation: str, table_name: str) -> IdempotencyError:
@@ -283,52 +301,3 @@ def _advice(error: ClientError) -> str:
     if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in said):
         return "one partition is too hot; spread the records with layout=CompositeKey(partitioning=HashBuckets(n))"
     return "try again later"
-
-
-def _table_definition(table: Table) -> dict[str, Any]:
-    keys = [(table.partition_attribute, "HASH")]
-    if table.sort_attribute is not None:
-        keys.append((table.sort_attribute, "RANGE"))
-    return {
-        "TableName": table.name,
-        "BillingMode": "PAY_PER_REQUEST",
-        "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-    }
-
-
-def _check_key(description: Mapping[str, Any], table: Table) -> None:
-    kinds = {each["AttributeName"]: each["AttributeType"] for each in description["AttributeDefinitions"]}
-    wanted = _table_definition(table)["KeySchema"]
-    if description["KeySchema"] == wanted and all(kinds[key["AttributeName"]] == "S" for key in wanted):
-        return
-    keys = [(key["AttributeName"], key["KeyType"], kinds[key["AttributeName"]]) for key in description["KeySchema"]]
-    found = ", ".join(f"{name} ({kind}, {letter})" for name, kind, letter in keys)
-    raise ConfigurationError(
-        f"table {table.name!r} exists with another key: {found}; give layout= that key, or take another table_name"
-    )
-
-
-async def _has_ttl(client: Any, table: Table) -> bool:
-    """Tell whether the table's TTL is on, by the right attribute."""
-    found = (await client.describe_time_to_live(TableName=table.name)).get("TimeToLiveDescription", {})
-    on = found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
-    if on and (attribute := found.get("AttributeName")) != table.attributes.expiration:
-        raise ConfigurationError(
-            f"table {table.name!r} deletes items by {attribute!r}; its TTL must be on {table.attributes.expiration!r}"
-        )
-    return on
-
-
-async def _turn_on_ttl(client: Any, table: Table) -> None:
-    if await _has_ttl(client, table):
-        return
-    try:
-        await client.update_time_to_live(
-            TableName=table.name,
-            TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
-        )
-    except ClientError:
-        # Another process may have turned it on meanwhile, which DynamoDB refuses as invalid.
-        if not await _has_ttl(client, table):
-            raise

@@ -6,7 +6,23 @@ import anyio.lowlevel
 
 from aioidempotency._core.conditions import holds
 from aioidempotency._core.model import Item, Location, Table
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Reply, Update, Write
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Delete,
+    Found,
+    FoundAll,
+    Get,
+    GetAll,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Transact,
+    Update,
+    Write,
+)
 
 Place = tuple[str, str, str | None]
 
@@ -21,21 +37,51 @@ class MemoryBackend:
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation; other tasks may run before it, none during it."""
         await anyio.lowlevel.checkpoint()
-        place = _place(operation.location)
-        found = self._items.get(place)
-        if isinstance(operation, Get):
-            return Found(found)
-        if not holds(operation.condition, found, operation.location.table):
-            return Refused(found)
-        written = _written(operation, found)
-        if written is None:
-            self._items.pop(place, None)
-        else:
-            self._items[place] = written
-        return Applied()
+        match operation:
+            case Get(location):
+                return Found(self._found(location))
+            case GetAll(locations):
+                return FoundAll(tuple(self._found(location) for location in locations))
+            case Transact(writes):
+                return self._transacted(writes)
+            case _:
+                refusal = self._refusal(operation)
+                if refusal is None:
+                    self._apply(operation)
+                return refusal or Applied()
 
     async def create_table(self, table: Table) -> None:
         """Do nothing: there is room for every table."""
+
+    def _transacted(self, writes: tuple[Write | Check, ...]) -> Applied | Declined:
+        refusals = tuple(self._refusal(write) for write in writes)
+        if any(each is not None for each in refusals):
+            return Declined(refusals)
+        for write in writes:
+            self._apply(write)
+        return Applied()
+
+    def _refusal(self, write: Write | Check) -> Refused | None:
+        found = self._found(write.location)
+        return None if holds(write.condition, found, write.location.table) else Refused(found)
+
+    def _apply(self, write: Write | Check) -> None:
+        location = write.location
+        match write:
+            case Check():
+                return
+            case Put(_, item):
+                self._items[_place(location)] = item
+            case Update(_, changes):
+                named = {location.table.names[role]: value for role, value in changes.items()}
+                self._items[_place(location)] = {**(self._found(location) or location.item), **named}
+            case Delete():
+                self._items.pop(_place(location), None)
+            case _ as never:
+                assert_never(never)
+
+    def _found(self, location: Location) -> Item | None:
+        return self._items.get(_place(location))
 
     def __repr__(self) -> str:
         return f"<MemoryBackend: {len(self._items)} items>"
@@ -43,17 +89,3 @@ class MemoryBackend:
 
 def _place(location: Location) -> Place:
     return location.table.name, location.partition, location.sort
-
-
-def _written(operation: Write, found: Item | None) -> Item | None:
-    """Make the item that a write leaves behind; None where it leaves none."""
-    match operation:
-        case Put(_, item):
-            return item
-        case Delete():
-            return None
-        case Update(location, changes):
-            named = {location.table.names[role]: value for role, value in changes.items()}
-            return {**(found or location.item), **named}
-        case _ as never:
-            assert_never(never)

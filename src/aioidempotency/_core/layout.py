@@ -1,0 +1,222 @@
+"""The layout item: by which strategy a namespace's records lie in the table.
+
+A changed strategy on live data is silent double execution: a second attempt looks where the first one
+did not write. So the table says what it is laid out by, and a store that would look elsewhere is
+refused when it opens.
+
+1. One item for each namespace holds the strategy's description, since when, and the one before.
+   Where there is none, the first store that opens writes its own.
+2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
+   exclude each other, so a store may be one phase ahead of the table or one behind. One that is ahead
+   moves the item on; nobody moves it back but `aioidempotency layout set`.
+3. Whoever leaves a move stops to look at one strategy's places. So `new` waits for a retention since
+   the cutover, and `old` since the return from it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast, final
+
+from aioidempotency._core.conditions import Absent, Condition, Unchanged
+from aioidempotency._core.model import Item, Location, Table
+from aioidempotency._core.operations import Applied, Put
+from aioidempotency._core.placements import Procedure, look
+from aioidempotency.exceptions import ConfigurationError
+
+Description = Mapping[str, object]
+"""A strategy in JSON's terms: `{"strategy": its class, argument: value, ...}`."""
+
+KEY = "aioidempotency#layout"
+"""The key of the layout item; a namespace follows it. No record's key looks so: each ends with a digest."""
+
+ATTEMPTS = 5
+"""How often the item may change while it is looked at."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """How a store says that its records lie.
+
+    Attributes:
+        place: Where the layout item is.
+        description: The store's strategy.
+        retention: Seconds that its records answer.
+    """
+
+    place: Location
+    description: Description
+    retention: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableLayout:
+    """What the layout item says.
+
+    Attributes:
+        description: The strategy of the newest phase that has begun.
+        since: Epoch seconds at which it began.
+        before: The strategy before it; None where there was none.
+        changes: How often the item was written.
+    """
+
+    description: Description
+    since: float
+    before: Description | None = None
+    changes: int = 1
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """The store looks where the table's records are. `layout` is what the table says now."""
+
+    layout: TableLayout
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """The store would not look where records are; from the epoch second `until` on it would, if there is one."""
+
+    layout: TableLayout
+    until: float | None = None
+
+
+Verdict = Fits | Differs
+
+
+def place_of(table: Table, namespace: str) -> Location:
+    """Find the layout item of a namespace."""
+    key = f"{KEY}#{namespace}" if namespace else KEY
+    if table.sort_attribute is None:
+        return Location(table=table, partition=key)
+    return Location(table=table, partition=KEY, sort=key)
+
+
+def read(place: Location) -> Procedure[TableLayout | None]:
+    """Read what the table says."""
+    (item,) = yield from look((place,))
+    return None if item is None else _parse(item, place)
+
+
+def verify(laid: Laid, *, now: float) -> Procedure[Verdict]:
+    """Hold a store's strategy against the table's; move the item on where the store is a phase ahead."""
+    return _settle(laid, now=now, commanded=False)
+
+
+def move(laid: Laid, *, now: float) -> Procedure[Verdict]:
+    """Have the table say this strategy, at most one phase from what it says; the same one begins anew."""
+    return _settle(laid, now=now, commanded=True)
+
+
+def _settle(laid: Laid, *, now: float, commanded: bool) -> Procedure[Verdict]:
+    layout = TableLayout(description=laid.description, since=now)
+    for _ in range(ATTEMPTS):
+        (item,) = yield from look((laid.place,))
+        found = None if item is None else _parse(item, laid.place)
+        if found is not None:
+            verdict = judge(found, laid, now=now)
+            steps = _steps(found.description, laid.description)
+            if isinstance(verdict, Differs) or not (commanded or steps == 1):
+                return verdict
+            before = found.before if steps == 0 else found.description
+            layout = TableLayout(description=laid.description, since=now, before=before, changes=found.changes + 1)
+        condition: Condition = Absent() if item is None else Unchanged(item)
+        reply = yield Put(laid.place, _item(layout, laid.place), condition)
+        if isinstance(reply, Applied):
+            return Fits(layout)
+    return Differs(layout)
+
+
+def judge(found: TableLayout, laid: Laid, *, now: float) -> Verdict:
+    """Say whether a store looks where the table's records are."""
+    steps = _steps(found.description, laid.description)
+    if steps is None or abs(steps) > 1:
+        return Differs(found)
+    if _leaves(found, laid.description) and now < found.since + laid.retention:
+        return Differs(found, until=found.since + laid.retention)
+    return Fits(found)
+
+
+def advice(trouble: Differs) -> str:
+    """Say what to do about a strategy that does not fit."""
+    if trouble.until is not None:
+        until = trouble.until
+        return (
+            f"Records of the other phase may live until the epoch second {until:.0f}: keep the phase before until then"
+        )
+    return (
+        "Deploy what the table says; or move to the other one step by step with Reshard(old, new, phase). Where the "
+        "table's word is wrong and no record is live, `aioidempotency layout set --force` changes it; verify_layout=False "
+        "looks away"
+    )
+
+
+def _steps(one: Description, other: Description) -> int | None:
+    """Count the phases from one strategy to another; None where no one move has both."""
+    if one == other:
+        return 0
+    for each in (one, other):
+        phases = _phases(each)
+        if one in phases and other in phases:
+            return phases.index(other) - phases.index(one)
+    return None
+
+
+def _phases(move: Description) -> list[Description]:
+    """List the four phases of the move that a description belongs to; none where it is no `Reshard`."""
+    if move["strategy"] != "Reshard":
+        return []
+    old, new = (cast("Description", move[name]) for name in ("old", "new"))
+    return [old, {**move, "phase": "prepare"}, {**move, "phase": "cutover"}, new]
+
+
+def _leaves(found: TableLayout, wanted: Description) -> bool:
+    """Tell whether records may be in the places that are not looked at any more once a move is left."""
+    phases = _phases(found.description)
+    if wanted not in phases:
+        return False
+    old, prepare, cutover, new = phases
+    if wanted == new:
+        return found.description == cutover and found.before != new
+    return wanted == old and found.before == cutover and found.description == prepare
+
+
+def spelled(description: Description) -> str:
+    """Write a description as the call that makes the strategy."""
+    arguments = {name: value for name, value in description.items() if name != "strategy"}
+    return f"{description['strategy']}({', '.join(f'{name}={_argument(value)}' for name, value in arguments.items())})"
+
+
+def _argument(value: object) -> str:
+    return spelled(value) if isinstance(value, Mapping) else repr(value)
+
+
+def _item(layout: TableLayout, place: Location) -> Item:
+    said = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    names = place.table.names
+    return {
+        **place.item,
+        names["data"]: {"S": json.dumps(said)},
+        names["fencing_token"]: {"N": str(layout.changes)},
+    }
+
+
+def _parse(item: Item, place: Location) -> TableLayout:
+    names = place.table.names
+    try:
+        said = json.loads(str(item[names["data"]]["S"]))
+        return TableLayout(
+            description=dict(said["layout"]),
+            since=float(said["since"]),
+            before=said["before"],
+            changes=int(str(item[names["fencing_token"]]["N"])),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the item {place.key!r} of table {place.table.name!r} does not say how records lie; "
+            "`aioidempotency layout set` cannot mend it: delete the item, and set the layout anew"
+        ) from error

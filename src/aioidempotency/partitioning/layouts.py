@@ -1,0 +1,125 @@
+"""The table's key: one attribute, or two."""
+
+from dataclasses import dataclass, field, replace
+from typing import final
+
+from aioidempotency._core.model import AttributeNames, Location, Places, Route, Table, check_names
+from aioidempotency.exceptions import PartitioningError
+from aioidempotency.partitioning.buckets import HashBuckets, RandomBuckets, Static
+from aioidempotency.partitioning.custom import CustomPartition
+from aioidempotency.partitioning.reshard import Reshard
+from aioidempotency.partitioning.strategy import MOST_PLACES, Partitioning, Terms
+from aioidempotency.partitioning.windows import TimeBuckets, Windows
+
+Strategy = Static | HashBuckets | TimeBuckets | Windows | RandomBuckets | CustomPartition | Reshard
+"""The strategies that are known to be safe."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """The places of one key, as a strategy names them: a `Route`."""
+
+    table: Table
+    key: str
+    partitioning: Partitioning
+
+    @property
+    def answer_within(self) -> float:
+        """Seconds after which the places of an instant may no longer be all that matter."""
+        return self.partitioning.answer_within
+
+    def places(self, now: float) -> Places:
+        """Name the place of a new record, and then every other one where a live record may be."""
+        home, elsewhere = self.partitioning.home(self.key, now), self.partitioning.elsewhere(self.key, now)
+        partitions = tuple(dict.fromkeys((home, *elsewhere)))
+        if len(partitions) > MOST_PLACES:
+            raise PartitioningError(f"a key has {len(partitions)} places, and one transaction takes {MOST_PLACES}")
+        return tuple(self._place(partition) for partition in partitions)
+
+    def looked_at_until(self, place: Location) -> float:
+        """Epoch seconds until which every claim looks at a place that is home now."""
+        return self.partitioning.looked_at_until(place.partition)
+
+    def _place(self, partition: str) -> Location:
+        if self.table.sort_attribute is not None:
+            return Location(table=self.table, partition=partition, sort=self.key)
+        if self.key.rpartition("#")[2] not in partition:
+            raise PartitioningError(
+                "with SimpleKey, what the function of CustomPartition returns is the whole key, and it leaves out the "
+                "digest: two calls could get one answer. Return a text that holds what follows the last '#' of its key"
+            )
+        return Location(table=self.table, partition=partition)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SimpleKey:
+    """A table whose partition key is the record's key: DynamoDB spreads it by itself.
+
+    The one partitioning it takes is `CustomPartition`, which then makes the key itself.
+    """
+
+    attribute: str = "id"
+    partitioning: CustomPartition | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_names([self.attribute])
+        if self.partitioning is not None and not isinstance(self.partitioning, CustomPartition):
+            raise PartitioningError(
+                "SimpleKey is spread by DynamoDB itself and takes no partitioning, except CustomPartition, which makes "
+                f"the key: leave partitioning= out, or use CompositeKey(partitioning=...): not {self.partitioning!r}"
+            )
+
+    def table(self, name: str, attributes: AttributeNames) -> Table:
+        """Describe a table with this layout."""
+        return Table(name, self.attribute, None, attributes)
+
+    def bound(self, terms: Terms) -> "SimpleKey":
+        """Need nothing of a store's settings."""
+        return self
+
+    def route(self, table: Table, key: str) -> Route:
+        """Say where a key's record may be."""
+        if self.partitioning is None:
+            return Location(table=table, partition=key)
+        return Spread(table=table, key=key, partitioning=self.partitioning)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CompositeKey:
+    """A table with a sort key, which holds the record's key; `partitioning` chooses the partition."""
+
+    partition_attribute: str = "pk"
+    sort_attribute: str = "sk"
+    partitioning: Partitioning = field(default_factory=lambda: HashBuckets(32), kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_names([self.partition_attribute, self.sort_attribute])
+        if not isinstance(self.partitioning, Strategy):
+            raise PartitioningError(
+                "partitioning= takes HashBuckets, TimeBuckets, RandomBuckets, Static, CustomPartition or Reshard, which "
+                f"are known to be safe: not {self.partitioning!r}. CustomPartition(function) takes a function of yours"
+            )
+
+    def table(self, name: str, attributes: AttributeNames) -> Table:
+        """Describe a table with this layout."""
+        return Table(name, self.partition_attribute, self.sort_attribute, attributes)
+
+    def bound(self, terms: Terms) -> "CompositeKey":
+        """Take a store's settings in.
+
+        Raises:
+            PartitioningError: The strategy and the settings do not go together.
+        """
+        return replace(self, partitioning=self.partitioning.bound(terms))
+
+    def route(self, table: Table, key: str) -> Route:
+        """Say where a key's record may be."""
+        if isinstance(self.partitioning, Static | HashBuckets):
+            return Location(table=table, partition=self.partitioning.home(key, 0), sort=key)
+        return Spread(table=table, key=key, partitioning=self.partitioning)
+
+
+Layout = SimpleKey | CompositeKey

@@ -1,0 +1,228 @@
+"""What every backend answers over several places: all or nothing, refusals by index, one moment's reading."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiobotocore.session import AioSession
+
+from aioidempotency import AttributeNames, Backend, CompositeKey, ConfigurationError, DynamoDBBackend, StoreError
+from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
+from aioidempotency._core.model import AttributeValue, Item, Location, Places, Table
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Delete,
+    FoundAll,
+    GetAll,
+    Put,
+    Refused,
+    Transact,
+    Update,
+    Write,
+)
+from tests.conftest import store_options
+from tests.support.engines import Engine
+from tests.support.proxy import Fault, FaultProxy
+
+RIVALS = 50
+RENAMED = AttributeNames(status="status", expiration="ttl", in_progress_expiration="in.progress-until", owner="user")
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, Table]:
+    """The tables made so far, one for each backend; each test has keys of its own in them."""
+    return {}
+
+
+@pytest.fixture
+async def backend(backend_options: dict[str, Any]) -> AsyncIterator[Backend]:
+    """Each backend, closed at the end."""
+    made = backend_options.get("backend") or DynamoDBBackend(**backend_options)
+    yield made
+    if isinstance(made, DynamoDBBackend):
+        await made.aclose()
+
+
+@pytest.fixture
+async def places(request: pytest.FixtureRequest, backend: Any, tables: dict[str, Table]) -> Places:
+    """Three places of one key that was never used."""
+    kind = request.node.callspec.params["backend_options"]
+    if kind not in tables:
+        tables[kind] = CompositeKey("key", "order").table(f"test-{secrets.token_hex(6)}", RENAMED)
+        await backend.create_table(tables[kind])
+    key = f"orders#{secrets.token_hex(16)}"
+    return tuple(Location(table=tables[kind], partition=f"bucket#{number}", sort=key) for number in range(3))
+
+
+def record(place: Location, owner: str = "me", **changes: AttributeValue) -> Item:
+    values: dict[str, AttributeValue] = {
+        "status": {"S": "INPROGRESS"},
+        "owner": {"S": owner},
+        "fencing_token": {"N": "7"},
+        "expiration": {"N": "2000"},
+        "in_progress_expiration": {"N": "1500000"},
+        **changes,
+    }
+    return {**place.item, **{place.table.names[role]: value for role, value in values.items()}}
+
+
+async def stored(backend: Backend, places: Places) -> tuple[Item | None, ...]:
+    reply = await backend.execute(GetAll(places))
+    assert isinstance(reply, FoundAll)
+    return reply.items
+
+
+async def given(backend: Backend, *items: Put) -> None:
+    for put in items:
+        assert await backend.execute(put) == Applied()
+
+
+async def test_several_places_are_empty_at_first(backend: Backend, places: Places) -> None:
+    """P2: each is answered for, in the order asked."""
+    assert await stored(backend, places) == (None, None, None)
+
+
+async def test_a_claim_and_its_take_over_are_one_transaction_each(backend: Backend, places: Places) -> None:
+    """P7: put, check and delete, all applied."""
+    home, near, far = places
+    claim = Transact((Put(home, record(home), Absent()), Check(near, Absent()), Check(far, Absent())))
+    assert await backend.execute(claim) == Applied()
+    assert await stored(backend, places) == (record(home), None, None)
+
+    take_over = Transact(
+        (Put(far, record(far, "next"), Absent()), Check(near, Absent()), Delete(home, Unchanged(record(home))))
+    )
+    assert await backend.execute(take_over) == Applied()
+    assert await stored(backend, places) == (None, None, record(far, "next"))
+
+
+async def test_a_transaction_of_every_kind_is_applied(backend: Backend, places: Places) -> None:
+    """An update leaves the other attributes, as alone."""
+    home, near, far = places
+    await given(backend, Put(near, record(near), Absent()))
+    whole = Transact(
+        (
+            Put(home, record(home), Absent()),
+            Update(near, {"data": {"S": "done"}, "status": {"S": "COMPLETED"}}, HeldBy("me")),
+            Check(far, Absent()),
+        )
+    )
+    assert await backend.execute(whole) == Applied()
+    finished = record(near, data={"S": "done"}, status={"S": "COMPLETED"})
+    assert await stored(backend, places) == (record(home), finished, None)
+
+
+@pytest.mark.parametrize("index", range(3))
+async def test_one_refusal_refuses_the_whole_and_brings_its_item_by_index(
+    backend: Backend, places: Places, index: int
+) -> None:
+    """P2: whatever the kind of write; nothing is applied."""
+    there = record(places[index], "other", validation={"S": "digest"})
+    await given(backend, Put(places[index], there, Absent()))
+    before = await stored(backend, places)
+    for write in _refused_writes(places[index]):
+        writes = tuple(
+            write if number == index else Put(place, record(place), Absent()) for number, place in enumerate(places)
+        )
+        reply = await backend.execute(Transact(writes))
+        assert reply == Declined(tuple(Refused(there) if number == index else None for number in range(3)))
+        assert await stored(backend, places) == before
+
+
+def _refused_writes(place: Location) -> tuple[Write | Check, ...]:
+    return (
+        Put(place, record(place), Absent()),
+        Check(place, Absent()),
+        Delete(place, HeldBy("me")),
+        Update(place, {"data": {"S": "done"}}, Unchanged(record(place, "other", fencing_token={"N": "8"}))),
+    )
+
+
+async def test_every_refusal_is_told(backend: Backend, places: Places) -> None:
+    """A key may have records in two places that count no more: both have to be seen to be taken over."""
+    home, near, far = places
+    await given(backend, Put(home, record(home, "a"), Absent()), Put(far, record(far, "b"), Absent()))
+    claim = Transact((Put(home, record(home), Absent()), Check(near, Absent()), Check(far, Absent())))
+    assert await backend.execute(claim) == Declined((Refused(record(home, "a")), None, Refused(record(far, "b"))))
+
+
+async def test_a_refusal_by_a_missing_item_brings_none(backend: Backend, places: Places) -> None:
+    """A record that went away meanwhile is not taken over."""
+    home, near, _ = places
+    take_over = Transact((Put(home, record(home), Absent()), Delete(near, Unchanged(record(near)))))
+    assert await backend.execute(take_over) == Declined((None, Refused(None)))
+    assert await stored(backend, places) == (None, None, None)
+
+
+async def test_of_fifty_concurrent_transactions_one_wins(backend: Backend, places: Places) -> None:
+    """P2: with homes that differ, each checking the others: one record, and all others are shown it."""
+    claims = []
+    for number in range(RIVALS):
+        home = places[number % 3]
+        others = tuple(Check(place, Absent()) for place in places if place != home)
+        claims.append(Transact((Put(home, record(home, f"rival-{number}"), Absent()), *others)))
+    replies = await asyncio.gather(*(backend.execute(claim) for claim in claims))
+    assert replies.count(Applied()) == 1
+    (winner,) = [item for item in await stored(backend, places) if item is not None]
+    assert winner == claims[replies.index(Applied())].writes[0].item  # type: ignore[union-attr] # a put
+    for reply in replies:
+        assert reply == Applied() or [each.item for each in reply.refusals if each] == [winner]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+async def proxied(ministack: Engine, session: AioSession) -> AsyncIterator[tuple[FaultProxy, DynamoDBBackend, Places]]:
+    """A table behind a proxy, and two places of one key in it."""
+    async with FaultProxy(ministack.endpoint_url) as proxy:
+        backend = DynamoDBBackend(**store_options(replace(ministack, endpoint_url=proxy.url), session))
+        table = CompositeKey().table(f"test-{secrets.token_hex(6)}", AttributeNames())
+        await backend.create_table(table)
+        yield proxy, backend, tuple(Location(table=table, partition=f"p{number}", sort="k") for number in range(2))
+        await backend.aclose()
+
+
+def claim_of(places: Places) -> Transact:
+    return Transact((Put(places[0], record(places[0]), Absent()), Check(places[1], Absent())))
+
+
+async def test_a_transaction_that_meets_another_is_sent_again(proxied: Any) -> None:
+    """It was not applied, and no retry mode repeats it; in the end the store is not answering."""
+    proxy, backend, places = proxied
+    proxy.inject(Fault.CANCELLED_BY_CONFLICT, operation="TransactWriteItems", times=3)
+    assert await backend.execute(claim_of(places)) == Applied()
+    proxy.inject(Fault.CANCELLED_BY_CONFLICT, operation="TransactWriteItems", times=6)
+    with pytest.raises(StoreError, match="TransactionCanceledException"):
+        await backend.execute(Transact((Check(places[0], Absent()), Check(places[1], Absent()))))
+    proxy.inject(Fault.CANCELLED_BY_CONFLICT, operation="TransactGetItems", times=3)
+    assert await stored(backend, places) == (record(places[0]), None)
+
+
+async def test_a_transaction_that_is_refused_and_meets_another_is_refused(proxied: Any) -> None:
+    """The record that was found decides; nothing is sent again."""
+    proxy, backend, places = proxied
+    proxy.inject(Fault.CANCELLED_BY_BOTH, operation="TransactWriteItems", times=1)
+    reply = await backend.execute(claim_of(places))
+    assert reply == Declined((None, Refused({"pk": {"S": "there"}})))
+    assert [seen.operation for seen in proxy.requests].count("TransactWriteItems") == 1
+
+
+async def test_an_invalid_transaction_is_a_configuration_error(proxied: Any) -> None:
+    """Waiting does not mend it."""
+    proxy, backend, places = proxied
+    proxy.inject(Fault.CANCELLED_AS_INVALID, operation="TransactWriteItems", times=1)
+    with pytest.raises(ConfigurationError, match="layout="):
+        await backend.execute(claim_of(places))
+
+
+async def test_a_lost_answer_of_a_transaction_is_settled_by_its_token(proxied: Any) -> None:
+    """O2: the client sends it again with its token, and the service knows that it was applied."""
+    proxy, backend, places = proxied
+    proxy.inject(Fault.CUT, operation="TransactWriteItems", times=1)
+    assert await backend.execute(claim_of(places)) == Applied()
+    sent = [seen.body["ClientRequestToken"] for seen in proxy.requests if seen.operation == "TransactWriteItems"]
+    assert len(sent) == 2
+    assert len(set(sent)) == 1

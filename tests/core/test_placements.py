@@ -1,0 +1,319 @@
+"""Claims over several places, played reply by reply: one transaction, and what each refusal comes to."""
+
+from dataclasses import replace
+
+import pytest
+
+from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
+from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
+from aioidempotency._core.model import Encoded, Item, Location
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Delete,
+    Found,
+    FoundAll,
+    GetAll,
+    Put,
+    Refused,
+    Reply,
+    Transact,
+    Update,
+)
+from aioidempotency._core.protocol import (
+    Completed,
+    Lost,
+    Renewed,
+    Vacant,
+    claim,
+    complete,
+    inspect,
+    read,
+    release,
+    renew,
+)
+from tests.core.playing import NOW, Spreading, attempt, bucket, done, held, play, stored
+
+ROUTE = Spreading()
+HOME, NEXT, LAST = ROUTE.at
+FINE = None
+
+
+def running(place: Location = HOME, token: int = 1_700_000_000_000) -> Item:
+    """What `attempt()` writes."""
+    return stored(
+        place, owner="me", expiration=1_700_003_600, in_progress_expiration=1_700_000_060_000, fencing_token=token
+    )
+
+
+def lapsed(place: Location, token: int = 5) -> Item:
+    return stored(place, in_progress_expiration=1_699_999_990_000, fencing_token=token)
+
+
+FIRST = Transact((Put(HOME, running(), Absent()), Check(NEXT, Absent()), Check(LAST, Absent())))
+LOOK = GetAll((HOME, NEXT, LAST))
+CLAIM = attempt(route=ROUTE)
+
+
+def test_a_first_claim_is_one_transaction_over_all_places() -> None:
+    """P7: the record is put at home, and each other place must be empty at that moment."""
+    played = play(claim(CLAIM), Applied())
+    assert played.operations == (FIRST,)
+    assert played.outcome == Claimed(held(location=HOME, route=ROUTE))
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_record_is_found_in_whichever_place_it_is(index: int) -> None:
+    """P2: the refusal brings it by its index, so a duplicate is one refused transaction and no read."""
+    place = ROUTE.at[index]
+    for item, kind in (
+        (done(place), Replay),
+        (stored(place), InProgress),
+        (done(place, validation="theirs"), Mismatch),
+    ):
+        refusals = tuple(Refused(item) if number == index else FINE for number in range(3))
+        played = play(claim(attempt(route=ROUTE, fingerprint="mine")), Declined(refusals))
+        assert len(played.operations) == 1
+        assert isinstance(played.outcome, kind)
+        assert not isinstance(played.outcome, Claimed)
+        assert played.outcome.record.key == place.key
+
+
+def test_what_is_vacant_elsewhere_is_deleted_by_the_take_over() -> None:
+    """Deleted and not only checked: its old owner finds itself refused. The token is above each that was seen."""
+    old = lapsed(NEXT, token=1_900_000_000_000)
+    played = play(claim(CLAIM), Declined((FINE, Refused(old), FINE)), Applied())
+    taken = running(token=1_900_000_000_001)
+    assert played.operations == (
+        FIRST,
+        Transact((Put(HOME, taken, Absent()), Delete(NEXT, Unchanged(old)), Check(LAST, Absent()))),
+    )
+    assert played.outcome == Claimed(held(location=HOME, route=ROUTE, fencing_token=1_900_000_000_001))
+
+
+def test_what_is_vacant_in_several_places_is_taken_over_at_once() -> None:
+    """The one at home is overwritten, the others go away, and each must be as it was seen."""
+    here, there = lapsed(HOME), done(LAST, expiration=1_699_999_999)
+    played = play(claim(CLAIM), Declined((Refused(here), FINE, Refused(there))), Applied())
+    # `there` has a token of `stored`, which is smaller than the time.
+    assert played.operations[1] == Transact(
+        (Put(HOME, running(), Unchanged(here)), Check(NEXT, Absent()), Delete(LAST, Unchanged(there)))
+    )
+    assert isinstance(played.outcome, Claimed)
+
+
+def test_what_a_refusal_did_not_name_is_still_as_it_was_seen() -> None:
+    """A place that changes during a take-over is judged anew, and the others are remembered."""
+    here, there = lapsed(HOME), lapsed(LAST)
+    finished = done(LAST, expiration=1_699_999_999, fencing_token=1_700_000_000_007)
+    played = play(
+        claim(CLAIM),
+        Declined((Refused(here), FINE, Refused(there))),
+        Declined((FINE, FINE, Refused(finished))),
+        Applied(),
+    )
+    assert played.operations[2] == Transact(
+        (
+            Put(HOME, running(token=1_700_000_000_008), Unchanged(here)),
+            Check(NEXT, Absent()),
+            Delete(LAST, Unchanged(finished)),
+        )
+    )
+
+
+def test_a_refusal_that_brings_no_item_is_followed_by_one_read_of_all_places() -> None:
+    """They are read as they are at one moment: one after the other, a record that moves could be missed."""
+    played = play(claim(CLAIM), Declined((FINE, Refused(None), FINE)), FoundAll((None, None, done(LAST))))
+    assert played.operations == (FIRST, LOOK)
+    assert isinstance(played.outcome, Replay)
+
+
+def test_who_loses_a_take_over_does_not_judge_the_winner_by_its_own_clock() -> None:
+    """O7: a record that appears in any place during a claim is running, whatever the clock says."""
+    winner = lapsed(LAST)
+    played = play(claim(CLAIM), Declined((Refused(lapsed(HOME)), FINE, FINE)), Declined((FINE, FINE, Refused(winner))))
+    assert len(played.operations) == 2
+    assert isinstance(played.outcome, InProgress)
+    assert played.outcome.retry_after == 60.0
+
+
+def test_its_own_record_is_recognised_in_another_place() -> None:
+    """O2: an earlier try of the call had another home; the lease is for where the record is."""
+    mine = running(NEXT)
+    played = play(claim(CLAIM), Declined((FINE, Refused(mine), FINE)))
+    assert played.outcome == Claimed(held(location=NEXT, route=ROUTE))
+
+
+def test_a_finished_record_answers_before_a_running_one() -> None:
+    """A late copy of a claim that was given up may stand beside it; so may what has expired."""
+    copy = stored(HOME, fencing_token=1_900_000_000_000)
+    refusals = (Refused(copy), Refused(done(NEXT, expiration=1_699_999_999)), Refused(done(LAST, data='"it"')))
+    played = play(claim(CLAIM), Declined(refusals))
+    assert isinstance(played.outcome, Replay)
+    assert played.outcome.record.data == '"it"'
+
+
+def test_its_own_record_answers_before_any_other() -> None:
+    """Whoever owns a record runs; it must not take another's late copy for the owner."""
+    played = play(claim(CLAIM), Declined((Refused(stored(HOME)), FINE, Refused(running(LAST)))))
+    assert played.outcome == Claimed(held(location=LAST, route=ROUTE))
+
+
+def test_reading_first_reads_all_places_at_once() -> None:
+    """And then takes over what was read there."""
+    old = lapsed(LAST)
+    played = play(claim(replace(CLAIM, read_first=True)), FoundAll((None, None, old)), Applied())
+    assert played.operations == (
+        LOOK,
+        Transact((Put(HOME, running(), Absent()), Check(NEXT, Absent()), Delete(LAST, Unchanged(old)))),
+    )
+
+
+def test_inspecting_looks_at_all_places() -> None:
+    """A waiting duplicate is told what a claim would be."""
+    assert play(inspect(CLAIM), FoundAll((None, None, None))).outcome == Vacant()
+    played = play(inspect(CLAIM), FoundAll((None, done(NEXT), None)))
+    assert played.operations == (LOOK,)
+    assert isinstance(played.outcome, Replay)
+
+
+def test_reading_finds_the_record_that_counts() -> None:
+    """An expired one does not, and of two the newer one does."""
+    items = (done(HOME, expiration=1_699_999_999), done(NEXT, data='"old"', fencing_token=1), done(LAST, data='"new"'))
+    played = play(read(ROUTE, now=NOW), FoundAll(items))
+    assert played.operations == (LOOK,)
+    assert played.outcome is not None
+    assert played.outcome.data == '"new"'
+    assert play(read(ROUTE, now=NOW), FoundAll((items[0], None, None))).outcome is None
+    assert (
+        play(read(ROUTE, now=NOW), FoundAll((stored(HOME), items[1], None))).outcome
+        == play(read(NEXT, now=NOW), Found(items[1])).outcome
+    )
+
+
+LEASE = held(location=NEXT, route=ROUTE)
+
+
+def test_completion_renewal_and_release_are_plain_writes_where_the_record_is() -> None:
+    """Only the claim looks at all places."""
+    for procedure in (
+        complete(LEASE, Encoded("1"), now=NOW),
+        renew(LEASE, now=NOW + 1, clock_skew=1.0),
+        release(LEASE.location, LEASE.owner),
+    ):
+        (operation,) = play(procedure, Applied()).operations
+        assert isinstance(operation, Update | Delete)
+        assert operation.location == NEXT
+
+
+def finished(place: Location) -> Item:
+    return done(
+        place,
+        owner="me",
+        data="1",
+        expiration=1_700_003_600,
+        in_progress_expiration=1_700_000_060_000,
+        fencing_token=1_700_000_000_000,
+    )
+
+
+def test_a_record_that_is_gone_is_put_again_as_a_claim_would() -> None:
+    """Into its home, where all places are empty: whoever took over and moved it is not overlooked."""
+    played = play(complete(LEASE, Encoded("1"), now=NOW), Refused(None), Found(None), Applied())
+    assert played.operations[2] == Transact(
+        (Put(HOME, finished(HOME), Absent()), Check(NEXT, Absent()), Check(LAST, Absent()))
+    )
+    assert isinstance(played.outcome, Completed)
+
+
+def test_a_completion_is_lost_to_whoever_took_over_elsewhere() -> None:
+    """O4: the record is gone from its place, because its new owner put one into another."""
+    theirs = stored(LAST)
+    played = play(
+        complete(LEASE, Encoded("1"), now=NOW), Refused(None), Found(None), Declined((FINE, FINE, Refused(theirs)))
+    )
+    assert isinstance(played.outcome, Lost)
+    assert played.outcome.record is not None
+    assert played.outcome.record.owner == "other"
+
+
+@pytest.mark.parametrize("others", [FINE, Refused(stored(HOME))])
+def test_its_own_result_elsewhere_counts_as_completed(others: Refused | None) -> None:
+    """O3: the answer to the first put got lost."""
+    played = play(
+        complete(LEASE, Encoded("1"), now=NOW),
+        Refused(None),
+        Found(None),
+        Declined((others, FINE, Refused(finished(LAST)))),
+    )
+    assert isinstance(played.outcome, Completed)
+    assert played.outcome.record.data == "1"
+
+
+def test_its_own_running_record_elsewhere_is_finished_there() -> None:
+    """A late copy of its claim brought it back."""
+    played = play(
+        complete(LEASE, Encoded("1"), now=NOW),
+        Refused(None),
+        Found(None),
+        Declined((FINE, FINE, Refused(running(LAST)))),
+        Applied(),
+    )
+    last = played.operations[-1]
+    assert isinstance(last, Update)
+    assert (last.location, last.condition) == (LAST, HeldBy("me"))
+    assert isinstance(played.outcome, Completed)
+
+
+SHORT = Spreading(until=NOW + 30)
+"""Claims stop to look at these places after 30 s: an earlier window of time is like that."""
+
+
+def test_lease_and_record_end_before_claims_stop_to_look() -> None:
+    """A lease of 60 s and a retention of an hour are cut: nobody would see them."""
+    played = play(claim(attempt(route=SHORT)), Applied())
+    assert isinstance(played.outcome, Claimed)
+    lease = played.outcome.lease
+    assert (lease.expires_at, lease.expiration) == (NOW + 29, 1_700_000_030)
+
+    completed = play(complete(lease, Encoded("1"), now=NOW + 1), Applied()).outcome
+    assert isinstance(completed, Completed)
+    assert completed.record.expiration == 1_700_000_030
+
+
+def test_a_renewal_goes_as_far_as_claims_look() -> None:
+    """And no further: then the lease is lost, without a request."""
+    lease = replace(LEASE, route=SHORT, expires_at=NOW + 20, duration=20.0)
+    played = play(renew(lease, now=NOW + 15, clock_skew=1.0), Applied())
+    assert isinstance(played.outcome, Renewed)
+    assert played.outcome.lease.expires_at == NOW + 29
+    assert play(renew(played.outcome.lease, now=NOW + 28, clock_skew=1.0)).outcome == Lost(None)
+
+
+def test_a_completion_after_claims_stopped_to_look_begins_anew() -> None:
+    """In its old place nobody would find the result: it is put as a claim would be, or lost."""
+    lease = replace(LEASE, route=Spreading(at=(HOME, LAST), until=NOW - 1))
+    played = play(complete(lease, Encoded("1"), now=NOW), Declined((Refused(stored(HOME)), FINE)))
+    assert [operation.location for operation in played.operations] == [HOME]
+    assert isinstance(played.outcome, Lost)
+    assert isinstance(play(complete(lease, Encoded("1"), now=NOW), Applied()).outcome, Completed)
+
+
+@pytest.mark.parametrize("reply", [Refused(None), Found(None), FoundAll((None, None, None))])
+def test_a_backend_that_answers_a_transaction_otherwise_is_refused(reply: Reply) -> None:
+    """Taking that for success would run a body without a record."""
+    with pytest.raises(TypeError, match="the backend answered Transact"):
+        play(claim(CLAIM), reply)
+
+
+def test_a_backend_that_declines_a_plain_write_is_refused() -> None:
+    """Only a transaction has parts."""
+    with pytest.raises(TypeError, match=r"the backend answered Put\(.* with Declined"):
+        play(claim(attempt()), Declined((Refused(None),)))
+
+
+def test_places_are_told_apart_by_their_partition() -> None:
+    """The scripts of this module are about three places of one key."""
+    assert {place.key for place in ROUTE.at} == {"shop#1234"}
+    assert len({bucket(number).partition for number in (7, 8, 9)}) == 3
