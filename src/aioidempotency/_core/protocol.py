@@ -132,7 +132,8 @@ def claim(attempt: Claim) -> Procedure[Decision]:
         known, seen = seen, (yield from placements.seen_by(operation, reply))
     found = _sightings(places, seen, known)
     verdict = _judge_all(found, attempt)
-    record = found[0].record if found else records.parse(records.running(lease), lease.location)
+    ours = records.running(_grant(attempt, places[0], token))
+    record = found[0].record if found else records.parse(ours, places[0])
     return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
 
