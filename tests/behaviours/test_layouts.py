@@ -1,0 +1,222 @@
+"""The table says how its records lie, and a store that would look elsewhere does not open."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiobotocore.session import AioSession
+
+from aioidempotency import (
+    AsyncIdempotencyStore,
+    Backend,
+    Claimed,
+    CompositeKey,
+    ConfigurationError,
+    CustomPartition,
+    HashBuckets,
+    LayoutMismatchError,
+    MemoryBackend,
+    Replay,
+    Reshard,
+    SimpleKey,
+    Static,
+    StoreError,
+    TimeBuckets,
+)
+from aioidempotency._core.operations import Delete, Get, Operation, Put, Transact
+from aioidempotency.partitioning import Partitioning
+from aioidempotency.testing import FakeClock
+from tests.behaviours.conftest import Counted, behind_proxy
+from tests.conftest import MakeStore, stores
+from tests.support.engines import Engine
+from tests.support.proxy import Fault
+from tests.support.scripted import Down, ScriptedBackend
+
+
+def by(partitioning: Partitioning) -> dict[str, Any]:
+    return {"layout": CompositeKey(partitioning=partitioning)}
+
+
+async def test_another_number_of_buckets_is_refused(backend_options: dict[str, Any]) -> None:
+    """P5: by the first call of any kind, which names both layouts and the way from one to the other."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        other = make(**by(HashBuckets(64)))
+        for call in (other.claim("k"), other.get("k"), other.claim_many(["k"]), other.run("k", nothing)):
+            with pytest.raises(LayoutMismatchError, match=r"n=32.*n=64.*Reshard"):
+                await call
+        with pytest.raises(LayoutMismatchError):
+            async with other.execute("k"):
+                pytest.fail("it ran")
+        assert await make().get("k") is None
+        assert isinstance(await make().claim("k"), Claimed)
+
+
+async def test_create_table_refuses_another_layout(backend_options: dict[str, Any]) -> None:
+    """P5: a deployment finds out before any call does."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        with pytest.raises(LayoutMismatchError):
+            await make(**by(Static("idempotency"))).create_table()
+        await make().create_table()
+
+
+async def test_a_namespace_has_a_layout_of_its_own(backend_options: dict[str, Any]) -> None:
+    """Two functions of Powertools share one table under two partition values; their keys never meet."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        first, second = (make(namespace=name, **by(Static(f"idempotency#{name}"))) for name in ("one", "two"))
+        assert isinstance(await first.claim("k"), Claimed)
+        assert isinstance(await second.claim("k"), Claimed)
+        with pytest.raises(LayoutMismatchError):
+            await make(namespace="one", **by(Static("idempotency#two"))).claim("k")
+
+
+async def test_who_does_not_want_to_know_is_not_told(backend_options: dict[str, Any]) -> None:
+    """`verify_layout=False` looks away; asking by name still tells."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        other = make(verify_layout=False, **by(HashBuckets(64)))
+        assert isinstance(await other.claim("k"), Claimed)
+        with pytest.raises(LayoutMismatchError):
+            await other.verify_layout()
+
+
+async def test_the_layout_is_read_once(backend: Backend) -> None:
+    """However many calls are the first ones; a table that says nothing is told."""
+    counting = ScriptedBackend(backend)
+    async with stores({"backend": backend, **by(HashBuckets(32))}) as make:
+        store = make(backend=counting)
+        await asyncio.gather(*(store.claim(number) for number in range(20)))
+        await store.claim("one more")
+    assert (counting.count(Get), counting.count(Put)) == (1, 21)
+
+
+async def test_a_table_that_says_nothing_is_told(make_store: MakeStore) -> None:
+    """One that was made by other means: the first store says how its records lie."""
+    first, second = (make_store(layout=SimpleKey(partitioning=CustomPartition(each))) for each in (as_it_is, prefixed))
+    await first.claim("k")
+    with pytest.raises(LayoutMismatchError, match=r"test_layouts\.as_it_is.*test_layouts\.prefixed"):
+        await second.claim("k")
+
+
+async def test_a_simple_key_has_nothing_to_verify(counted: Counted) -> None:
+    """DynamoDB spreads such a table: a first call is one put."""
+    await counted.store.verify_layout()
+    await counted.store.claim("k")
+    assert [type(each) for each in counted.operations] == [Put]
+
+
+def as_it_is(key: str) -> str:
+    return key
+
+
+def prefixed(key: str) -> str:
+    return f"tenant#{key}"
+
+
+async def test_a_store_that_is_down_at_its_opening_opens_later(backend: Backend) -> None:
+    """O14: the call fails as any does, or runs unprotected where that is asked for; the next one tries again."""
+    scripted = ScriptedBackend(backend)
+    async with stores({"backend": backend, **by(HashBuckets(32))}) as make:
+        store, open_store = make(backend=scripted), make(backend=scripted, fail_open=True)
+        scripted.rule = lambda operation: Down() if is_layout(operation) else None
+        with pytest.raises(StoreError):
+            await store.claim("k")
+        assert await open_store.run("k", nothing) == "ran"
+        assert open_store.failed_open == 1
+        scripted.rule = lambda _: None
+        assert isinstance(await store.claim("k"), Claimed)
+
+
+async def nothing() -> str:
+    return "ran"
+
+
+def is_layout(operation: Operation) -> bool:
+    return operation.location.partition == "aioidempotency#layout"
+
+
+async def test_a_wrong_layout_does_not_fail_open(backend_options: dict[str, Any]) -> None:
+    """It is a setting, which waiting does not mend."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        other = make(fail_open=True, **by(HashBuckets(64)))
+        with pytest.raises(LayoutMismatchError):
+            await other.run("k", nothing)
+        assert other.failed_open == 0
+
+
+async def test_a_move_opens_phase_by_phase(backend_options: dict[str, Any]) -> None:
+    """P4: each phase moves the table on; `new` waits for a retention, and the error says until when."""
+    old, new, clock = Static("idempotency#handler"), HashBuckets(8), FakeClock()
+    async with stores({**backend_options, "clock": clock, "retention": 600, **by(old)}) as make:
+        lease = await claimed(make(), "k")
+        await make().complete(lease, "first")
+        assert await replayed(make(**by(Reshard(old, new, "prepare"))), "k") == "first"
+        assert await replayed(make(**by(Reshard(old, new, "cutover"))), "k") == "first"
+        with pytest.raises(LayoutMismatchError, match="cutover"):
+            await make().claim("k")
+        lease = await claimed(make(**by(Reshard(old, new, "cutover"))), "l")
+        await make(**by(Reshard(old, new, "prepare"))).complete(lease, "second")
+        with pytest.raises(LayoutMismatchError, match="until the epoch second"):
+            await make(**by(new)).claim("l")
+        clock.advance(600)
+        assert await replayed(make(**by(new)), "l") == "second"
+
+
+async def claimed(store: AsyncIdempotencyStore, key: str) -> Any:
+    decision = await store.claim(key)
+    assert isinstance(decision, Claimed)
+    return decision.lease
+
+
+async def replayed(store: AsyncIdempotencyStore, key: str) -> object:
+    decision = await store.claim(key)
+    assert isinstance(decision, Replay)
+    return decision.result
+
+
+async def test_without_permission_to_read_it_the_layout_cannot_be_verified(
+    ministack: Engine, session: AioSession
+) -> None:
+    """The error names the permission."""
+    async with behind_proxy(ministack, session, **by(HashBuckets(32))) as proxied:
+        proxied.proxy.inject(Fault.DENY, operation="GetItem", times=1)
+        with pytest.raises(ConfigurationError, match="dynamodb:GetItem"):
+            await proxied.make_store().claim("k")
+
+
+@pytest.mark.parametrize(
+    ("partitioning", "options", "trouble"),
+    [
+        (TimeBuckets(1), {"clock_skew": 2}, "longer than clock_skew="),
+        (TimeBuckets(600), {"retention": 86_400}, "one transaction takes 100"),
+        (TimeBuckets(600, retention=600), {"retention": 601}, r"TimeBuckets\(..., retention=...\)"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    partitioning: Partitioning, options: dict[str, Any], trouble: str
+) -> None:
+    """When the store is made, with the remedy."""
+    with pytest.raises(ConfigurationError, match=trouble):
+        AsyncIdempotencyStore.in_memory(**by(partitioning), **options)
+
+
+async def test_a_call_that_wants_to_be_kept_longer_than_windows_look_back_is_refused() -> None:
+    """Its record would not be found at its end."""
+    store = AsyncIdempotencyStore.in_memory(**by(TimeBuckets(600)), retention=600)
+    with pytest.raises(ConfigurationError, match="retention=601 is longer than the store's windows look back, 600 s"):
+        await store.claim("k", retention=601)
+    assert isinstance(await store.claim("k", retention=600), Claimed)
+
+
+async def test_a_claim_that_took_too_long_in_changing_places_is_made_again() -> None:
+    """P2: between its clock and its answer a window may have begun that it did not look into."""
+    clock = FakeClock()
+
+    def slow(operation: Operation) -> None:
+        if isinstance(operation, Transact) and scripted.count(Transact) == 1:
+            clock.advance(11)
+
+    scripted = ScriptedBackend(MemoryBackend(), slow)
+    store = AsyncIdempotencyStore("t", backend=scripted, clock=clock, verify_layout=False, **by(TimeBuckets(600)))
+    decision = await store.claim("k")
+    assert isinstance(decision, Claimed)
+    assert decision.lease.expires_at == clock() + 60, "the second one counts from its own instant"
+    assert [type(each) for each in scripted.operations] == [Transact, Delete, Transact]

@@ -1,0 +1,262 @@
+"""The layout item: which strategies may open a table, who moves it on, and what has to be waited for."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from aioidempotency._core import layout
+from aioidempotency._core.conditions import Absent, Unchanged
+from aioidempotency._core.layout import Differs, Fits, Laid, TableLayout, Verdict
+from aioidempotency._core.model import AttributeNames
+from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
+from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.partitioning import (
+    CompositeKey,
+    CustomPartition,
+    HashBuckets,
+    Partitioning,
+    RandomBuckets,
+    Reshard,
+    SimpleKey,
+    Static,
+    Terms,
+    TimeBuckets,
+)
+from tests.core.playing import NOW, Shelf, play
+
+RETENTION = 3600.0
+TABLE = CompositeKey("part", "sort").table("records", AttributeNames(data="d", fencing_token="f"))
+PLACE = layout.place_of(TABLE, "shop")
+OLD, NEW = Static("here"), HashBuckets(4)
+PREPARE, CUTOVER = Reshard(OLD, NEW, "prepare"), Reshard(OLD, NEW, "cutover")
+PHASES: tuple[Partitioning, ...] = (OLD, PREPARE, CUTOVER, NEW)
+SAID = {"strategy": "Static", "value": "here"}
+
+
+def laid(strategy: Partitioning) -> Laid:
+    return Laid(place=PLACE, description=strategy.description(), retention=RETENTION)
+
+
+def item(said: dict[str, Any], since: float = NOW, before: object = None, changes: int = 1) -> dict[str, Any]:
+    text = json.dumps({"layout": said, "since": since, "before": before})
+    return {**PLACE.item, "d": {"S": text}, "f": {"N": str(changes)}}
+
+
+class Opened:
+    """One table, on which stores open one after the other."""
+
+    def __init__(self, first: Partitioning) -> None:
+        self.shelf = Shelf()
+        self.now = NOW
+        assert isinstance(self.opens(first), Fits)
+
+    def opens(self, strategy: Partitioning) -> Verdict:
+        """Open a store."""
+        return self.shelf.run(layout.verify(laid(strategy), now=self.now))
+
+    def set(self, strategy: Partitioning) -> Verdict:
+        """Have the command say it."""
+        return self.shelf.run(layout.move(laid(strategy), now=self.now))
+
+    @property
+    def says(self) -> TableLayout:
+        """What the table says."""
+        read = self.shelf.run(layout.read(PLACE))
+        assert read is not None
+        return read
+
+
+def test_the_item_has_a_key_that_no_record_has() -> None:
+    """One for each namespace, because the keys of two namespaces never meet."""
+    assert PLACE.item == {"part": {"S": "aioidempotency#layout"}, "sort": {"S": "aioidempotency#layout#shop"}}
+    assert layout.place_of(TABLE, "").item["sort"] == {"S": "aioidempotency#layout"}
+    simple = SimpleKey("id").table("records", AttributeNames())
+    assert layout.place_of(simple, "shop").item == {"id": {"S": "aioidempotency#layout#shop"}}
+
+
+def test_the_first_store_writes_its_layout() -> None:
+    """Where none is there: one read, one conditional put. It has no expiration, so TTL leaves it."""
+    played = play(layout.verify(laid(OLD), now=NOW), Found(None), Applied())
+    assert played.operations == (Get(PLACE), Put(PLACE, item(SAID), Absent()))
+    assert played.outcome == Fits(TableLayout(description=SAID, since=NOW))
+
+
+def test_a_store_with_the_tables_layout_opens_with_one_read() -> None:
+    """P5: whatever else the table says."""
+    played = play(layout.verify(laid(OLD), now=NOW), Found(item(SAID, since=5.0, changes=3)))
+    assert played.operations == (Get(PLACE),)
+    assert played.outcome == Fits(TableLayout(description=SAID, since=5.0, changes=3))
+
+
+@pytest.mark.parametrize("strategy", [HashBuckets(8), Static("there"), HashBuckets(4, prefix="p"), TimeBuckets(600)])
+def test_a_store_with_another_layout_is_refused(strategy: Partitioning) -> None:
+    """P5: it would look where the records are not. Nothing is written."""
+    played = play(layout.verify(laid(strategy), now=NOW), Found(item(SAID)))
+    assert played.outcome == Differs(TableLayout(description=SAID, since=NOW))
+
+
+def test_who_writes_second_looks_again() -> None:
+    """Two stores open a new table at once: the other's layout counts."""
+    other = item(HashBuckets(8).description() | {})
+    played = play(layout.verify(laid(OLD), now=NOW), Found(None), Refused(other), Found(other))
+    assert isinstance(played.outcome, Differs)
+
+
+def test_a_layout_that_always_changes_is_not_relied_upon() -> None:
+    """The bound."""
+    replies: list[Reply] = [Found(None), Refused(None)] * layout.ATTEMPTS
+    assert isinstance(play(layout.verify(laid(OLD), now=NOW), *replies).outcome, Differs)
+
+
+@pytest.mark.parametrize("said", range(4))
+@pytest.mark.parametrize("wanted", range(4))
+def test_neighbouring_phases_open_and_others_do_not(said: int, wanted: int) -> None:
+    """P4: a store may be a phase ahead or behind; `new` also has to wait, which is another test."""
+    table = Opened(PHASES[said])
+    table.now += RETENTION
+    assert isinstance(table.opens(PHASES[wanted]), Fits) == (abs(said - wanted) <= 1)
+
+
+def test_who_is_ahead_moves_the_table_on() -> None:
+    """From then on, who is two phases behind is refused; who is one behind changes nothing."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    assert isinstance(table.opens(OLD), Fits)
+    table.now += 1
+    assert table.opens(CUTOVER) == Fits(table.says)
+    assert table.says == TableLayout(
+        description=CUTOVER.description(), since=NOW + 1, before=PREPARE.description(), changes=3
+    )
+    assert isinstance(table.opens(PREPARE), Fits)
+    assert table.says.description == CUTOVER.description()
+    assert table.opens(OLD) == Differs(table.says)
+
+
+def test_moving_on_insists_on_what_was_read() -> None:
+    """Another store may have moved it on meanwhile."""
+    found = item(OLD.description() | {}, changes=4)
+    played = play(layout.verify(laid(PREPARE), now=NOW), Found(found), Applied())
+    assert played.operations == (
+        Get(PLACE),
+        Put(PLACE, item(PREPARE.description() | {}, before=OLD.description(), changes=5), Unchanged(found)),
+    )
+
+
+def test_leaving_the_cutover_waits_for_a_retention() -> None:
+    """P4: finished records lie in the old places until then, and `new` does not look there."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.now += 100
+    table.opens(CUTOVER)
+    table.now += RETENTION - 1
+    assert table.opens(NEW) == Differs(table.says, until=NOW + 100 + RETENTION)
+    table.now += 1
+    assert isinstance(table.opens(NEW), Fits)
+    assert table.says.description == NEW.description()
+
+
+def test_going_back_before_the_cutover_waits_for_nothing() -> None:
+    """No record was put anywhere else."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    assert isinstance(table.opens(OLD), Fits)
+    assert isinstance(table.set(OLD), Fits)
+    assert table.says.description == OLD.description()
+
+
+def test_going_back_after_the_cutover_waits_for_a_retention() -> None:
+    """Finished records lie in the new places, and `old` does not look there."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER)
+    assert isinstance(table.set(PREPARE), Fits)
+    table.now += RETENTION - 1
+    assert table.opens(OLD) == Differs(table.says, until=NOW + RETENTION)
+    assert table.set(OLD) == Differs(table.says, until=NOW + RETENTION)
+    table.now += 1
+    assert isinstance(table.set(OLD), Fits)
+
+
+def test_going_back_from_new_to_the_cutover_and_forth_waits_for_nothing() -> None:
+    """The old places were empty already."""
+    table = Opened(CUTOVER)
+    table.now += RETENTION
+    table.opens(NEW)
+    assert isinstance(table.set(CUTOVER), Fits)
+    assert isinstance(table.opens(NEW), Fits)
+
+
+def test_saying_the_same_again_begins_the_wait_anew() -> None:
+    """For the operator who knows that the last node of the phase before has ended just now."""
+    table = Opened(PREPARE)
+    table.opens(CUTOVER)
+    table.now += 500
+    assert isinstance(table.set(CUTOVER), Fits)
+    assert (table.says.since, table.says.before) == (NOW + 500, PREPARE.description())
+    table.now += RETENTION - 1
+    assert isinstance(table.opens(NEW), Differs)
+
+
+def test_the_command_moves_a_phase_at_a_time() -> None:
+    """And refuses any other strategy, too."""
+    table = Opened(OLD)
+    for far in (CUTOVER, NEW, HashBuckets(8)):
+        assert isinstance(table.set(far), Differs)
+    assert isinstance(table.set(PREPARE), Fits)
+
+
+def test_phases_of_two_moves_do_not_mix() -> None:
+    """P4: each move has its own places."""
+    table = Opened(PREPARE)
+    assert isinstance(table.opens(Reshard(OLD, HashBuckets(8), "prepare")), Differs)
+    assert isinstance(table.opens(Reshard(NEW, OLD, "cutover")), Differs)
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"d": {"S": "no JSON"}}, {"d": {"S": "[]"}}, {"f": {"N": "x"}}, {"f": {"S": ""}}]
+)
+def test_an_item_that_says_nothing_is_an_error(broken: dict[str, Any]) -> None:
+    """It is not overwritten."""
+    found = {**PLACE.item, **broken} if not broken else {**item(SAID), **broken}
+    with pytest.raises(ConfigurationError, match="does not say how records lie"):
+        play(layout.verify(laid(OLD), now=NOW), Found(found))
+
+
+STRATEGIES: dict[str, Partitioning] = {
+    "Static(value='here')": OLD,
+    "HashBuckets(n=4, prefix='idempotency')": NEW,
+    "RandomBuckets(n=8, choices=2, prefix='p')": RandomBuckets(8, prefix="p"),
+    "TimeBuckets(window=600.0, buckets=32, prefix='idempotency', retention=7200.0)": TimeBuckets(600, retention=7200),
+    f"CustomPartition(function='{__name__}.laid', elsewhere=None)": CustomPartition(laid),  # type: ignore[arg-type]
+    "Reshard(old=Static(value='here'), new=HashBuckets(n=4, prefix='idempotency'), phase='cutover')": CUTOVER,
+}
+
+
+@pytest.mark.parametrize("spelled", STRATEGIES)
+def test_a_layout_is_spelled_as_the_call_that_makes_it(spelled: str) -> None:
+    """What the error and `layout show` print; it survives the table's JSON."""
+    described = STRATEGIES[spelled].description()
+    assert layout.spelled(described) == spelled
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_windows_that_look_back_otherwise_are_another_layout() -> None:
+    """A store that looks back less far misses records of one that looks back further."""
+    one, other = (TimeBuckets(600).bound(Terms(retention=each)).description() for each in (3600, 7200))
+    assert one != other
+
+
+def test_advice_names_the_way() -> None:
+    """P5: `Reshard`, or the instant from which the store may open."""
+    found = TableLayout(description=SAID, since=NOW)
+    assert "Reshard(old, new, phase)" in layout.advice(Differs(found))
+    assert "until the epoch second 1700003600" in layout.advice(Differs(found, until=NOW + RETENTION))
+
+
+def test_a_verdict_keeps_the_tables_word() -> None:
+    """What is shown is what was found."""
+    found = TableLayout(description=SAID, since=NOW)
+    assert layout.judge(found, laid(OLD), now=NOW) == Fits(found)
+    assert layout.judge(replace(found, since=0.0), laid(NEW), now=NOW) == Differs(replace(found, since=0.0))
