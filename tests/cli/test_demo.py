@@ -255,11 +255,11 @@ def test_the_version_is_that_of_the_package(env: dict[str, str]) -> None:
     ("module", "absent"),
     [
         ("aioidempotency", {"aioidempotency._cli", "typer", "rich", "moto"}),
-        ("aioidempotency._cli.app", {"moto", "flask"}),
+        ("aioidempotency._cli.app", {"moto", "flask", "matplotlib", "numpy"}),
     ],
 )
 def test_what_is_not_needed_is_not_imported(env: dict[str, str], module: str, absent: set[str]) -> None:
-    """U4: the library imports nothing of its command; the command leaves moto to the server's process."""
+    """U4: the library imports nothing of its command; the command leaves moto to the server's process, and matplotlib to a plot."""
     run = _python(env, "-c", f"import sys, {module}; print(*sys.modules)")
     assert run.returncode == 0
     assert absent.isdisjoint(run.stdout.split())

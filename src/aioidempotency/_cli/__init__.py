@@ -1,4 +1,4 @@
-"""The command `aioidempotency`. What it needs beyond the library comes with the extras `cli` and `demo`."""
+"""The command `aioidempotency`. What it needs beyond the library comes with the extras `cli`, `demo` and `plot`."""
 
 import sys
 

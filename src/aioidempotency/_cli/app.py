@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from aioidempotency._cli.demo import demo
+from aioidempotency._cli.plan import plan
 
 app = typer.Typer(
     help="Idempotent coroutine handlers on DynamoDB.",
@@ -14,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(plan)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.live import Live
 
 from aioidempotency._cli import picture
 from aioidempotency._cli.embedded import EmbeddedServerError, embedded_dynamodb
+from aioidempotency._cli.failure import fail
 from aioidempotency._cli.scene import Figures, Tally
 from aioidempotency._cli.script import Settings, write_script
 from aioidempotency._cli.stage import Stage, perform
@@ -66,14 +67,9 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except (IdempotencyError, EmbeddedServerError) as error:
-        _fail(" ".join(str(error).split()), code=2)
+        fail(str(error), code=2)
     except KeyboardInterrupt:
-        _fail("stopped", code=_INTERRUPTED)
-
-
-def _fail(message: str, *, code: int) -> NoReturn:
-    typer.echo(f"aioidempotency: {message}", err=True)
-    raise typer.Exit(code)
+        fail("stopped", code=_INTERRUPTED)
 
 
 @contextmanager
