@@ -1,0 +1,1 @@
+"""DynamoDB's API in memory, with the limit of each partition: see `bench/README.md`."""
