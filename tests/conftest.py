@@ -57,6 +57,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture(params=["memory", *engine_names()])
 def backend_options(request: pytest.FixtureRequest, session: AioSession) -> dict[str, Any]:
     """What a store needs to reach each backend."""
+    return options_of(request, session)
+
+
+def options_of(request: pytest.FixtureRequest, session: AioSession) -> dict[str, Any]:
+    """Reach the backend that a fixture's parameter names: the memory, or an engine's fixture."""
     if request.param == "memory":
         backend: Backend = MemoryBackend()
         return {"backend": backend}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,18 @@ def ministack_engine() -> Iterator[Engine]:
         yield Engine(name="ministack", endpoint_url=url, transactions=True, partiql=True)
 
 
+@contextmanager
+def model_engine(**options: float) -> Iterator[Engine]:
+    """The model in `bench/model`, empty at every start.
+
+    Its options are those of its command, as in ``model_engine(partitions=4, scale=0.05)``. Without any,
+    its partitions have no limits.
+    """
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    with serving("bench.model", *(given or ["--no-limits"])) as (url, _):
+        yield Engine(name="model", endpoint_url=url, transactions=True, partiql=False)
+
+
 def user_engine() -> Engine | None:
     """The endpoint named by ``AIOIDEMPOTENCY_TEST_ENDPOINT``, if any; nothing is started."""
     url = os.environ.get(_ENDPOINT_VARIABLE)
@@ -89,15 +101,15 @@ def client_options(engine: Engine) -> dict[str, str]:
 
 
 @contextmanager
-def serving(module: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run an engine's module until the block ends.
+def serving(module: str, *arguments: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run an engine's module, with these arguments, until the block ends.
 
     Yields its URL and process, once it has answered a request.
 
     Raises:
         EngineStartError: it ended, or was silent for a minute; carries its output.
     """
-    with tempfile.TemporaryFile() as output, _spawn(module, output) as process:
+    with tempfile.TemporaryFile() as output, _spawn((module, *arguments), output) as process:
         try:
             url = f"http://127.0.0.1:{_announced_port(process)}"
             _await_first_answer(url)
@@ -110,9 +122,9 @@ def serving(module: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
             _stop(process)
 
 
-def _spawn(module: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", *command],
         cwd=_ROOT,
         env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
         stdin=subprocess.PIPE,
