@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from bench.model.partitions import Limits
+from bench.model.limits import Limits
 from bench.model.service import Service
 from bench.model.wire import Connection
 from tests.support.lifeline import announce, exit_with_parent, listen
@@ -19,12 +19,9 @@ from tests.support.lifeline import announce, exit_with_parent, listen
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the options and serve."""
-    options = _parser().parse_args(arguments)
-    limits = Limits(
-        partitions=options.partitions, scale=options.scale, burst=options.burst, split_after=options.split_after
-    )
+    limits = _limits(arguments)
     exit_with_parent()
-    asyncio.run(_serve(Service(None if options.no_limits else limits)))
+    asyncio.run(_serve(Service(limits)))
 
 
 async def _serve(service: Service) -> None:
@@ -42,8 +39,21 @@ def _clock() -> Callable[[], float]:
     return lambda: offset + time.monotonic()
 
 
+def _limits(arguments: Sequence[str] | None) -> Limits | None:
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    if options.pop("no_limits"):
+        return None
+    try:
+        return Limits(**options)
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     normal = Limits()
     parser.add_argument("--partitions", type=int, default=normal.partitions, help="of each new table")
     parser.add_argument("--scale", type=float, default=normal.scale, help="multiplies the units of each partition")

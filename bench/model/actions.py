@@ -18,7 +18,7 @@ _UNIT: Final = 1024
 Change = Callable[[Stored | None], Stored | None]
 """What is stored afterwards, given what is stored."""
 
-COMMON: Final = frozenset(
+_COMMON: Final = frozenset(
     {
         "TableName",
         "ConditionExpression",
@@ -30,10 +30,10 @@ COMMON: Final = frozenset(
 """Parameters of every kind of action."""
 
 PARAMETERS: Final[Mapping[str, frozenset[str]]] = {
-    "Put": COMMON | {"Item"},
-    "Update": COMMON | {"Key", "UpdateExpression"},
-    "Delete": COMMON | {"Key"},
-    "ConditionCheck": COMMON | {"Key"},
+    "Put": _COMMON | {"Item"},
+    "Update": _COMMON | {"Key", "UpdateExpression"},
+    "Delete": _COMMON | {"Key"},
+    "ConditionCheck": _COMMON | {"Key"},
 }
 
 
@@ -60,11 +60,10 @@ class Outcome:
     after: Stored | None
 
     def demand(self, factor: float = 1.0) -> Demand:
-        """Tell what it costs: the larger of both items in steps of 1 KB; when refused, the stored one."""
-        largest = self.before.size if self.before is not None else 0
-        if self.holds and self.after is not None and self.after.size > largest:
-            largest = self.after.size
-        units = factor * max(1, -(-largest // _UNIT))
+        """Tell what it costs: the larger of both items in steps of 1 KB; refused, both are the stored one."""
+        before = 0 if self.before is None else self.before.size
+        after = 0 if self.after is None else self.after.size
+        units = factor * max(1, -(-before // _UNIT), -(-after // _UNIT))
         return Demand(table=self.action.table.partitions, point=self.action.point, writes=units)
 
     def apply(self) -> None:

@@ -22,6 +22,8 @@ def canonical(text: str) -> str:
     Raises:
         ServiceError: It is no number, or out of range.
     """
+    if text.isascii() and text.isdigit() and text[0] != "0" and len(text) <= _DIGITS:
+        return text
     if not _NUMBER.fullmatch(text):
         raise invalid(f"The parameter cannot be converted to a numeric value: {text}")
     number = Decimal(text)

@@ -52,17 +52,15 @@ def _start(request: Request, table: Table, within: Point) -> int:
 
 
 def _page(request: Request, table: Table, points: Sequence[Point], tests: Tests, now: float) -> Answer:
-    limit, selected = request.get("Limit", len(points) + 1), request.get("Select", "ALL_ATTRIBUTES")
-    if type(limit) is not int or limit < 1:
+    limit: int = request.get("Limit", len(points) + 1)
+    if limit < 1:
         raise invalid("Limit must be greater than or equal to 1")
-    if selected not in {"ALL_ATTRIBUTES", "COUNT"}:
-        raise invalid("Select can only be ALL_ATTRIBUTES or COUNT in this model")
     read = _read(table, points, limit)
     if admit(_demands(table, read, factor(request)), now):
         raise throttled(table.arn, "Read")
     items = [stored.item for _, stored in read if all(test.holds(stored.item) for test in tests)]
     answer: Answer = {"Count": len(items), "ScannedCount": len(read)}
-    if selected != "COUNT":
+    if request.get("Select") != "COUNT":
         answer["Items"] = items
     # A page that reached its limit has a key to go on with, even where nothing follows.
     if len(read) == limit or len(read) < len(points):
@@ -87,9 +85,12 @@ def _read(table: Table, points: Sequence[Point], limit: int) -> list[tuple[Point
 def _demands(table: Table, read: Sequence[tuple[Point, Stored]], cost: float) -> Sequence[Demand]:
     """Charge each partition for what was read in it, rounded up to 4 KB."""
     sizes: Counter[Point] = Counter()
+    firsts: dict[Point, Point] = {}
     for point, stored in read:
-        sizes[table.partitions.start_of(point)] += stored.size
+        start = table.partitions.start_of(point)
+        firsts.setdefault(start, point)
+        sizes[start] += stored.size
     return [
-        Demand(table=table.partitions, point=start, reads=cost * max(1, -(-size // READ_STEP)))
-        for start, size in sizes.items()
+        Demand(table=table.partitions, point=first, reads=cost * -(-sizes[start] // READ_STEP))
+        for start, first in firsts.items()
     ]

@@ -7,16 +7,13 @@ Each partition has two buckets, for write and for read units. A request that nee
 lacks units is refused as a whole, and takes nothing from the others.
 """
 
-import math
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, final
 
-WRITE_UNITS: Final = 1000.0
-READ_UNITS: Final = 3000.0
-"""What one partition gives in a second, in both billing modes."""
+from bench.model.limits import READ_UNITS, WRITE_UNITS, Bucket, Limits, bucket
 
 _REMEMBERED: Final = 1000
 """Requests that a split looks back on: about a second of one partition's traffic."""
@@ -29,24 +26,6 @@ Point = bytes
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How a table is partitioned when it is made, and what its partitions can do.
-
-    Args:
-        scale: Multiplies the units of every partition, so that a small machine can saturate one.
-        burst: Seconds of unused units that a partition keeps. DynamoDB keeps up to 300, does not
-            guarantee them, and says that they do not help a hot partition; so a second is enough.
-        split_after: Seconds of saturation after which a partition is split; None: never.
-    """
-
-    partitions: int = 64
-    scale: float = 1.0
-    burst: float = 1.0
-    split_after: float | None = None
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """What a request needs at one point of a table."""
 
@@ -54,33 +33,6 @@ class Demand:
     point: Point
     writes: float = 0.0
     reads: float = 0.0
-
-
-@final
-class Bucket:
-    """Units that come back with time, up to a capacity."""
-
-    __slots__ = ("_capacity", "_level", "_rate", "_seen")
-
-    def __init__(self, rate: float, capacity: float, level: float, now: float) -> None:
-        self._rate = rate
-        self._capacity = capacity
-        self._level = level
-        self._seen = now
-
-    def has(self, units: float, now: float) -> bool:
-        """Tell whether so much can be taken. A full bucket gives any amount, and owes what it lacks."""
-        self._level = min(self._capacity, self._level + (now - self._seen) * self._rate)
-        self._seen = now
-        return self._level >= min(units, self._capacity)
-
-    def take(self, units: float) -> None:
-        """Take units that are there."""
-        self._level -= units
-
-    def twin(self) -> "Bucket":
-        """Make another one that is as full."""
-        return Bucket(self._rate, self._capacity, self._level, self._seen)
 
 
 @final
@@ -130,9 +82,10 @@ class Partition:
     def halving_point(self) -> Point | None:
         """Find the point that halves the recent traffic; None where all of it goes to one item."""
         ordered = sorted(self.recent)
-        middle = bisect_left(ordered, ordered[len(ordered) // 2])
-        middle = middle or bisect_right(ordered, ordered[0])
-        return ordered[middle] if middle < len(ordered) else None
+        half = len(ordered) // 2
+        places = (bisect_left(ordered, ordered[half]), bisect_right(ordered, ordered[half]))
+        found = min((each for each in places if 0 < each < len(ordered)), key=lambda each: abs(each - half), default=0)
+        return ordered[found] if found else None
 
 
 @final
@@ -147,7 +100,7 @@ class Partitions:
         size = limits.partitions if limits else 1
         self._starts = [b"", *((number * 2**64 // size).to_bytes(8) for number in range(1, size))]
         self._partitions = [
-            Partition(start, _bucket(WRITE_UNITS, limits, now), _bucket(READ_UNITS, limits, now))
+            Partition(start, bucket(WRITE_UNITS, limits, now), bucket(READ_UNITS, limits, now))
             for start in self._starts
         ]
 
@@ -223,13 +176,6 @@ def _refuse(demands: Sequence[Demand], places: Sequence[Partition], busy: set[Pa
 
 def _pairs(bounds: Sequence[int], end: int) -> list[tuple[int, int]]:
     return list(zip(bounds, [*bounds[1:], end], strict=True))
-
-
-def _bucket(units: float, limits: Limits | None, now: float) -> Bucket:
-    if limits is None:
-        return Bucket(0.0, math.inf, math.inf, now)
-    rate = units * limits.scale
-    return Bucket(rate, rate * limits.burst, rate * limits.burst, now)
 
 
 def _add(total: Counts, more: Counts) -> None:

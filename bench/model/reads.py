@@ -1,17 +1,19 @@
 """GetItem, BatchGetItem and TransactGetItems."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bench.model.expressions import Request
+from bench.model.parameters import check, check_number
 from bench.model.partitions import Demand, Point, admit
 from bench.model.refusals import BUSY, NO_REASON, MisfitError, cancelled, invalid, throttled
 from bench.model.tables import Database, Table
-from bench.model.values import Stored
+from bench.model.values import Item, Stored
 from bench.model.writes import Answer
 
 READ_STEP: Final = 4096
-_MOST: Final = 100
+_KEYS: Final = frozenset({"Keys", "ConsistentRead"})
+_GET: Final = frozenset({"TableName", "Key"})
 CONSISTENT: Final = 1.0
 _EVENTUAL: Final = 0.5
 _TRANSACTIONAL: Final = 2.0
@@ -38,31 +40,39 @@ def get_item(request: Request, database: Database, now: float) -> Answer:
 
 def batch_get_item(request: Request, database: Database, now: float) -> Answer:
     """Answer BatchGetItem: what a busy partition could not give comes back as unprocessed."""
-    wanted: Mapping[str, Any] = request.get("RequestItems") or {}
-    if not 1 <= sum(len(each.get("Keys", ())) for each in wanted.values()) <= _MOST:
-        raise invalid("Too many items requested for the BatchGetItem call, or none")
-    found: dict[str, list[object]] = {name: [] for name in wanted}
-    unprocessed: dict[str, Any] = {}
+    wanted: Mapping[str, Any] = request.get("RequestItems", {})
+    for each in wanted.values():
+        check(each, _KEYS)
+    asked = sum(len(each.get("Keys", ())) for each in wanted.values())
+    check_number(asked, "requestItems")
+    found: dict[str, list[Item]] = {}
+    left: dict[str, Any] = {}
     for name, each in wanted.items():
         table = database.table({"TableName": name})
-        left = []
-        for key, point in _distinct(table, each["Keys"]):
-            if admit((_demand(table, point, factor(each)),), now):
-                left.append(key)
-            elif (stored := table.get(point)) is not None:
-                found[name].append(stored.item)
-        if len(left) == len(each["Keys"]) and len(wanted) == 1:
-            raise throttled(table.arn, "Read")
-        if left:
-            unprocessed[name] = {**each, "Keys": left}
-    return {"Responses": found, "UnprocessedKeys": unprocessed}
+        found[name], keys = _batch(table, each, now)
+        if keys:
+            left[name] = {**each, "Keys": keys}
+    if asked == sum(len(each["Keys"]) for each in left.values()):
+        raise throttled(database.table({"TableName": next(iter(wanted))}).arn, "Read")
+    return {"Responses": found, "UnprocessedKeys": left}
+
+
+def _batch(table: Table, wanted: Mapping[str, Any], now: float) -> tuple[list[Item], list[object]]:
+    """Read one table's part: the items that are there, and the keys whose partitions are busy."""
+    found: list[Item] = []
+    left: list[object] = []
+    for key, point in _distinct(table, wanted.get("Keys", [])):
+        if admit((_demand(table, point, factor(wanted)),), now):
+            left.append(key)
+        elif (stored := table.get(point)) is not None:
+            found.append(stored.item)
+    return found, left
 
 
 def transact_get_items(request: Request, database: Database, now: float) -> Answer:
     """Answer TransactGetItems: all items as of one moment."""
-    given = request.get("TransactItems")
-    if not isinstance(given, list) or not 1 <= len(given) <= _MOST:
-        raise invalid("Member must have length less than or equal to 100, and greater than or equal to 1")
+    given: Sequence[Any] = request.get("TransactItems", ())
+    check_number(len(given), "transactItems")
     places = [_place(each, database) for each in given]
     if len({(table.name, point) for table, point in places}) != len(places):
         raise invalid("Transaction request cannot include multiple operations on one item")
@@ -72,8 +82,10 @@ def transact_get_items(request: Request, database: Database, now: float) -> Answ
     return {"Responses": [_answer(table.get(point)) for table, point in places]}
 
 
-def _place(given: Mapping[str, Any], database: Database) -> tuple[Table, Point]:
-    get = given["Get"]
+def _place(given: Any, database: Database) -> tuple[Table, Point]:
+    check(given, frozenset({"Get"}))
+    get = given.get("Get")
+    check(get, _GET)
     table = database.table(get)
     return table, table.key.named_by(get.get("Key"))[1]
 

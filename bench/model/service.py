@@ -1,7 +1,4 @@
-"""The operations by their names, and what each of them understands.
-
-A parameter that is not listed is refused: an answer that silently left something out would be worse.
-"""
+"""The operations by their names, and the parameters that each of them knows."""
 
 import sys
 import traceback
@@ -13,11 +10,11 @@ import msgspec
 
 from bench.model import actions, pages, reads, schema, transactions, writes
 from bench.model.expressions import Request
-from bench.model.partitions import Limits
+from bench.model.limits import Limits
+from bench.model.parameters import check
 from bench.model.refusals import ServiceError, malformed
 from bench.model.report import report
 from bench.model.tables import Database
-from bench.model.transactions import check_parameters
 from bench.model.writes import Answer
 
 OK: Final = 200
@@ -87,7 +84,7 @@ class Service:
         operation = _TARGETS.get(target)
         if operation is None:
             raise ServiceError("UnknownOperationException", f"This model does not know {target}")
-        check_parameters(request, operation.parameters)
+        check(request, operation.parameters)
         return operation.answer(request, self._database, now)
 
     def answer(self, target: str, body: bytes, now: float) -> tuple[int, bytes]:

@@ -7,7 +7,8 @@ from typing import Any, Final, final
 import xxhash
 
 from bench.model.expressions import Request
-from bench.model.partitions import Limits, Partitions, Point
+from bench.model.limits import Limits
+from bench.model.partitions import Partitions, Point
 from bench.model.refusals import MisfitError, ServiceError, malformed
 from bench.model.values import AttributeValue, Item, Stored, measured, order
 

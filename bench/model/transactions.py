@@ -9,13 +9,13 @@ import xxhash
 from bench.model import actions
 from bench.model.actions import Action, Outcome
 from bench.model.expressions import Request
+from bench.model.parameters import check, check_number
 from bench.model.partitions import Demand, admit
 from bench.model.reads import read_units
 from bench.model.refusals import BUSY, NO_REASON, MisfitError, Reason, ServiceError, cancelled, invalid, unmet_reason
 from bench.model.tables import Database
 from bench.model.writes import Answer
 
-MOST_ACTIONS: Final = 100
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _TOKEN_LIFETIME: Final = 600.0
 _COST: Final = 2.0
@@ -24,17 +24,13 @@ _COST: Final = 2.0
 
 def transact_write_items(request: Request, database: Database, now: float) -> Answer:
     """Answer TransactWriteItems."""
-    given = request.get("TransactItems")
-    if not isinstance(given, list) or not 1 <= len(given) <= MOST_ACTIONS:
-        raise invalid(
-            "1 validation error detected: Value at 'transactItems' failed to satisfy constraint: "
-            "Member must have length less than or equal to 100, and greater than or equal to 1"
-        )
+    given: Sequence[Any] = request.get("TransactItems", ())
+    check_number(len(given), "transactItems")
     token = request.get("ClientRequestToken")
     digest = xxhash.xxh3_128_digest(msgspec.json.encode(given, order="deterministic"))
     wanted = _read(given, database)
     if token is not None and _was_applied(token, digest, database, now):
-        admit([_repeated(action) for action in wanted], now)
+        _charge([_repeated(action) for action in wanted], now)
         return {}
     for outcome in _admitted(wanted, now):
         outcome.apply()
@@ -50,24 +46,16 @@ def _read(given: Sequence[Any], database: Database) -> Sequence[Action]:
         if not isinstance(each, dict) or len(each) != 1 or not each.keys() <= actions.PARAMETERS.keys():
             raise invalid("TransactItems can only contain one of Check, Put, Update or Delete")
         ((kind, request),) = each.items()
-        check_parameters(request, actions.PARAMETERS[kind])
+        check(request, actions.PARAMETERS[kind])
         try:
             wanted.append(actions.read(kind, request, database))
             reasons.append(NO_REASON)
         except MisfitError as misfit:
             reasons.append(misfit.reason)
-    _check(reasons)
+    _cancel_for(reasons)
     if len({(action.table.name, action.point) for action in wanted}) != len(wanted):
         raise invalid("Transaction request cannot include multiple operations on one item")
     return wanted
-
-
-def check_parameters(request: Any, known: frozenset[str]) -> None:
-    """Refuse what this model would otherwise ignore."""
-    if not isinstance(request, dict):
-        raise ServiceError("SerializationException", "A request is a map of parameters")
-    if not request.keys() <= known:
-        raise invalid(f"This model does not know {', '.join(sorted(request.keys() - known))}")
 
 
 def _was_applied(token: str, digest: bytes, database: Database, now: float) -> bool:
@@ -88,19 +76,18 @@ def _was_applied(token: str, digest: bytes, database: Database, now: float) -> b
 
 def _repeated(action: Action) -> Demand:
     """Tell what a repeated action costs: it is read instead of written."""
-    units = read_units(action.table.get(action.point), 2.0)
+    units = read_units(action.table.get(action.point), _COST)
     return Demand(table=action.table.partitions, point=action.point, reads=units)
 
 
 def _admitted(wanted: Sequence[Action], now: float) -> Sequence[Outcome]:
     """Judge all actions, and charge for them whether or not they are applied."""
     outcomes, reasons = _judged(wanted)
-    _check(reasons)
+    _cancel_for(reasons)
     if sum(outcome.after.size for outcome in outcomes if outcome.after is not None) > _MOST_BYTES:
         raise invalid("Aggregate size of items in the transaction cannot exceed 4 MB")
-    busy = admit([outcome.demand(_COST) for outcome in outcomes], now)
-    _check([BUSY if index in busy else NO_REASON for index in range(len(outcomes))])
-    _check([NO_REASON if outcome.holds else unmet_reason(outcome.shown) for outcome in outcomes])
+    _charge([outcome.demand(_COST) for outcome in outcomes], now)
+    _cancel_for([NO_REASON if outcome.holds else unmet_reason(outcome.shown) for outcome in outcomes])
     return outcomes
 
 
@@ -116,6 +103,11 @@ def _judged(wanted: Sequence[Action]) -> tuple[Sequence[Outcome], Sequence[Reaso
     return outcomes, reasons
 
 
-def _check(reasons: Sequence[Reason]) -> None:
+def _charge(demands: Sequence[Demand], now: float) -> None:
+    busy = admit(demands, now)
+    _cancel_for([BUSY if index in busy else NO_REASON for index in range(len(demands))])
+
+
+def _cancel_for(reasons: Sequence[Reason]) -> None:
     if any(reason is not NO_REASON for reason in reasons):
         raise cancelled(reasons)

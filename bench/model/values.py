@@ -82,7 +82,8 @@ def _number(content: str, _: int) -> Measured:
 
 
 def _binary(content: str, _: int) -> Measured:
-    return {"B": content}, len(_decoded(content))
+    decoded = _decoded(content)
+    return {"B": base64.b64encode(decoded).decode()}, len(decoded)
 
 
 def _decoded(content: str) -> bytes:
