@@ -11,13 +11,11 @@ from aioidempotency._core.operations import Applied
 from aioidempotency._core.protocol import claim
 from aioidempotency._results import LARGEST_ITEM
 from aioidempotency._settings import LONGEST_NAMESPACE, Settings
-from aioidempotency.partitioning import CompositeKey, HashBuckets, Static
+from aioidempotency.partitioning import CompositeKey, HashBuckets, Static, Terms
+from aioidempotency.partitioning.strategy import MOST_PLACES
 
 MOST_BUCKETS: Final = 10_000
 """How many buckets a plan goes up to."""
-
-MOST_PLACES: Final = 100
-"""Actions that DynamoDB takes in one transaction."""
 
 _NOW: Final = 1_800_000_000.25
 """Epoch seconds; all instants of the years 2001 to 2286 make records of one size."""
@@ -96,9 +94,7 @@ class Workload:
             table=layout.table("plan", AttributeNames()),
             layout=layout,
             namespace="",
-            retention=3600.0,
-            lease=60.0,
-            clock_skew=1.0,
+            terms=Terms(),
             read_first=False,
             clock=lambda: _NOW,
         )
