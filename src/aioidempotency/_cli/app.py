@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from aioidempotency._cli import layout
 from aioidempotency._cli.demo import demo
+from aioidempotency._cli.heat import heat
 from aioidempotency._cli.plan import plan
 
 app = typer.Typer(
@@ -16,6 +18,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(plan)
+app.command()(heat)
+app.add_typer(layout.app, name="layout")
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag

@@ -13,13 +13,10 @@ from rich.live import Live
 
 from aioidempotency._cli import picture
 from aioidempotency._cli.embedded import EmbeddedServerError, embedded_dynamodb
-from aioidempotency._cli.failure import fail
+from aioidempotency._cli.failure import in_one_line
 from aioidempotency._cli.scene import Figures, Tally
 from aioidempotency._cli.script import Settings, write_script
 from aioidempotency._cli.stage import Stage, perform
-from aioidempotency.exceptions import IdempotencyError
-
-_INTERRUPTED = 130
 
 
 def demo(
@@ -48,7 +45,7 @@ def demo(
     """
     settings = Settings(orders=orders, deliveries=deliveries, workers=workers, seed=seed)
     console = Console(quiet=as_json)
-    with _errors_in_one_line(), _stage(endpoint_url, region, table_name) as stage:
+    with in_one_line(EmbeddedServerError), _stage(endpoint_url, region, table_name) as stage:
         figures = _watched(stage, settings, console)
     raise typer.Exit(_conclude(figures, console, as_json=as_json))
 
@@ -60,16 +57,6 @@ def _conclude(figures: Figures, console: Console, *, as_json: bool) -> int:
     else:
         console.print(picture.result(figures))
     return 0 if figures.exactly_once else 1
-
-
-@contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except (IdempotencyError, EmbeddedServerError) as error:
-        fail(str(error), code=2)
-    except KeyboardInterrupt:
-        fail("stopped", code=_INTERRUPTED)
 
 
 @contextmanager

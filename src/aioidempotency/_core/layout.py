@@ -107,18 +107,21 @@ def verify(laid: Laid, *, now: float) -> Procedure[Verdict]:
     return _settle(laid, now=now, commanded=False)
 
 
-def move(laid: Laid, *, now: float) -> Procedure[Verdict]:
-    """Have the table say this strategy, at most one phase from what it says; the same one begins anew."""
-    return _settle(laid, now=now, commanded=True)
+def move(laid: Laid, *, now: float, forced: bool = False) -> Procedure[Verdict]:
+    """Have the table say this strategy, at most one phase from what it says; the same one begins anew.
+
+    `forced`: whatever it says.
+    """
+    return _settle(laid, now=now, commanded=True, forced=forced)
 
 
-def _settle(laid: Laid, *, now: float, commanded: bool) -> Procedure[Verdict]:
+def _settle(laid: Laid, *, now: float, commanded: bool, forced: bool = False) -> Procedure[Verdict]:
     layout = TableLayout(description=laid.description, since=now)
     for _ in range(ATTEMPTS):
         (item,) = yield from look((laid.place,))
         found = None if item is None else _parse(item, laid.place)
         if found is not None:
-            verdict = judge(found, laid, now=now)
+            verdict = Fits(found) if forced else judge(found, laid, now=now)
             steps = _steps(found.description, laid.description)
             if isinstance(verdict, Differs) or not (commanded or steps == 1):
                 return verdict

@@ -3,11 +3,11 @@
 The client's own errors are caught by its `exceptions`, so that `dynamodb` stays the only door to botocore.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from aioidempotency._core.model import Table
+from aioidempotency._core.model import Item, Table
 from aioidempotency.exceptions import ConfigurationError
 
 
@@ -20,10 +20,13 @@ async def create(client: Any, table: Table) -> None:
     await _turn_on_ttl(client, table)
 
 
-async def count(client: Any, table: Table, partition: str, *, now: float) -> AsyncIterator[int]:
-    """Count the records of one partition that have not expired, page by page.
+async def count(
+    client: Any, table: Table, partition: str, *, now: float, after: Item | None
+) -> tuple[int, Item | None]:
+    """Count the records of one partition that have not expired, on one page; and say after which item to go on.
 
-    A page is what DynamoDB reads at once, 1 MB, and costs its read units.
+    A page is what DynamoDB reads at once, 1 MB, and costs its read units. The layout item does not expire, and
+    does not count.
     """
     parameters: dict[str, Any] = {
         "TableName": table.name,
@@ -33,12 +36,8 @@ async def count(client: Any, table: Table, partition: str, *, now: float) -> Asy
         "ExpressionAttributeNames": {"#key": table.names["key"], "#expiration": table.names["expiration"]},
         "ExpressionAttributeValues": {":key": {"S": partition}, ":now": {"N": str(int(now))}},
     }
-    while True:
-        page = await client.query(**parameters)
-        yield int(page["Count"])
-        if not (following := page.get("LastEvaluatedKey")):
-            return
-        parameters["ExclusiveStartKey"] = following
+    page = await client.query(**parameters, **({} if after is None else {"ExclusiveStartKey": after}))
+    return int(page["Count"]), page.get("LastEvaluatedKey") or None
 
 
 def _table_definition(table: Table) -> dict[str, Any]:

@@ -148,6 +148,22 @@ class DynamoDBBackend:
         async with self._answers("CreateTable", table.name, limit=120.0):
             await _tables.create(client, table)
 
+    async def count(self, table: Table, partition: str, *, now: float) -> int:
+        """Count the records of one partition that have not expired, by queries; each has the time limit.
+
+        Raises:
+            StoreError: DynamoDB did not answer.
+            ConfigurationError: It refused because of the table's name, its key, or permissions.
+        """
+        client: Any = await self._ready(table.name)
+        counted, after = 0, None
+        while True:
+            async with self._answers("Query", table.name):
+                page, after = await _tables.count(client, table, partition, now=now, after=after)
+            counted += page
+            if after is None:
+                return counted
+
     async def aclose(self) -> None:
         """Close the running loop's client, if the backend opened it. A later call opens a new one."""
         connection = self._connections.pop(asyncio.get_running_loop(), None)

@@ -1,0 +1,160 @@
+"""`aioidempotency layout`: the steps of a move, from the command line, on a real table."""
+
+import json
+import sys
+
+import pytest
+
+from aioidempotency import (
+    AttributeNames,
+    Claimed,
+    CompositeKey,
+    ConfigurationError,
+    HashBuckets,
+    LayoutMismatchError,
+    RandomBuckets,
+    Reshard,
+    Static,
+    TimeBuckets,
+)
+from aioidempotency._cli.spelling import strategy
+from aioidempotency._core import layout
+from aioidempotency.partitioning import Partitioning
+from tests.cli.conftest import Command, OpenStore, created, run
+
+OLD, NEW = Static("idempotency#handler"), HashBuckets(8)
+PREPARE = "Reshard(Static('idempotency#handler'), HashBuckets(8), 'prepare')"
+CUTOVER = "Reshard(Static('idempotency#handler'), HashBuckets(8), 'cutover')"
+
+
+async def test_a_table_is_shown_as_it_says(command: Command, open_store: OpenStore) -> None:
+    """The strategy as the call that makes it, since when, and as JSON for programs."""
+    await created(open_store(OLD))
+    shown = await run(command, "layout", "show")
+    assert shown.exit_code == 0
+    first, since = shown.stdout.splitlines()
+    assert first == "Static(value='idempotency#handler')"
+    assert since.startswith("since 20")
+    said = json.loads((await run(command, "layout", "show", "--json")).stdout)
+    assert said["layout"] == first
+    assert (said["before"], said["changes"]) == (None, 1)
+
+
+async def test_the_steps_of_a_move_from_the_command_line(command: Command, open_store: OpenStore) -> None:
+    """P4: each step says what comes next, and one that leaves out a phase is refused."""
+    await created(open_store(OLD))
+    for step, code in ((CUTOVER, 1), (PREPARE, 0), ("HashBuckets(8)", 1), (CUTOVER, 0), ("HashBuckets(8)", 1)):
+        assert (await run(command, "layout", "set", step)).exit_code == code, step
+    refused = await run(command, "layout", "set", "HashBuckets(8)")
+    assert "keep the phase before until then" in refused.stderr
+    shown = (await run(command, "layout", "show")).stdout
+    assert "phase='cutover')" in shown.splitlines()[0]
+    assert "before: Reshard(" in shown
+    assert "next: HashBuckets(n=8, prefix='idempotency'), a retention after" in shown
+
+
+async def test_a_move_can_be_taken_back(command: Command, open_store: OpenStore) -> None:
+    """Stores move a table on; back it goes by the command alone."""
+    await created(open_store(OLD))
+    async with open_store(Reshard(OLD, NEW)) as ahead:
+        await ahead.verify_layout()
+    assert (await run(command, "layout", "set", "Static('idempotency#handler')")).exit_code == 0
+    async with open_store(Reshard(OLD, NEW, "cutover")) as skipping:
+        with pytest.raises(LayoutMismatchError):
+            await skipping.verify_layout()
+
+
+async def test_checking_changes_nothing_and_counts_what_would_be_left(command: Command, open_store: OpenStore) -> None:
+    """P4: live records in the old places are what `new` would run again."""
+    await created(open_store(OLD))
+    async with open_store(OLD) as store:
+        assert all(isinstance(each, Claimed) for each in await store.claim_many(range(5)))
+    for step in (PREPARE, CUTOVER):
+        assert (await run(command, "layout", "set", step)).exit_code == 0
+    refused = await run(command, "layout", "check", "HashBuckets(8)")
+    assert refused.exit_code == 1
+    assert "only the other strategy looks at: 5\n" in refused.stdout
+    assert (await run(command, "layout", "check", CUTOVER)).stdout.endswith("may open the table\n")
+    assert (await run(command, "layout", "check", PREPARE)).exit_code == 0
+    assert (await run(command, "layout", "check", "Static('idempotency#handler')")).exit_code == 1
+    assert json.loads((await run(command, "layout", "show", "--json")).stdout)["changes"] == 3
+
+
+async def test_force_says_whatever_is_asked(command: Command, open_store: OpenStore) -> None:
+    """For a table without records."""
+    await created(open_store(OLD))
+    assert (await run(command, "layout", "set", "HashBuckets(64)")).exit_code == 1
+    assert (await run(command, "layout", "set", "--force", "HashBuckets(64)")).exit_code == 0
+    async with open_store(HashBuckets(64)) as store:
+        await store.verify_layout()
+
+
+async def test_a_namespace_and_other_names_are_options(command: Command, open_store: OpenStore) -> None:
+    """As the store has them."""
+    options = {"attributes": AttributeNames(data="body"), "namespace": "shop"}
+    table = CompositeKey("hash", "order", partitioning=OLD)
+    await created(open_store(OLD, layout=table, **options))
+    named = ("--keys", "hash, order", "--attribute", "data=body")
+    assert (await run(command, "layout", "show", *named)).exit_code == 1
+    assert (await run(command, "layout", "show", "--namespace", "shop", *named)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trouble"),
+    [
+        (("set", "HashBuckets"), "is no strategy: write HashBuckets(32)"),
+        (("set", "HashBuckets(0)"), "at least one bucket"),
+        (("set", "__import__('os').getcwd()"), "is no strategy"),
+        (("set", "HashBuckets(*[1])"), "is no strategy"),
+        (("set", "HashBuckets(**{})"), "is no strategy"),
+        (("set", "HashBuckets(buckets=3)"), "is no strategy"),
+        (("set", "CustomPartition(len)"), "the store that has it writes the layout"),
+        (("show", "--attribute", "ttl=x"), "--attribute takes role=name"),
+        (("show", "--namespace", "a#b"), "without '#'"),
+        (("show", "--keys", "pk"), "attribute's name"),
+    ],
+)
+async def test_bad_input_is_one_line(command: Command, arguments: tuple[str, ...], trouble: str) -> None:
+    """With the remedy, and the exit code 2."""
+    ended = await run(command, "layout", *arguments)
+    assert ended.exit_code == 2
+    assert trouble in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+async def test_a_table_that_is_not_there_is_one_line(command: Command) -> None:
+    """As the library's own error says it."""
+    ended = await run(command, "layout", "show")
+    assert ended.exit_code == 2
+    assert "there is no such table here" in ended.stderr
+
+
+async def test_a_table_that_says_nothing_is_told_so(command: Command, open_store: OpenStore) -> None:
+    """`show` and `check` write nothing; `set` does."""
+    await created(open_store(OLD, verify_layout=False))
+    assert (await run(command, "layout", "show")).exit_code == 1
+    assert (await run(command, "layout", "check", PREPARE)).exit_code == 1
+    assert (await run(command, "layout", "show")).exit_code == 1
+    assert (await run(command, "layout", "set", "Static('idempotency#handler')")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        OLD,
+        NEW,
+        RandomBuckets(9, choices=3, prefix="p"),
+        TimeBuckets(600, buckets=4, retention=7200),
+        Reshard(OLD, TimeBuckets(60.0, retention=60.0), "cutover"),
+    ],
+)
+def test_what_is_shown_can_be_given_back(made: Partitioning) -> None:
+    """`layout show` prints what `layout set` takes."""
+    spelled = layout.spelled(made.description())
+    assert strategy(spelled).description() == made.description()
+
+
+def test_a_strategy_that_is_far_too_deep_is_refused() -> None:
+    """Python's own parser gives up on it."""
+    with pytest.raises(ConfigurationError, match="is no strategy"):
+        strategy("Reshard(" * sys.getrecursionlimit())
