@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from aioidempotency import AsyncIdempotencyStore, Claimed, HashBuckets, RandomBu
 from tests.cli.conftest import Command, OpenStore, created, run
 
 KEYS = 60
+ROOT = Path(__file__).parents[2]
 
 
 async def filled(store: AsyncIdempotencyStore, **options: float) -> Counter[str]:
@@ -61,6 +63,16 @@ async def test_the_counts_are_drawn(command: Command, open_store: OpenStore) -> 
     assert bars[0].split()[-1] == str(count)
     assert bars[0].count("━") == 40
     assert f"{max(lie.values()) / 15:.2f} times the mean of 15.0" in drawn
+
+
+async def test_the_page_shows_what_the_command_prints(command: Command, open_store: OpenStore) -> None:
+    """U2: the keys are fixed, so is where they lie."""
+    async with open_store(HashBuckets(8)) as store:
+        await store.create_table()
+        await store.claim_many(f"order-{number}" for number in range(600))
+    drawn = [line.rstrip() for line in (await run(command, "heat")).stdout.strip().splitlines()]
+    page = (ROOT / "docs" / "pages" / "where-records-live.md").read_text(encoding="utf-8")
+    assert "\n".join(drawn) in page
 
 
 async def test_many_partition_values_are_cut_short(command: Command, open_store: OpenStore) -> None:

@@ -218,6 +218,17 @@ async def test_an_invalid_transaction_is_a_configuration_error(proxied: Any) -> 
         await backend.execute(claim_of(places))
 
 
+async def test_a_transaction_needs_the_permissions_of_its_parts(proxied: Any) -> None:
+    """There is none of its own to ask for."""
+    proxy, backend, places = proxied
+    proxy.inject(Fault.DENY, operation="TransactWriteItems", times=1)
+    proxy.inject(Fault.DENY, operation="TransactGetItems", times=1)
+    with pytest.raises(ConfigurationError, match="allow them dynamodb:PutItem, .* ConditionCheckItem on the table"):
+        await backend.execute(claim_of(places))
+    with pytest.raises(ConfigurationError, match="allow them dynamodb:GetItem on the table"):
+        await stored(backend, places)
+
+
 async def test_a_lost_answer_of_a_transaction_is_settled_by_its_token(proxied: Any) -> None:
     """O2: the client sends it again with its token, and the service knows that it was applied."""
     proxy, backend, places = proxied

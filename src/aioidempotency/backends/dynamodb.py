@@ -241,7 +241,7 @@ _METHODS = {
 _CONFIGURATION = {
     "ResourceNotFoundException": "there is no such table here; create it with `await store.create_table()`, "
     "or check table_name, region_name and endpoint_url",
-    "AccessDeniedException": "these credentials may not do this; allow them dynamodb:{operation} on the table",
+    "AccessDeniedException": "these credentials may not do this; allow them {permission} on the table",
     "ValidationException": "the request does not fit the table: its key must be what layout= says "
     "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
@@ -249,6 +249,12 @@ _CONFIGURATION = {
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
     "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
 }
+_PERMISSIONS = {
+    "TransactWriteItems": "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem",
+    "TransactGetItems": "dynamodb:GetItem",
+}
+"""A transaction needs the permissions of its parts, and none of its own."""
+
 _CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before what met a transaction is sent again: it was not applied, and no retry mode repeats it."""
 
@@ -298,7 +304,7 @@ def _translated(error: Exception, operation: str, table_name: str) -> Idempotenc
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
             )
         case ClientError() if (code := _code(error)) in _CONFIGURATION:
-            advice = _CONFIGURATION[code].format(operation=operation)
+            advice = _CONFIGURATION[code].format(permission=_PERMISSIONS.get(operation, f"dynamodb:{operation}"))
             return ConfigurationError(f"{operation} on table {table_name!r} was refused ({code}): {advice}")
         case ClientError():
             return StoreError(operation, table_name, f"{_code(error)}; {_advice(error)}")
