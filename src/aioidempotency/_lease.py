@@ -99,7 +99,7 @@ class Held:
     @property
     def due(self) -> float:
         """The loop's time of the next renewal."""
-        return self._since + self.interval
+        return self._since + min(self.interval, self.lease.duration / 3)
 
     @property
     def safe_until(self) -> float:

@@ -223,7 +223,7 @@ async def test_a_transaction_needs_the_permissions_of_its_parts(proxied: Any) ->
     proxy, backend, places = proxied
     proxy.inject(Fault.DENY, operation="TransactWriteItems", times=1)
     proxy.inject(Fault.DENY, operation="TransactGetItems", times=1)
-    with pytest.raises(ConfigurationError, match="allow them dynamodb:PutItem, .* ConditionCheckItem on the table"):
+    with pytest.raises(ConfigurationError, match=r"allow them dynamodb:PutItem, .* ConditionCheckItem on the table"):
         await backend.execute(claim_of(places))
     with pytest.raises(ConfigurationError, match="allow them dynamodb:GetItem on the table"):
         await stored(backend, places)

@@ -275,7 +275,7 @@ def test_lease_and_record_end_before_claims_stop_to_look() -> None:
     played = play(claim(attempt(route=SHORT)), Applied())
     assert isinstance(played.outcome, Claimed)
     lease = played.outcome.lease
-    assert (lease.expires_at, lease.expiration) == (NOW + 29, 1_700_000_030)
+    assert (lease.expires_at, lease.expiration, lease.duration) == (NOW + 29, 1_700_000_030, 29.0)
 
     completed = play(complete(lease, Encoded("1"), now=NOW + 1), Applied()).outcome
     assert isinstance(completed, Completed)
@@ -287,7 +287,7 @@ def test_a_renewal_goes_as_far_as_claims_look() -> None:
     lease = replace(LEASE, route=SHORT, expires_at=NOW + 20, duration=20.0)
     played = play(renew(lease, now=NOW + 15, clock_skew=1.0), Applied())
     assert isinstance(played.outcome, Renewed)
-    assert played.outcome.lease.expires_at == NOW + 29
+    assert (played.outcome.lease.expires_at, played.outcome.lease.duration) == (NOW + 29, 14.0)
     assert play(renew(played.outcome.lease, now=NOW + 28, clock_skew=1.0)).outcome == Lost(None)
 
 

@@ -9,11 +9,14 @@ import pytest
 from aioidempotency import (
     AsyncIdempotencyStore,
     Claimed,
+    CompositeKey,
     ConfigurationError,
+    InProgress,
     InProgressError,
     LeaseLostError,
     MemoryBackend,
     Status,
+    TimeBuckets,
     idempotent,
 )
 from aioidempotency._core import records
@@ -50,6 +53,23 @@ async def test_a_body_of_five_leases_stays_the_owner() -> None:
         execution.complete("done")
     async with other.execute("key") as again:
         assert again.result == "done"
+
+
+@in_virtual_time
+async def test_a_body_ends_before_claims_stop_to_look_at_its_window() -> None:
+    """O8, P2: its lease cannot go on for ever in one window of time; nobody else runs before it has ended."""
+    backend = MemoryBackend()
+    layout = CompositeKey(partitioning=TimeBuckets(30, buckets=1))
+    store, other = (make_store(backend, layout=layout, retention=100) for _ in range(2))
+    began = epoch_seconds()
+    with pytest.raises(LeaseLostError) as lost:
+        async with store.execute("key"):
+            while True:
+                await pass_time(0.25)
+                assert isinstance(await other.claim("key"), InProgress)
+    assert lost.value.record is None
+    assert 100 - LEASE / 3 <= epoch_seconds() - began <= 130
+    assert isinstance(await other.claim("key"), Claimed)
 
 
 @in_virtual_time

@@ -67,7 +67,7 @@ def notes(plan: Plan) -> Iterator[str]:
     if plan.default_is_enough:
         yield f"The default of CompositeKey, HashBuckets({DEFAULT}), is enough for this."
     yield (
-        "The number cannot be changed on live data, and a bucket costs nothing: when in doubt, take more. "
+        "Changing the number on live data is a move in four steps, and a bucket costs nothing: when in doubt, take more. "
         "A table with one key (SimpleKey) needs no buckets."
     )
 

@@ -14,7 +14,8 @@
 6. A record never expires before its lease does, and a renewal that was delayed on its way does not
    shorten a lease that was renewed since.
 7. A key has one record, in whichever of its places it is: `placements` says how. Where claims stop
-   looking at a place after a time, lease and record end before that.
+   looking at a place after a time, lease and record end before that; where the places of a key depend
+   on the instant, rule 2 holds as long as clocks agree by `clock_skew`.
 
 A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
 randomness come in as arguments, so a test can play every interleaving without a database.
@@ -231,11 +232,12 @@ def _finish(lease: Lease, result: Encoded, expiration: int, *, anew: Places | No
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
-    latest = lease.route.looked_at_until(lease.location) - clock_skew
-    ends = records.whole_milliseconds(min(now + lease.duration, latest))
-    if ends <= lease.expires_at and latest < now + lease.duration:
+    duration = _duration(lease.route, lease.location, lease.duration, now=now, clock_skew=clock_skew)
+    ends = records.whole_milliseconds(now + duration)
+    if duration < lease.duration and ends <= lease.expires_at:
         return Lost(None)
-    wanted = replace(lease, expires_at=ends, expiration=max(lease.expiration, floor(ends + clock_skew)))
+    expiration = max(lease.expiration, floor(ends + clock_skew))
+    wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
     until = records.milliseconds(lease.expires_at)
     record: Record | None = None
     for _ in range(ATTEMPTS):
@@ -271,8 +273,8 @@ def read(route: Route, *, now: float) -> Procedure[Record | None]:
 
 
 def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
-    latest = attempt.route.looked_at_until(place) - attempt.clock_skew
-    ends = records.whole_milliseconds(min(attempt.now + attempt.lease, latest))
+    duration = _duration(attempt.route, place, attempt.lease, now=attempt.now, clock_skew=attempt.clock_skew)
+    ends = records.whole_milliseconds(attempt.now + duration)
     expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
     return Lease(
         location=place,
@@ -281,7 +283,7 @@ def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
         fencing_token=fencing_token,
         expires_at=ends,
         expiration=_expiration(attempt.route, place, expiration),
-        duration=attempt.lease,
+        duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
     )
@@ -292,6 +294,11 @@ def _regrant(record: Record, attempt: Claim) -> Lease:
     lease = _grant(attempt, attempt.places[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
     return replace(lease, expires_at=ends, expiration=floor(record.expiration))
+
+
+def _duration(route: Route, place: Location, wanted: float, *, now: float, clock_skew: float) -> float:
+    """Let a lease last as long as wanted, but not until claims have stopped to look at its place."""
+    return min(wanted, route.looked_at_until(place) - clock_skew - now)
 
 
 def _expiration(route: Route, place: Location, wanted: float) -> int:
