@@ -9,6 +9,7 @@ from aioidempotency._settings import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.backends import Backend
 from aioidempotency.backends.dynamodb import DynamoDBBackend
+from aioidempotency.backends.group_commit import GroupCommit
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import (
@@ -48,6 +49,7 @@ __all__ = [
     "Decision",
     "DynamoDBBackend",
     "Execution",
+    "GroupCommit",
     "HashBuckets",
     "IdempotencyError",
     "InProgress",

@@ -34,10 +34,12 @@ from aioidempotency._settings import (
     time_limit,
 )
 from aioidempotency.backends import Backend
+from aioidempotency.backends._batches import Batches
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, Session
+from aioidempotency.backends.group_commit import GroupCommit, GroupCommitBackend
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import Hook, KeyMissing, decided
+from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey, Terms
 
@@ -76,6 +78,7 @@ class AsyncIdempotencyStore:
         config: A botocore configuration, laid over the store's own.
         backend: Where operations go instead of DynamoDB; wins over all client arguments.
         codec: How results become text.
+        group_commit: Send the operations of concurrent tasks together, `GroupCommit()`; None sends each alone.
         read_first: Read before claiming. A refused write is billed by the size of the item it met, a
             read at a twentieth of that: worth it where duplicates of large results are common.
         clock_skew: Seconds by which the clocks of two machines may differ.
@@ -109,6 +112,7 @@ class AsyncIdempotencyStore:
         config: Config | None = None,
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
+        group_commit: GroupCommit | None = None,
         read_first: bool = False,
         clock_skew: Duration = 1.0,
         verify_layout: bool = True,
@@ -140,8 +144,8 @@ class AsyncIdempotencyStore:
         )
         self._fail_open = fail_open
         self._on_completion_failure: Literal["report", "raise"] = on_completion_failure
-        self._closes_backend = backend is None
-        self._driver = Driver(
+        self._closes_backend = backend is None or group_commit is not None
+        inner = (
             backend
             if backend is not None
             else DynamoDBBackend(
@@ -151,7 +155,10 @@ class AsyncIdempotencyStore:
                 region_name=region_name,
                 config=config,
                 time_limit=time_limit(terms.lease),
-            ),
+            )
+        )
+        self._driver = Driver(
+            inner if group_commit is None else self._grouped(inner, group_commit, closes_inner=backend is None),
             codec,
             clock=clock,
             clock_skew=terms.clock_skew,
@@ -365,6 +372,21 @@ class AsyncIdempotencyStore:
         """
         if self._laid is not None:
             await self._driver.verify_layout(self._laid)
+
+    def _grouped(self, inner: Backend, settings: GroupCommit, *, closes_inner: bool) -> GroupCommitBackend:
+        """Send operations of concurrent tasks together."""
+        check_kind(settings, "group_commit", GroupCommit)
+        if not isinstance(inner, Batches):
+            raise ConfigurationError(
+                f"group_commit= sends batches, and {inner!r} takes none; leave it out, or backend="
+            )
+        table_name = self._settings.table.name
+        return GroupCommitBackend(
+            inner,
+            settings,
+            closes_inner=closes_inner,
+            fell_back=lambda: self._driver.report(GroupCommitUnavailable(table_name)),
+        )
 
     @property
     def _laid(self) -> Laid | None:

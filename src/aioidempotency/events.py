@@ -126,6 +126,15 @@ class KeyMissing:
     namespace: str
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class GroupCommitUnavailable:
+    """Operations are sent one by one, because the permissions for batches are missing and `fallback` asks for it."""
+
+    level: ClassVar[int] = logging.WARNING
+    table_name: str
+
+
 Event = (
     CallClaimed
     | CallReplayed
@@ -139,6 +148,7 @@ Event = (
     | ResultDropped
     | FailedOpen
     | KeyMissing
+    | GroupCommitUnavailable
 )
 Hook = Callable[[Event], object]
 

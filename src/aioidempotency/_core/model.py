@@ -73,6 +73,10 @@ class Table:
     def __post_init__(self) -> None:
         check_names(self.names.values())
 
+    def __hash__(self) -> int:
+        # Expressions are kept by table, and looked up at every call: hashing eleven texts each time costs more.
+        return hash(self.name)
+
     @cached_property
     def names(self) -> dict[str, str]:
         """The table's attribute name for each role, and for the sort key where there is one."""

@@ -6,7 +6,7 @@ here, because an owner recognises its own write (see `protocol`, rule 1).
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any, Protocol, final
@@ -27,8 +27,9 @@ from botocore.exceptions import (
 
 from aioidempotency._core import expressions
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Operation, Reply
-from aioidempotency.backends import _tables
+from aioidempotency._core.operations import Get, Operation, Reply
+from aioidempotency.backends import _batches, _tables
+from aioidempotency.backends._batches import Outcome
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
@@ -109,7 +110,8 @@ class DynamoDBBackend:
         self._session = session or get_session()
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         self._config = _tuned(time_limit) if config is None else _tuned(time_limit).merge(config)
-        self._time_limit = time_limit
+        self.time_limit = time_limit
+        self._tried_out = False
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def execute(self, operation: Operation) -> Reply:
@@ -135,6 +137,30 @@ class DynamoDBBackend:
                     if pause is None:
                         raise
                 await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
+
+    async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Execute operations on different items of one table, all reads or all writes, each by itself.
+
+        Raises:
+            StoreError: DynamoDB did not answer within the time limit, or refused the whole.
+            BatchError: It takes no batches, or not from these credentials.
+        """
+        table = operations[0].location.table
+        client = await self._ready(table.name)
+        gets = [operation for operation in operations if isinstance(operation, Get)]
+        name = "BatchGetItem" if gets else "BatchExecuteStatement"
+        async with self._answers(name, table.name):
+            try:
+                if gets:
+                    return await _batches.read(client, gets)
+                if not self._tried_out:
+                    await _batches.try_out(client, table)
+                    self._tried_out = True
+                return await _batches.write(client, operations)
+            except ClientError as error:
+                if _code(error) == "AccessDeniedException":
+                    raise _batches.denied(table) from error
+                raise
 
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
@@ -204,7 +230,7 @@ class DynamoDBBackend:
     @asynccontextmanager
     async def _answers(self, operation: str, table_name: str, *, limit: float | None = None) -> AsyncGenerator[None]:
         """Bound a call in time, and turn what botocore raises into the library's errors."""
-        seconds = self._time_limit if limit is None else limit
+        seconds = self.time_limit if limit is None else limit
         try:
             with anyio.fail_after(seconds):
                 yield

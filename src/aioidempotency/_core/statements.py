@@ -1,0 +1,115 @@
+"""Operations as PartiQL statements, of which one request carries many, and their answers as replies.
+
+`INSERT` is exactly `Put` when `Absent`; `UPDATE` and `DELETE` take conditions on an owner. A statement
+succeeds or fails by itself: a batch is no transaction. What PartiQL cannot say is sent otherwise: it
+has no replacement of a whole item, and reads of many items have a request of their own.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+from aioidempotency._core import conditions
+from aioidempotency._core.conditions import Absent, Requirement
+from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
+from aioidempotency._core.operations import Applied, Delete, Get, Operation, Put, Refused, Update
+
+Key = tuple[str, str, str | None]
+"""A place: no two statements of one batch may have the same."""
+
+Statement = dict[str, object]
+
+_DUPLICATE, _REFUSED = "DuplicateItem", "ConditionalCheckFailed"
+
+
+def place(location: Location) -> Key:
+    """Name the item that a statement is about."""
+    return location.table.name, location.partition, location.sort
+
+
+def statement(operation: Operation) -> Statement | None:
+    """Write an operation as a statement; None where PartiQL cannot say it."""
+    match operation:
+        case Put(location, item, Absent()):
+            return {"Statement": _insert(location.table.name, tuple(item)), "Parameters": list(item.values())}
+        case Update(location, changes):
+            return _conditional(operation, _update(location.table, tuple(changes)), list(changes.values()))
+        case Delete(location):
+            return _conditional(operation, _delete(location.table), [])
+        case _:
+            return None
+
+
+def answer(error: Mapping[str, Any] | None) -> Applied | Refused | str:
+    """Read what a statement came to: a reply, or the code of an error that is none of a condition's."""
+    if error is None:
+        return Applied()
+    if error["Code"] == _DUPLICATE:
+        return Refused(None)
+    return Refused(error.get("Item") or None) if error["Code"] == _REFUSED else str(error["Code"])
+
+
+def reading(gets: Sequence[Get]) -> dict[str, object]:
+    """Write many reads of one table as one request, strongly consistent."""
+    table = gets[0].location.table
+    keys = [get.location.item for get in gets]
+    return {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
+
+
+def found(gets: Sequence[Get], response: Mapping[str, Any]) -> list[Item | str | None]:
+    """Find the item of each read in a response; a text, the reason, where it was not read this time."""
+    table = gets[0].location.table
+    items = {_key(item, table): item for item in response["Responses"].get(table.name, ())}
+    left = response.get("UnprocessedKeys", {}).get(table.name, {}).get("Keys", ())
+    unread = {_key(key, table) for key in left}
+    keys = ((get.location.partition, get.location.sort) for get in gets)
+    return ["UnprocessedKeys" if key in unread else items.get(key) for key in keys]
+
+
+def _key(item: Item, table: Table) -> tuple[str, str | None]:
+    sort = None if table.sort_attribute is None else str(item[table.sort_attribute]["S"])
+    return str(item[table.partition_attribute]["S"]), sort
+
+
+def _conditional(operation: Update | Delete, text: str, values: list[AttributeValue]) -> Statement | None:
+    """Add the key and the condition; None where an attribute has to be missing, which engines spell differently."""
+    location = operation.location
+    wanted = conditions.requirements(operation.condition, location.table)
+    if any(value is None for _, value in wanted):
+        return None
+    return {
+        "Statement": text + _where(location.table, tuple(wanted_role for wanted_role, _ in wanted)),
+        "Parameters": [*values, *location.item.values(), *_values(wanted)],
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def _values(wanted: tuple[Requirement, ...]) -> list[AttributeValue]:
+    return [cast("AttributeValue", value) for _, value in wanted]
+
+
+@lru_cache
+def _insert(table_name: str, names: tuple[str, ...]) -> str:
+    members = ", ".join(_quoted(name, mark="'") + ": ?" for name in names)
+    return f"INSERT INTO {_quoted(table_name)} VALUE {{{members}}}"
+
+
+@lru_cache
+def _update(table: Table, roles: tuple[Role, ...]) -> str:
+    assignments = " ".join(f"SET {_quoted(table.names[role])}=?" for role in roles)
+    return f"UPDATE {_quoted(table.name)} {assignments}"
+
+
+@lru_cache
+def _delete(table: Table) -> str:
+    return f"DELETE FROM {_quoted(table.name)}"  # noqa: S608 - names are quoted, values are parameters
+
+
+@lru_cache
+def _where(table: Table, roles: tuple[Role, ...]) -> str:
+    key = [table.partition_attribute, *([table.sort_attribute] if table.sort_attribute else [])]
+    return " WHERE " + " AND ".join(f"{_quoted(name)}=?" for name in (*key, *(table.names[role] for role in roles)))
+
+
+def _quoted(name: str, *, mark: str = '"') -> str:
+    return f"{mark}{name.replace(mark, 2 * mark)}{mark}"
