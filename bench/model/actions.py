@@ -1,7 +1,7 @@
 """One write: read from its request, judged against what is stored, applied.
 
 `PutItem`, `UpdateItem` and `DeleteItem` are one action each, `TransactWriteItems` is many, and a
-PartiQL statement that writes would be one more way to write an action down.
+PartiQL statement that writes is one more way to write an action down.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,15 +89,25 @@ def read(kind: str, request: Request, database: Database) -> Action:
     tests, *assignments = resolve(request, *fields)
     if kind == "ConditionCheck" and not tests:
         raise invalid("The expression can not be empty;")
-    if kind == "Put":
-        stored = measured_item(request.get("Item"))
-        point = table.key.point(stored.item)
-        change = _put(stored)
-    else:
-        key, point = table.key.named_by(request.get("Key"))
-        change = _update(table, key, assignments[0]) if kind == "Update" else _delete if kind == "Delete" else _keep
     shows = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    if kind == "Put":
+        return put(table, request.get("Item"), tests=tests, shows_refused=shows)
+    key, point = table.key.named_by(request.get("Key"))
+    change = update(table, key, assignments[0]) if kind == "Update" else delete if kind == "Delete" else _keep
     return Action(table=table, point=point, tests=tests, change=change, shows_refused=shows)
+
+
+def put(table: Table, item: object, *, tests: Tests, shows_refused: bool) -> Action:
+    """Make the action that stores a whole item.
+
+    Raises:
+        ServiceError: It is no item, does not fit the key of its table, or is too large.
+    """
+    stored = measured_item(item)
+    point = table.key.point(stored.item)
+    if stored.size > LARGEST_ITEM:
+        raise invalid("Item size has exceeded the maximum allowed size")
+    return Action(table=table, point=point, tests=tests, change=lambda _: stored, shows_refused=shows_refused)
 
 
 def judge(action: Action) -> Outcome:
@@ -112,33 +122,36 @@ def judge(action: Action) -> Outcome:
     return Outcome(action=action, holds=holds, before=before, after=action.change(before) if holds else before)
 
 
-def _put(stored: Stored) -> Change:
-    if stored.size > LARGEST_ITEM:
-        raise invalid("Item size has exceeded the maximum allowed size")
-    return lambda _: stored
-
-
-def _delete(_: Stored | None) -> None:
-    return None
+def delete(_: Stored | None) -> None:
+    """Store nothing."""
 
 
 def _keep(before: Stored | None) -> Stored | None:
     return before
 
 
-def _update(table: Table, key: Item, assignments: Tests) -> Change:
+def update(table: Table, key: Item, assignments: Tests, removed: tuple[str, ...] = ()) -> Change:
+    """Make the change that sets some attributes of an item, removes others, and leaves the rest.
+
+    Raises:
+        ServiceError: An attribute is there twice, or is part of the key.
+    """
     changes = {each.attribute: each.value for each in assignments}
-    if len(changes) != len(assignments):
+    if len({*changes, *removed}) != len(assignments) + len(removed):
         raise invalid("Invalid UpdateExpression: Two document paths overlap with each other")
     for name in table.key.names:
-        if name in changes:
+        if name in changes or name in removed:
             part = f"Cannot update attribute {name}. This attribute is part of the key"
             raise MisfitError(f"One or more parameter values were invalid: {part}")
 
     def change(before: Stored | None) -> Stored:
-        after = measured_item({**(key if before is None else before.item), **changes})
+        after = measured_item(_without(removed, {**(key if before is None else before.item), **changes}))
         if after.size > LARGEST_ITEM:
             raise MisfitError("Item size to update has exceeded the maximum allowed size")
         return after
 
     return change
+
+
+def _without(removed: tuple[str, ...], item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in removed} if removed else item

@@ -24,7 +24,10 @@ _TYPES: Final[Mapping[str, type]] = {
     "Keys": list,
     "KeySchema": list,
     "Limit": int,
+    "Parameters": list,
     "RequestItems": dict,
+    "Statement": str,
+    "Statements": list,
     "TableName": str,
     "TimeToLiveSpecification": dict,
     "TransactItems": list,
@@ -52,10 +55,10 @@ def check(request: Any, known: frozenset[str]) -> None:
             raise invalid(f"{name} can only be {' or '.join(_CHOICES[name])} in this model")
 
 
-def check_number(given: int, what: str) -> None:
+def check_number(given: int, what: str, most: int = _MOST) -> None:
     """Refuse a request for nothing, or for too much at once."""
-    if not 1 <= given <= _MOST:
+    if not 1 <= given <= most:
         raise invalid(
             f"1 validation error detected: Value at '{what}' failed to satisfy constraint: "
-            f"Member must have length less than or equal to {_MOST}, and greater than or equal to 1"
+            f"Member must have length less than or equal to {most}, and greater than or equal to 1"
         )

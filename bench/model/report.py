@@ -1,5 +1,6 @@
-"""What happened in the partitions: for whoever runs the model, in no API of DynamoDB's."""
+"""What was asked, and what happened in the partitions: for whoever runs the model, in no API of DynamoDB's."""
 
+import time
 from dataclasses import asdict
 
 from bench.model.expressions import Request
@@ -8,12 +9,17 @@ from bench.model.writes import Answer
 
 
 def report(request: Request, database: Database, _: float) -> Answer:
-    """Count units, refusals and items for each partition of each table; with `Reset`, start again at zero."""
+    """Count requests, and units, refusals and items of each partition; with `Reset`, start again at zero.
+
+    The processor time is this process's since its start, and is never set back.
+    """
     tables = {name: _table(table) for name, table in database.tables.items()}
+    requests = dict(database.requests)
     if request.get("Reset"):
+        database.requests.clear()
         for table in database.tables.values():
             table.partitions.reset()
-    return {"tables": tables}
+    return {"tables": tables, "requests": requests, "processor_seconds": time.process_time()}
 
 
 def _table(table: Table) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 
 import msgspec
 
-from bench.model import actions, pages, reads, schema, transactions, writes
+from bench.model import actions, pages, reads, schema, statements, transactions, writes
 from bench.model.expressions import Request
 from bench.model.limits import Limits
 from bench.model.parameters import check
@@ -51,6 +51,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "BatchGetItem": _operation(reads.batch_get_item, "RequestItems"),
     "TransactWriteItems": _operation(transactions.transact_write_items, "TransactItems", "ClientRequestToken"),
     "TransactGetItems": _operation(reads.transact_get_items, "TransactItems"),
+    "ExecuteStatement": Operation(statements.execute_statement, statements.PARAMETERS),
+    "BatchExecuteStatement": _operation(statements.batch_execute_statement, "Statements"),
     "Query": _operation(pages.query, *_PAGE, "KeyConditionExpression"),
     "Scan": _operation(pages.scan, *_PAGE),
     "CreateTable": _operation(
@@ -63,9 +65,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "UpdateTimeToLive": _operation(schema.update_time_to_live, "TableName", "TimeToLiveSpecification"),
     "DescribeTimeToLive": _operation(schema.describe_time_to_live, "TableName"),
 }
-_TARGETS: Final = {f"DynamoDB_20120810.{name}": each for name, each in OPERATIONS.items()} | {
-    REPORT: _operation(report, "Reset")
-}
+_PREFIX: Final = "DynamoDB_20120810."
+_TARGETS: Final = {_PREFIX + name: each for name, each in OPERATIONS.items()} | {REPORT: _operation(report, "Reset")}
 
 
 @final
@@ -84,6 +85,8 @@ class Service:
         operation = _TARGETS.get(target)
         if operation is None:
             raise ServiceError("UnknownOperationException", f"This model does not know {target}")
+        if target != REPORT:
+            self._database.requests[target.removeprefix(_PREFIX)] += 1
         check(request, operation.parameters)
         return operation.answer(request, self._database, now)
 

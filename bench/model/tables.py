@@ -1,5 +1,6 @@
 """Tables: their key, their items, and where in its space a table keeps an item."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -133,6 +134,8 @@ class Database:
         self.tables: dict[str, Table] = {}
         self.applied: dict[str, tuple[bytes, float]] = {}
         """Of each `ClientRequestToken` the digest of its parameters and the time, oldest first."""
+        self.requests: Counter[str] = Counter()
+        """How many requests there were for each operation, refused ones too."""
 
     def table(self, request: Request) -> Table:
         """Find the table that a request names."""

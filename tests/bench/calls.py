@@ -71,6 +71,11 @@ class Model:
         found: dict[str, Any] = answer[name]
         return found
 
+    def requests(self, **parameters: Any) -> dict[str, int]:
+        """Ask how many requests there were for each operation."""
+        found: Any = self.service.call(REPORT, parameters, self.now)["requests"]
+        return dict(found)
+
 
 ABSENT: Mapping[str, Any] = {
     "ConditionExpression": "attribute_not_exists(#key)",

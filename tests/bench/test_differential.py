@@ -4,20 +4,18 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, cast
 
-from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.bench.comparison import ONCE, by_value, create, everything
 from tests.support.engines import Engine, client_options, model_engine
 
 EXAMPLES = 25
 KEYS = 3
-ONCE = AioConfig(retries={"total_max_attempts": 1})
 Call = tuple[str, dict[str, Any]]
 
 ordered: list[dict[str, Any]] = [{"S": "ann"}, {"S": "bob"}, {"N": "1"}, {"N": "1.0"}, {"N": "12"}]
@@ -93,12 +91,7 @@ async def compare(
     one, other = (session.create_client("dynamodb", config=ONCE, **client_options(engine)) for engine in engines)
     async with one as first, other as second:
         for client in (first, second):
-            await client.create_table(
-                TableName=table,
-                KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-                AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
+            await create(client, table)
         for step in sequence:
             call = written(table, step)
             found, expected = await outcome(first, call), await outcome(second, call)
@@ -131,19 +124,3 @@ async def outcome(client: Any, call: Call) -> tuple[str, object]:
         reasons = [(each.get("Code"), by_value(each.get("Item"))) for each in response.get("CancellationReasons", [])]
         return response["Error"]["Code"], (by_value(response.get("Item")), reasons)
     return "applied", None
-
-
-async def everything(client: Any, table: str) -> object:
-    items = (await client.scan(TableName=table, ConsistentRead=True))["Items"]
-    return sorted((by_value(item) for item in items), key=repr)
-
-
-def by_value(item: Mapping[str, Any] | None) -> object:
-    """Compare numbers by value, whatever their digits."""
-    if item is None:
-        return None
-    return sorted(
-        (name, kind, Decimal(content) if kind == "N" else content)
-        for name, value in item.items()
-        for kind, content in value.items()
-    )

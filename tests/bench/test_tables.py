@@ -106,4 +106,4 @@ def test_a_table_that_cannot_be_is_refused() -> None:
 
 def test_an_operation_that_is_not_modelled_is_refused() -> None:
     """Nothing is answered that was not done."""
-    assert Model().refusal("BatchExecuteStatement", Statements=[]).name == "UnknownOperationException"
+    assert Model().refusal("ExecuteTransaction", TransactStatements=[]).name == "UnknownOperationException"

@@ -79,7 +79,7 @@ def model_engine(**options: float) -> Iterator[Engine]:
     """
     given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     with serving("bench.model", *(given or ["--no-limits"])) as (url, _):
-        yield Engine(name="model", endpoint_url=url, transactions=True, partiql=False)
+        yield Engine(name="model", endpoint_url=url, transactions=True, partiql=True)
 
 
 def user_engine() -> Engine | None:
