@@ -1,14 +1,14 @@
-"""Expressions: comparisons, `attribute_exists` and `attribute_not_exists` joined by AND, and `SET`.
+"""Expressions: comparisons, `attribute_exists` and `attribute_not_exists` joined by AND and OR, and `SET`.
 
 Each distinct text is parsed once. A request then only puts its names and values in, and every one of
 them must be used, as the service insists.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 from bench.model.refusals import ServiceError, invalid
 from bench.model.values import AttributeValue, Item, measured, order
@@ -18,21 +18,37 @@ _FUNCTIONS: Final = ("attribute_exists", "attribute_not_exists")
 _COMPARISONS: Final = ("=", "<>", "<", "<=", ">", ">=")
 _ORDERED: Final = ("S", "N", "B")
 Request = Mapping[str, Any]
-Parsed = tuple[tuple[str, str, str], ...]
-"""Operator, name and value as they are written; a function has no value."""
+
+
+class Part(NamedTuple):
+    """Operator, name and value as they are written; a function has no value, and OR has only alternatives."""
+
+    operator: str
+    name: str = ""
+    value: str = ""
+    alternatives: tuple[tuple["Part", ...], ...] = ()
+
+
+Parsed = tuple[Part, ...]
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One requirement on an item, or with the operator `=` one assignment."""
+    """One requirement on an item, or with the operator `=` one assignment.
+
+    With the operator `OR` it is several groups of requirements, all of one of which must hold.
+    """
 
     operator: str
     attribute: str
     value: AttributeValue
+    alternatives: tuple[tuple["Test", ...], ...] = ()
 
     def holds(self, item: Item) -> bool:
         """Tell whether an item (or, empty, the lack of one) meets it."""
+        if self.alternatives:
+            return any(all(each.holds(item) for each in group) for group in self.alternatives)
         found = item.get(self.attribute)
         if self.operator in _FUNCTIONS:
             return (found is not None) == (self.operator == "attribute_exists")
@@ -86,10 +102,18 @@ def _placeholders(request: Request, field: str, expressions: tuple[str, ...]) ->
 def _resolved(
     field: str, text: str | None, names: Mapping[str, str], values: Mapping[str, AttributeValue], unused: set[str]
 ) -> Tests:
-    if text is None:
-        return ()
+    return () if text is None else _filled(field, _parsed(field, text), names, values, unused)
+
+
+def _filled(
+    field: str, parts: Parsed, names: Mapping[str, str], values: Mapping[str, AttributeValue], unused: set[str]
+) -> Tests:
     tests = []
-    for operator, name, placeholder in _parsed(field, text):
+    for operator, name, placeholder, alternatives in parts:
+        if alternatives:
+            groups = tuple(_filled(field, group, names, values, unused) for group in alternatives)
+            tests.append(Test(operator, name, {}, groups))
+            continue
         if name.startswith("#") and name not in names:
             undefined = "An expression attribute name used in the document path is not defined; attribute name"
             raise invalid(f"Invalid {field}: {undefined}: {name}")
@@ -109,33 +133,46 @@ def _parsed(field: str, text: str) -> Parsed:
     tokens = _Tokens(field, text)
     if field == "UpdateExpression":
         tokens.word("SET")
-        return _separated(tokens, ",", _assignment)
-    return _separated(tokens, "AND", _condition)
+        parts = _separated(tokens, ",", lambda each: (_assignment(each),))
+    else:
+        parts = _disjunction(tokens)
+    tokens.end()
+    return parts
 
 
-def _separated(tokens: "_Tokens", separator: str, read: Any) -> Parsed:
-    parts = [read(tokens)]
-    while tokens.next:
-        tokens.word(separator)
-        parts.append(read(tokens))
+def _separated(tokens: "_Tokens", separator: str, read: Callable[["_Tokens"], Parsed]) -> Parsed:
+    parts = [*read(tokens)]
+    while tokens.skip(separator):
+        parts += read(tokens)
     return tuple(parts)
 
 
-def _condition(tokens: "_Tokens") -> tuple[str, str, str]:
+def _disjunction(tokens: "_Tokens") -> Parsed:
+    groups = [_separated(tokens, "AND", _condition)]
+    while tokens.skip("OR"):
+        groups.append(_separated(tokens, "AND", _condition))
+    return groups[0] if len(groups) == 1 else (Part("OR", alternatives=tuple(groups)),)
+
+
+def _condition(tokens: "_Tokens") -> Parsed:
+    if tokens.skip("("):
+        inner = _disjunction(tokens)
+        tokens.word(")")
+        return inner
     name = tokens.take()
     if name in _FUNCTIONS:
         tokens.word("(")
         path = tokens.take()
         tokens.word(")")
-        return name, path, ""
+        return (Part(name, path),)
     operator = tokens.take(*_COMPARISONS)
-    return operator, name, tokens.value()
+    return (Part(operator, name, tokens.value()),)
 
 
-def _assignment(tokens: "_Tokens") -> tuple[str, str, str]:
+def _assignment(tokens: "_Tokens") -> Part:
     name = tokens.take()
     tokens.word("=")
-    return "=", name, tokens.value()
+    return Part("=", name, tokens.value())
 
 
 @final
@@ -170,6 +207,18 @@ class _Tokens:
         if self.next.upper() != wanted:
             raise self._wrong(self.next)
         self.next = next(self._rest, "")
+
+    def skip(self, wanted: str) -> bool:
+        """Take this token if it comes next, and tell whether it did."""
+        if self.next.upper() != wanted:
+            return False
+        self.word(wanted)
+        return True
+
+    def end(self) -> None:
+        """Insist that nothing follows."""
+        if self.next:
+            raise self._wrong(self.next)
 
     def value(self) -> str:
         """Take the placeholder of a value."""

@@ -41,7 +41,8 @@ def conditions(draw: st.DrawFn) -> dict[str, Any]:
         return {}
     shown = {"ReturnValuesOnConditionCheckFailure": draw(st.sampled_from(["ALL_OLD", "ALL_OLD", "NONE"]))}
     placeholders = {"ExpressionAttributeNames": names, **({"ExpressionAttributeValues": wanted} if wanted else {})}
-    return {"ConditionExpression": " AND ".join(tests), **placeholders, **shown}
+    joint = draw(st.sampled_from([" AND ", " AND ", " OR "]))
+    return {"ConditionExpression": joint.join(tests), **placeholders, **shown}
 
 
 @st.composite

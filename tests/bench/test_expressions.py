@@ -31,7 +31,9 @@ HOLDS = [
 UNREADABLE = [
     ("#x = ", {"#x": "a"}, {":v": {"S": "a"}}),
     ("= :v", {"#x": "a"}, {":v": {"S": "a"}}),
-    ("#x = :v OR #x = :v", {"#x": "a"}, {":v": {"S": "a"}}),
+    ("#x = :v OR", {"#x": "a"}, {":v": {"S": "a"}}),
+    ("(#x = :v", {"#x": "a"}, {":v": {"S": "a"}}),
+    ("NOT #x = :v", {"#x": "a"}, {":v": {"S": "a"}}),
     ("#x = :v AND", {"#x": "a"}, {":v": {"S": "a"}}),
     ("begins_with(#x, :v)", {"#x": "a"}, {":v": {"S": "a"}}),
     ("attribute_exists(#x", {"#x": "a"}, None),
@@ -72,6 +74,23 @@ def test_requirements_joined_by_and_are_read_one_by_one() -> None:
         ("=", "owner"),
         ("<>", "owner"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("attribute_not_exists(owner) OR #x = :v", True),
+        ("attribute_not_exists(owner) OR #x = :w", False),
+        ("#x = :w OR #x = :v AND attribute_exists(gone)", False),
+        ("(#x = :w OR #x = :v) AND attribute_exists(end)", True),
+        ("#x = :w OR (#x = :v AND (attribute_exists(gone) OR attribute_exists(end)))", True),
+    ],
+)
+def test_alternatives_bind_less_than_requirements(text: str, expected: bool) -> None:
+    """Powertools' condition is of this form; AND comes first, and parentheses before it."""
+    values = {name: {"S": who} for name, who in ((":v", "ann"), (":w", "bob")) if name in text}
+    (tests,) = resolve(request(text, {"#x": "owner"}, values), "ConditionExpression")
+    assert all(test.holds(ITEM) for test in tests) is expected
 
 
 def test_an_update_sets_several_attributes() -> None:
