@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiobotocore.session import AioSession, get_session
 
-from aioidempotency import AsyncIdempotencyStore, Backend, CompositeKey, MemoryBackend
+from aioidempotency import AsyncIdempotencyStore, Backend, CompositeKey, DynamoDBBackend, MemoryBackend
+from tests.support.batched import BatchedBackend
 from tests.support.engines import Engine, ministack_engine, moto_engine, user_engine
 
 MakeStore = Callable[..., AsyncIdempotencyStore]
@@ -54,17 +55,20 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
-@pytest.fixture(params=["memory", *engine_names()])
+@pytest.fixture(params=["memory", *engine_names(), "batched"])
 def backend_options(request: pytest.FixtureRequest, session: AioSession) -> dict[str, Any]:
     """What a store needs to reach each backend."""
     return options_of(request, session)
 
 
 def options_of(request: pytest.FixtureRequest, session: AioSession) -> dict[str, Any]:
-    """Reach the backend that a fixture's parameter names: the memory, or an engine's fixture."""
+    """Reach the backend that a fixture's parameter names: the memory, an engine, or MiniStack by statements."""
     if request.param == "memory":
         backend: Backend = MemoryBackend()
         return {"backend": backend}
+    if request.param == "batched":
+        engine = request.getfixturevalue("ministack")
+        return {"backend": BatchedBackend(DynamoDBBackend(**store_options(engine, session)), engine.endpoint_url)}
     return store_options(request.getfixturevalue(request.param), session)
 
 
@@ -105,3 +109,5 @@ class stores:  # noqa: N801 - reads as a function
 
     async def __aexit__(self, *_: object) -> None:
         await self._resources.aclose()
+        if isinstance(backend := self._options.get("backend"), BatchedBackend):
+            await backend.aclose()

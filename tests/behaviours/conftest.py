@@ -11,6 +11,7 @@ from aiobotocore.session import AioSession
 from aioidempotency import AsyncIdempotencyStore, Backend, CompositeKey, DynamoDBBackend
 from aioidempotency._core.operations import Operation, Reply
 from tests.conftest import MakeStore, store_options, stores
+from tests.support.batched import BatchedBackend
 from tests.support.counting import CountingBackend
 from tests.support.engines import Engine
 from tests.support.proxy import FaultProxy, Seen
@@ -29,7 +30,10 @@ class Counted:
 async def backend(backend_options: dict[str, Any]) -> AsyncIterator[Backend]:
     """On every backend: the backend itself, for a test that wraps it."""
     if "backend" in backend_options:
-        yield backend_options["backend"]
+        given = backend_options["backend"]
+        yield given
+        if isinstance(given, BatchedBackend):
+            await given.aclose()
         return
     opened = DynamoDBBackend(**backend_options)
     yield opened

@@ -84,6 +84,7 @@ NAMES = [
     "Decision",
     "DynamoDBBackend",
     "Execution",
+    "GroupCommit",
     "HashBuckets",
     "IdempotencyError",
     "InProgress",

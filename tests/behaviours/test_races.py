@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from aioidempotency import AsyncIdempotencyStore, Claimed, InProgress
+from aioidempotency import AsyncIdempotencyStore, Claimed, GroupCommit, InProgress, MemoryBackend
 from tests.behaviours.contender import contend, patient_backend
 from tests.conftest import MakeStore, stores
+from tests.support.batched import BatchedBackend
 from tests.support.engines import Engine
 
 CROWD = 500
@@ -24,12 +25,16 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 async def make_patient_store(backend_options: dict[str, Any]) -> AsyncIterator[MakeStore]:
     """On every backend: stores that wait for an engine as long as a crowd needs."""
-    if "backend" in backend_options:
+    given = backend_options.get("backend")
+    if isinstance(given, MemoryBackend):
         async with stores(backend_options) as make:
             yield make
         return
-    backend = patient_backend(backend_options["endpoint_url"])
-    async with stores({"backend": backend}) as make:
+    grouped = {"group_commit": GroupCommit()} if isinstance(given, BatchedBackend) else {}
+    backend = patient_backend(
+        given.endpoint_url if isinstance(given, BatchedBackend) else backend_options["endpoint_url"]
+    )
+    async with stores({"backend": backend, **grouped}) as make:
         yield make
     await backend.aclose()
 

@@ -23,7 +23,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     return found
 
 
-@pytest.fixture(params=["memory", *engine_names(), "model"])
+@pytest.fixture(params=["memory", *engine_names(), "batched", "model"])
 def backend_options(request: pytest.FixtureRequest, session: AioSession) -> dict[str, Any]:
     """What a store needs to reach each backend."""
     return options_of(request, session)

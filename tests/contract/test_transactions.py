@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from aiobotocore.session import AioSession
 
-from aioidempotency import AttributeNames, Backend, CompositeKey, ConfigurationError, DynamoDBBackend, StoreError
+from aioidempotency import (
+    AttributeNames,
+    Backend,
+    CompositeKey,
+    ConfigurationError,
+    DynamoDBBackend,
+    MemoryBackend,
+    StoreError,
+)
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.model import AttributeValue, Item, Location, Places, Table
 from aioidempotency._core.operations import (
@@ -44,7 +52,7 @@ async def backend(backend_options: dict[str, Any]) -> AsyncIterator[Backend]:
     """Each backend, closed at the end."""
     made = backend_options.get("backend") or DynamoDBBackend(**backend_options)
     yield made
-    if isinstance(made, DynamoDBBackend):
+    if not isinstance(made, MemoryBackend):
         await made.aclose()
 
 

@@ -2,7 +2,9 @@
 
 `INSERT` is exactly `Put` when `Absent`; `UPDATE` and `DELETE` take conditions on an owner. A statement
 succeeds or fails by itself: a batch is no transaction. What PartiQL cannot say is sent otherwise: it
-has no replacement of a whole item, and reads of many items have a request of their own.
+has no replacement of a whole item, and reads of many items have a request of their own. Two answers
+differ from those of the plain calls: the item of a duplicate does not come, and a `DELETE` of what is
+not there is applied.
 """
 
 from collections.abc import Mapping, Sequence

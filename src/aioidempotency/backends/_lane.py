@@ -68,7 +68,9 @@ class Lane:
             try:
                 return await self._inner.execute(operation)
             finally:
-                self._landed()
+                self.in_flight -= 1
+                if self.waiting:
+                    self._loop.call_soon(self._send)
         while len(self.waiting) >= self._max_waiting:
             self._room.clear()
             await self._room.wait()
@@ -88,14 +90,14 @@ class Lane:
         self.waiting.clear()
         self._room.set()
 
-    def _landed(self) -> None:
-        """Note that a request has returned; whoever it answered may add to the next batch first."""
+    def _land(self) -> None:
+        """Note that a batch has returned, once those that it answered had the time to add to the next one."""
         self.in_flight -= 1
-        self._loop.call_soon(self._send)
+        self._send()
 
     def _send(self) -> None:
         """Send what has gathered."""
-        while self.waiting and self.in_flight < self._max_in_flight:
+        while self.waiting and self.in_flight < self._max_in_flight and not self._closed:
             self._send_one()
 
     def _send_full(self) -> None:
@@ -145,7 +147,7 @@ class Lane:
             _fail(batch, _unanswered(batch[0].operation, f"its batch ended with {type(error).__name__}"))
             raise
         finally:
-            self._landed()
+            self._loop.call_soon(self._land)
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         if len(batch) == 1:
