@@ -8,9 +8,10 @@ from typing import TypeVar, final
 import anyio
 
 from aioidempotency import _results
+from aioidempotency._cache import Cache
 from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import layout, protocol
-from aioidempotency._core.decisions import Claimed, Decision
+from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
 from aioidempotency._core.layout import Differs, Laid
 from aioidempotency._core.model import Encoded, Lease, Location, Record
 from aioidempotency._core.operations import Operation, Reply
@@ -40,6 +41,7 @@ class Driver:
     Attributes:
         flights: The calls that are under way in this process, by key.
         heartbeats: The renewals of the running ones.
+        cache: The finished records that are kept in this process.
         failed_open: How many calls ran unprotected because the store did not answer.
         opening: Verifies the table's layout, before anything else is asked; None where there is nothing to verify.
     """
@@ -53,6 +55,7 @@ class Driver:
         clock_skew: float,
         compress_over: int | None,
         hook: Hook | None,
+        local_cache: int = 0,
     ) -> None:
         self.backend = backend
         self.codec = codec
@@ -61,6 +64,7 @@ class Driver:
         self.heartbeats = Heartbeats(self.renew)
         self.failed_open = 0
         self.opening: Once | None = None
+        self.cache = Cache(local_cache)
         self._clock_skew = clock_skew
         self._compress_over = compress_over
         self._hook = hook
@@ -98,6 +102,17 @@ class Driver:
         except Exception as error:
             reason = f"the backend raised {type(error).__name__}"
             raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
+
+    def cached(self, attempt: Claim) -> Replay | Mismatch | None:
+        """Decide by a finished record that is kept in this process, if there is one that lives."""
+        record = self.cache.get(attempt.route.key)
+        if record is None:
+            return None
+        verdict = protocol.judge(record, attempt)
+        if isinstance(verdict, Replay | Mismatch):
+            return verdict
+        self.cache.forget(attempt.route.key)
+        return None
 
     async def claim(self, attempt: Claim) -> Decision:
         """Claim; when cancelled meanwhile, give back what may have been written."""
@@ -139,6 +154,7 @@ class Driver:
         """Store a result."""
         match await self.drive(protocol.complete(lease, result, now=self.now())):
             case Completed(record):
+                self.cache.put(lease.route.key, record)
                 self.report(RecordCompleted(lease.key))
                 return record
             case Lost(record):

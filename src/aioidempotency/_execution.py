@@ -159,6 +159,7 @@ class Executing:
                 self._hold(lease)
                 return Execution(self._key, lease=lease)
             case Replay(record):
+                self._driver.cache.put(self._key, record)
                 decoded = _results.decode(
                     record, self._driver.codec, self._manner.result_type, self._manner.store_errors
                 )
@@ -209,7 +210,10 @@ class Executing:
             self._driver.heartbeats.begin(self._held)
 
     async def _decide(self) -> Decision:
-        """Claim the key; wait for another owner as long as the caller is patient."""
+        """Claim the key, unless its result is at hand; wait for another owner as long as the caller is patient."""
+        cached = self._driver.cached(self._attempt)
+        if cached is not None:
+            return cached
         left = time_left()
         patience = self._manner.patience if left is None else min(self._manner.patience, left)
         gives_up = anyio.current_time() + patience

@@ -150,6 +150,13 @@ def patience(on_in_progress: OnInProgress) -> float:
     return 0.0
 
 
+def whole_number(value: int, name: str) -> int:
+    """Refuse what is not a whole number, 0 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigurationError(f"{name}= takes a whole number, 0 or more: not {value!r}")
+    return value
+
+
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:
     """Refuse a word that is not among the choices."""
     if value not in choices:

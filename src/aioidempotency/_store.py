@@ -32,6 +32,7 @@ from aioidempotency._settings import (
     patience,
     seconds,
     time_limit,
+    whole_number,
 )
 from aioidempotency.backends import Backend
 from aioidempotency.backends._batches import Batches
@@ -79,6 +80,8 @@ class AsyncIdempotencyStore:
         backend: Where operations go instead of DynamoDB; wins over all client arguments.
         codec: How results become text.
         group_commit: Send the operations of concurrent tasks together, `GroupCommit()`; None sends each alone.
+        local_cache: Finished records to keep in this process, those last used: their duplicates send nothing. A
+            record that is deleted from the table by other means still answers here until it expires.
         read_first: Read before claiming. A refused write is billed by the size of the item it met, a
             read at a twentieth of that: worth it where duplicates of large results are common.
         clock_skew: Seconds by which the clocks of two machines may differ.
@@ -113,6 +116,7 @@ class AsyncIdempotencyStore:
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
         group_commit: GroupCommit | None = None,
+        local_cache: int = 0,
         read_first: bool = False,
         clock_skew: Duration = 1.0,
         verify_layout: bool = True,
@@ -164,6 +168,7 @@ class AsyncIdempotencyStore:
             clock_skew=terms.clock_skew,
             compress_over=compress_over,
             hook=on_event,
+            local_cache=whole_number(local_cache, "local_cache"),
         )
         if verify_layout and self._laid is not None:
             self._driver.opening = Once(self.verify_layout)
@@ -203,9 +208,12 @@ class AsyncIdempotencyStore:
         attempt = self._settings.attempt(
             key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention
         )
-        decision = await self._driver.claim(attempt)
+        decision = self._driver.cached(attempt) or await self._driver.claim(attempt)
         self._driver.report(decided(decision))
-        return Replay(self._opened(decision.record)) if isinstance(decision, Replay) else decision
+        if not isinstance(decision, Replay):
+            return decision
+        self._driver.cache.put(attempt.route.key, decision.record)
+        return Replay(self._opened(decision.record))
 
     async def claim_many(
         self, keys: Iterable[object], *, limit: int = 32, lease: Duration | None = None, namespace: str = ""
