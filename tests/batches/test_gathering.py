@@ -108,6 +108,9 @@ async def test_one_item_is_in_a_batch_once() -> None:
     await crowd.call(put("a"), put("k"), put("b"), put("k"), put("c"))
     crowd.inner.let_go()
     await settle()
+    assert crowd.inner.requests == ["a", ["k", "b", "c"]]
+    crowd.inner.let_go()
+    await settle()
     assert crowd.inner.requests == ["a", ["k", "b", "c"], "k"]
     answers = await crowd.all()
     assert answers[1] == Applied()

@@ -119,9 +119,12 @@ async def test_a_refused_write_brings_the_item_and_changes_nothing(
 async def test_a_write_on_a_missing_item_is_refused_without_one(backend: Backend, place: Location, kind: str) -> None:
     """O4: what was deleted is not revived by its old owner."""
     # In PartiQL, what is not there is deleted: the one difference, and no harm to who gives a key back.
-    statement = kind == "delete" and isinstance(backend, BatchedBackend)
-    for condition in (HeldBy("me"), Unchanged(record(place))):
-        assert await backend.execute(write(kind, place, condition)) == (Applied() if statement else Refused(None))
+    said = kind == "delete" and isinstance(backend, BatchedBackend)
+    for condition, expected in (
+        (HeldBy("me"), Applied() if said else Refused(None)),
+        (Unchanged(record(place)), Refused(None)),
+    ):
+        assert await backend.execute(write(kind, place, condition)) == expected
         assert await stored(backend, place) is None
 
 

@@ -43,7 +43,6 @@ def test_a_completion_is_an_update() -> None:
 def test_a_renewal_compares_the_end_that_it_replaces() -> None:
     """In a table with one key, too."""
     said = statements.statement(Update(PLACE, records.renewed(held(location=PLACE)), HeldBy("me", 5)))
-    assert said is not None
     assert said["Statement"] == (
         'UPDATE "records" SET "in_progress_expiration"=? SET "expiration"=?'
         ' WHERE "id"=? AND "owner"=? AND "status"=? AND "in_progress_expiration"=?'
@@ -70,12 +69,10 @@ def test_a_release_is_a_delete() -> None:
 def test_names_are_quoted() -> None:
     """Reserved words and odd characters are names like any others; a quote in one is doubled."""
     said = statements.statement(Put(ODD, {**ODD.item, 'an "owner" it is': {"S": "me"}}, Absent()))
-    assert said is not None
     assert said["Statement"] == (
         """INSERT INTO "odd""name" VALUE {'it''s': ?, 'so "to" say': ?, 'an "owner" it is': ?}"""
     )
     said = statements.statement(Delete(ODD, HeldBy("me")))
-    assert said is not None
     assert said["Statement"] == (
         """DELETE FROM "odd""name" WHERE "it's"=? AND "so ""to"" say"=? AND "an ""owner"" it is"=? AND "status"=?"""
     )
@@ -87,8 +84,6 @@ def test_one_text_serves_all_calls() -> None:
         statements.statement(Put(place, stored(place), Absent()))
         for place in (RENAMED_PLACE, Location(table=RENAMED_PLACE.table, partition="b", sort="other#1"))
     )
-    assert one is not None
-    assert other is not None
     assert one["Statement"] is other["Statement"]
     assert one["Parameters"] != other["Parameters"]
 
@@ -97,7 +92,6 @@ def test_tables_of_one_name_have_texts_of_their_own() -> None:
     """Two stores may call the attributes of two tables differently, in two Regions."""
     table = Table("records", "id", None, AttributeNames(owner="who"))
     said = statements.statement(Delete(Location(table=table, partition="k"), HeldBy("me")))
-    assert said is not None
     assert '"who"=?' in str(said["Statement"])
 
 
@@ -105,7 +99,7 @@ def test_tables_of_one_name_have_texts_of_their_own() -> None:
     "operation",
     [
         Put(PLACE, stored(PLACE), Unchanged(stored(PLACE))),
-        Delete(PLACE, Unchanged(stored(PLACE, owner=None))),
+        Delete(PLACE, Unchanged(stored(PLACE))),
         Update(PLACE, {"data": {"S": ""}}, Absent()),
         Transact((Check(PLACE, Absent()),)),
         Get(PLACE),
@@ -114,14 +108,19 @@ def test_tables_of_one_name_have_texts_of_their_own() -> None:
 )
 def test_what_partiql_cannot_say_is_left_to_plain_calls(operation: Transact) -> None:
     """It replaces no item, and engines differ in how an attribute is asked to be missing."""
-    assert statements.statement(operation) is None
+    assert not statements.can_be_said(operation)
+    with pytest.raises(TypeError, match="PartiQL cannot say"):
+        statements.statement(operation)
 
 
-def test_an_unchanged_record_can_be_deleted() -> None:
-    """Where none of what makes it the same one is missing."""
-    said = statements.statement(Delete(PLACE, Unchanged(stored(PLACE))))
-    assert said is not None
-    assert str(said["Statement"]).count("=?") == 6
+@pytest.mark.parametrize(
+    "operation",
+    [Put(PLACE, stored(PLACE), Absent()), Update(PLACE, {}, HeldBy("me")), Delete(PLACE, HeldBy("me", 5))],
+)
+def test_what_partiql_can_say_is_said(operation: Put) -> None:
+    """The three writes of a call."""
+    assert statements.can_be_said(operation)
+    assert statements.statement(operation)["Parameters"]
 
 
 def test_answers_are_told_apart() -> None:

@@ -5,7 +5,7 @@ from typing import final
 from aioidempotency import DynamoDBBackend
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Found, Get, Operation, Put, Refused, Reply
-from aioidempotency._core.statements import statement
+from aioidempotency._core.statements import can_be_said
 
 
 @final
@@ -22,7 +22,7 @@ class BatchedBackend:
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation, as a batch if it can be."""
-        if not isinstance(operation, Get) and statement(operation) is None:
+        if not isinstance(operation, Get) and not can_be_said(operation):
             return await self._inner.execute(operation)
         (outcome,) = await self._inner.execute_many([operation])
         if isinstance(outcome, Exception):

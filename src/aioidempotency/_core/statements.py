@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from aioidempotency._core import conditions
-from aioidempotency._core.conditions import Absent, Requirement
+from aioidempotency._core.conditions import Absent, HeldBy
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
 from aioidempotency._core.operations import Applied, Delete, Get, Operation, Put, Refused, Update
 
@@ -29,17 +29,27 @@ def place(location: Location) -> Key:
     return location.table.name, location.partition, location.sort
 
 
-def statement(operation: Operation) -> Statement | None:
-    """Write an operation as a statement; None where PartiQL cannot say it."""
+def can_be_said(operation: Operation) -> bool:
+    """Tell whether PartiQL can say an operation."""
+    match operation:
+        case Put(_, _, Absent()) | Update(_, _, HeldBy()) | Delete(_, HeldBy()):
+            return True
+        case _:
+            return False
+
+
+def statement(operation: Operation) -> Statement:
+    """Write an operation as a statement; one that PartiQL can say."""
     match operation:
         case Put(location, item, Absent()):
             return {"Statement": _insert(location.table.name, tuple(item)), "Parameters": list(item.values())}
-        case Update(location, changes):
-            return _conditional(operation, _update(location.table, tuple(changes)), list(changes.values()))
-        case Delete(location):
-            return _conditional(operation, _delete(location.table), [])
+        case Update(location, changes, HeldBy() as held):
+            text = _update(location.table, tuple(changes), until=held.until is not None)
+            return _conditional(location, text, held, list(changes.values()))
+        case Delete(location, HeldBy() as held):
+            return _conditional(location, _delete(location.table, until=held.until is not None), held, [])
         case _:
-            return None
+            raise TypeError(f"PartiQL cannot say {type(operation).__name__} under this condition")
 
 
 def answer(error: Mapping[str, Any] | None) -> Applied | Refused | str:
@@ -73,21 +83,14 @@ def _key(item: Item, table: Table) -> tuple[str, str | None]:
     return str(item[table.partition_attribute]["S"]), sort
 
 
-def _conditional(operation: Update | Delete, text: str, values: list[AttributeValue]) -> Statement | None:
-    """Add the key and the condition; None where an attribute has to be missing, which engines spell differently."""
-    location = operation.location
-    wanted = conditions.requirements(operation.condition, location.table)
-    if any(value is None for _, value in wanted):
-        return None
+def _conditional(location: Location, text: str, held: HeldBy, values: list[AttributeValue]) -> Statement:
+    """Add the values of the key and of the condition; what refuses the statement is to bring its item."""
+    wanted = conditions.requirements(held, location.table)
     return {
-        "Statement": text + _where(location.table, tuple(wanted_role for wanted_role, _ in wanted)),
-        "Parameters": [*values, *location.item.values(), *_values(wanted)],
+        "Statement": text,
+        "Parameters": [*values, *location.item.values(), *(cast("AttributeValue", value) for _, value in wanted)],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-
-
-def _values(wanted: tuple[Requirement, ...]) -> list[AttributeValue]:
-    return [cast("AttributeValue", value) for _, value in wanted]
 
 
 @lru_cache
@@ -97,18 +100,18 @@ def _insert(table_name: str, names: tuple[str, ...]) -> str:
 
 
 @lru_cache
-def _update(table: Table, roles: tuple[Role, ...]) -> str:
+def _update(table: Table, roles: tuple[Role, ...], *, until: bool) -> str:
     assignments = " ".join(f"SET {_quoted(table.names[role])}=?" for role in roles)
-    return f"UPDATE {_quoted(table.name)} {assignments}"
+    return f"UPDATE {_quoted(table.name)} {assignments}{_where(table, until=until)}"
 
 
 @lru_cache
-def _delete(table: Table) -> str:
-    return f"DELETE FROM {_quoted(table.name)}"  # noqa: S608 - names are quoted, values are parameters
+def _delete(table: Table, *, until: bool) -> str:
+    return f"DELETE FROM {_quoted(table.name)}{_where(table, until=until)}"  # noqa: S608 - names are quoted
 
 
-@lru_cache
-def _where(table: Table, roles: tuple[Role, ...]) -> str:
+def _where(table: Table, *, until: bool) -> str:
+    roles = (role for role, _ in conditions.requirements(HeldBy("", 0 if until else None), table))
     key = [table.partition_attribute, *([table.sort_attribute] if table.sort_attribute else [])]
     return " WHERE " + " AND ".join(f"{_quoted(name)}=?" for name in (*key, *(table.names[role] for role in roles)))
 

@@ -82,13 +82,13 @@ async def try_out(client: Any, table: Table) -> None:
     except client.exceptions.ClientError as error:
         code = str(error.response["Error"]["Code"])
         if _is_denied(code):
-            raise denied(table) from error
+            raise _denied(table) from error
         if code in {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}:
             raise
         raise _unsupported(table, code) from error
     outcome = statements.answer(answer.get("Error"))
     if isinstance(outcome, str) and _is_denied(outcome):
-        raise denied(table)
+        raise _denied(table)
     if outcome != Refused(None):
         raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
 
@@ -100,18 +100,31 @@ async def write(client: Any, operations: Sequence[Operation]) -> list[Outcome]:
         BatchError: The permission is missing.
     """
     spelled = [statements.statement(operation) for operation in operations]
-    response = await client.batch_execute_statement(Statements=spelled)
     table = operations[0].location.table
+    try:
+        response = await client.batch_execute_statement(Statements=spelled)
+    except client.exceptions.ClientError as error:
+        _check_denied(error, table)
+        raise
     return [_outcome(answer.get("Error"), table) for answer in response["Responses"]]
 
 
 async def read(client: Any, gets: Sequence[Get]) -> list[Outcome]:
     """Send reads of one table as one request."""
-    response = await client.batch_get_item(**statements.reading(gets))
+    try:
+        response = await client.batch_get_item(**statements.reading(gets))
+    except client.exceptions.ClientError as error:
+        _check_denied(error, gets[0].location.table)
+        raise
     return [item if isinstance(item, str) else Found(item) for item in statements.found(gets, response)]
 
 
-def denied(table: Table) -> BatchError:
+def _check_denied(error: Any, table: Table) -> None:
+    if _is_denied(str(error.response["Error"]["Code"])):
+        raise _denied(table) from error
+
+
+def _denied(table: Table) -> BatchError:
     """Say which permissions a batch needs."""
     return BatchError(
         f"group_commit= needs the permissions {_NEEDED} on table {table.name!r}, and these credentials have not all of "
@@ -133,7 +146,7 @@ def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
     if not isinstance(outcome, str) or outcome in _PASSING:
         return outcome
     if _is_denied(outcome):
-        raise denied(table)
+        raise _denied(table)
     return ConfigurationError(
         f"BatchExecuteStatement on table {table.name!r} was refused ({outcome}): the statement does not fit the table; "
         "check table_name, layout= and attributes=, and that no item is over 400 KB"

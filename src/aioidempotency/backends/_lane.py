@@ -96,16 +96,19 @@ class Lane:
         self._send()
 
     def _send(self) -> None:
-        """Send what has gathered."""
-        while self.waiting and self.in_flight < self._max_in_flight and not self._closed:
+        """Send what has gathered; and what more fills a batch."""
+        if self.waiting and self._has_room:
             self._send_one()
+        self._send_full()
 
     def _send_full(self) -> None:
         """Send what fills a batch; and whatever there is, where nothing is under way that would wake it."""
-        while self.in_flight < self._max_in_flight and (
-            len(self.waiting) >= self._max_batch or (self.waiting and not self.in_flight)
-        ):
+        while self._has_room and (len(self.waiting) >= self._max_batch or (self.waiting and not self.in_flight)):
             self._send_one()
+
+    @property
+    def _has_room(self) -> bool:
+        return self.in_flight < self._max_in_flight and not self._closed
 
     def _send_one(self) -> None:
         batch = self._next()

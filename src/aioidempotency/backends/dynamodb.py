@@ -6,10 +6,10 @@ here, because an owner recognises its own write (see `protocol`, rule 1).
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from importlib.metadata import version
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeVar, final
 
 import anyio
 from aiobotocore.config import AioConfig
@@ -34,6 +34,7 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError, Stor
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
 Session = AioSession
+T = TypeVar("T")
 
 OPENING_LIMIT = 10.0
 """Seconds to make a client in; credentials may have to be fetched."""
@@ -122,21 +123,9 @@ class DynamoDBBackend:
             ConfigurationError: It refused because of the table's name, its key, or permissions.
         """
         request = expressions.request(operation)
-        client = await self._ready(operation.location.table.name)
-        async with self._answers(request.operation, operation.location.table.name):
-            call: Call = getattr(client, _METHODS[request.operation])
-            pauses = iter(_CONFLICT_PAUSES)
-            while True:
-                try:
-                    return expressions.reply(operation, await call(**request.parameters))
-                except ClientError as error:
-                    refused = expressions.refusal(operation, _code(error), error.response)
-                    if refused is not None:
-                        return refused
-                    pause = next(pauses, None) if _met_another(error) else None
-                    if pause is None:
-                        raise
-                await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
+        table_name = operation.location.table.name
+        client = await self._ready(table_name)
+        return await self._answered(request.operation, table_name, _send(client, request, operation))
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Execute operations on different items of one table, all reads or all writes, each by itself.
@@ -148,19 +137,12 @@ class DynamoDBBackend:
         table = operations[0].location.table
         client = await self._ready(table.name)
         gets = [operation for operation in operations if isinstance(operation, Get)]
-        name = "BatchGetItem" if gets else "BatchExecuteStatement"
-        async with self._answers(name, table.name):
-            try:
-                if gets:
-                    return await _batches.read(client, gets)
-                if not self._tried_out:
-                    await _batches.try_out(client, table)
-                    self._tried_out = True
-                return await _batches.write(client, operations)
-            except ClientError as error:
-                if _code(error) == "AccessDeniedException":
-                    raise _batches.denied(table) from error
-                raise
+        if gets:
+            return await self._answered("BatchGetItem", table.name, _batches.read(client, gets))
+        if not self._tried_out:
+            await self._answered("BatchExecuteStatement", table.name, _batches.try_out(client, table))
+            self._tried_out = True
+        return await self._answered("BatchExecuteStatement", table.name, _batches.write(client, operations))
 
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
@@ -171,8 +153,7 @@ class DynamoDBBackend:
             ConfigurationError: A table of this name has another key, or TTL on another attribute.
         """
         client: Any = await self._ready(table.name)
-        async with self._answers("CreateTable", table.name, limit=120.0):
-            await _tables.create(client, table)
+        await self._answered("CreateTable", table.name, _tables.create(client, table), limit=120.0)
 
     async def count(self, table: Table, partition: str, *, now: float) -> int:
         """Count the records of one partition that have not expired, by queries; each has the time limit.
@@ -184,8 +165,8 @@ class DynamoDBBackend:
         client: Any = await self._ready(table.name)
         counted, after = 0, None
         while True:
-            async with self._answers("Query", table.name):
-                page, after = await _tables.count(client, table, partition, now=now, after=after)
+            counting = _tables.count(client, table, partition, now=now, after=after)
+            page, after = await self._answered("Query", table.name, counting)
             counted += page
             if after is None:
                 return counted
@@ -210,8 +191,7 @@ class DynamoDBBackend:
             connection = self._connections[loop] = _Connection()
         if connection.client is not None:
             return connection.client
-        async with self._answers("opening a client", table_name, limit=OPENING_LIMIT):
-            return await self._open(connection)
+        return await self._answered("opening a client", table_name, self._open(connection), limit=OPENING_LIMIT)
 
     async def _open(self, connection: "_Connection") -> Any:
         """Open the running loop's client, once."""
@@ -227,13 +207,12 @@ class DynamoDBBackend:
                     raise ConfigurationError(trouble) from error
             return connection.client
 
-    @asynccontextmanager
-    async def _answers(self, operation: str, table_name: str, *, limit: float | None = None) -> AsyncGenerator[None]:
+    async def _answered(self, operation: str, table_name: str, call: Awaitable[T], *, limit: float | None = None) -> T:
         """Bound a call in time, and turn what botocore raises into the library's errors."""
         seconds = self.time_limit if limit is None else limit
         try:
-            with anyio.fail_after(seconds):
-                yield
+            async with asyncio.timeout(seconds):
+                return await call
         except TimeoutError as error:
             raise StoreError(operation, table_name, f"no answer within {seconds:g} s") from error
         except (ClientError, BotoCoreError, OSError, ValueError) as error:
@@ -243,6 +222,23 @@ class DynamoDBBackend:
         opened = any(each.client is not None for loop, each in self._connections.items() if not loop.is_closed())
         whose = "the caller's" if self._client is not None else "open" if opened else "not open"
         return f"<DynamoDBBackend: client {whose}>"
+
+
+async def _send(client: Any, request: expressions.Request, operation: Operation) -> Reply:
+    """Send a request; again where it met a transaction, since it was not applied then."""
+    call: Call = getattr(client, _METHODS[request.operation])
+    pauses = iter(_CONFLICT_PAUSES)
+    while True:
+        try:
+            return expressions.reply(operation, await call(**request.parameters))
+        except ClientError as error:
+            refused = expressions.refusal(operation, _code(error), error.response)
+            if refused is not None:
+                return refused
+            pause = next(pauses, None) if _met_another(error) else None
+            if pause is None:
+                raise
+        await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
 
 
 @final

@@ -16,7 +16,7 @@ from typing import final
 
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply
-from aioidempotency._core.statements import statement
+from aioidempotency._core.statements import can_be_said
 from aioidempotency.backends._batches import BatchError, Batches
 from aioidempotency.backends._lane import Lane
 from aioidempotency.exceptions import ConfigurationError
@@ -85,7 +85,7 @@ class GroupCommitBackend:
             ConfigurationError: There is no PartiQL here, or no permission for it.
         """
         reads = isinstance(operation, Get)
-        if self._plain or not (reads or statement(operation) is not None):
+        if self._plain or not (reads or can_be_said(operation)):
             return await self._inner.execute(operation)
         return await self._lane(reads=reads).execute(operation)
 
