@@ -115,36 +115,37 @@ class Driver:
         return None
 
     async def claim(self, attempt: Claim) -> Decision:
-        """Claim; when cancelled meanwhile, give back what may have been written."""
-        try:
-            return await self._claim(attempt)
-        except anyio.get_cancelled_exc_class():
-            await self.abandon([(attempt.places[0], attempt.owner)])
-            raise
+        """Claim; when cancelled meanwhile, give back what may have been written.
 
-    async def _claim(self, attempt: Claim) -> Decision:
-        """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it.
-
-        Where the places of a key change with time, an answer that came too late may have missed the
-        newest one: what was claimed then is given back, and claimed again.
+        An attempt that is not to be relied upon is made again, and may have another home then.
         """
         while True:
-            decision = await self.drive(protocol.claim(attempt))
-            if not isinstance(decision, Claimed):
+            try:
+                decision = await self._claim(attempt)
+            except anyio.get_cancelled_exc_class():
+                await self.abandon([(attempt.places[0], attempt.owner)])
+                raise
+            if decision is not None:
                 return decision
-            if self.now() - attempt.now > attempt.route.answer_within:
-                await self.drive(protocol.release(decision.lease.location, attempt.owner))
-                attempt = replace(attempt, now=self.now())
-                continue
-            if self.used(decision.lease) <= attempt.lease / 2:
-                return decision
-            if time_left() is not None:  # the lease is the time that is left, and never renewed
-                return decision
-            match await self._renewed(decision.lease):
-                case Renewed(lease):
-                    return Claimed(lease)
-                case Lost():  # nobody relied on it yet: the loss is no event
-                    attempt = replace(attempt, now=self.now())
+            attempt = replace(attempt, now=self.now())
+
+    async def _claim(self, attempt: Claim) -> Decision | None:
+        """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it.
+
+        Where the places of a key depend on the instant, an answer that came too late may have missed the
+        newest one, and is taken back. None: nothing is to be relied upon.
+        """
+        decision = await self.drive(protocol.claim(attempt))
+        if not isinstance(decision, Claimed):
+            return decision
+        if self.now() - attempt.now > attempt.route.answer_within:
+            await self.drive(protocol.take_back(decision.lease))
+            return None
+        # Inside a deadline the lease is the time that is left, and is never renewed.
+        if self.used(decision.lease) <= attempt.lease / 2 or time_left() is not None:
+            return decision
+        outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
+        return Claimed(outcome.lease) if isinstance(outcome, Renewed) else None
 
     def used(self, lease: Lease) -> float:
         """Read how many seconds ago a lease was asked for."""
@@ -153,12 +154,18 @@ class Driver:
     async def complete(self, lease: Lease, result: Encoded) -> Record:
         """Store a result."""
         match await self.drive(protocol.complete(lease, result, now=self.now())):
+            case Completed() if not self._is_looked_at(lease):
+                raise self._lost(lease, None)
             case Completed(record):
                 self.cache.put(lease.route.key, record)
                 self.report(RecordCompleted(lease.key))
                 return record
             case Lost(record):
                 raise self._lost(lease, record)
+
+    def _is_looked_at(self, lease: Lease) -> bool:
+        """Tell whether claims still look where a lease was; they do for as long again as a write may be under way."""
+        return self.now() < lease.route.looked_at_until(lease.location) + lease.route.answer_within
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now."""

@@ -87,7 +87,7 @@ class Settings:
         read_first: bool | None = None,
     ) -> Claim:
         """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
-        own_lease = self.terms.lease if lease is None else seconds(lease, "lease")
+        own_lease = self.terms.lease if lease is None else self._protected(lease)
         left = time_left()
         return Claim(
             route=self.route(material, namespace),
@@ -101,11 +101,21 @@ class Settings:
         )
 
     def _kept(self, retention: Duration) -> float:
-        given = seconds(retention, "retention")
-        longest = inf if self.layout.partitioning is None else self.layout.partitioning.longest_retention
+        return self._within(seconds(retention, "retention"), "retention", self._longest)
+
+    def _protected(self, lease: Duration) -> float:
+        """Read a lease; it ends, by every clock, before the second in which its record could expire."""
+        return self._within(seconds(lease, "lease"), "lease", self._longest - self.terms.clock_skew - 1)
+
+    @property
+    def _longest(self) -> float:
+        return inf if self.layout.partitioning is None else self.layout.partitioning.longest_retention
+
+    @staticmethod
+    def _within(given: float, name: str, longest: float) -> float:
         if given > longest:
             raise ConfigurationError(
-                f"retention={given:g} is longer than the store's windows look back, {longest:g} s; "
+                f"{name}={given:g} is longer than the store's windows look back, {longest:g} s; "
                 "give TimeBuckets the longest one: TimeBuckets(..., retention=...)"
             )
         return given

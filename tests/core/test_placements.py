@@ -32,6 +32,7 @@ from aioidempotency._core.protocol import (
     read,
     release,
     renew,
+    take_back,
 )
 from tests.core.playing import NOW, Spreading, attempt, bucket, done, held, play, stored
 
@@ -154,10 +155,30 @@ def test_a_finished_record_answers_before_a_running_one() -> None:
     assert played.outcome.record.data == '"it"'
 
 
-def test_its_own_record_answers_before_any_other() -> None:
-    """Whoever owns a record runs; it must not take another's late copy for the owner."""
+def test_its_own_record_counts_where_no_other_does() -> None:
+    """It may be a late copy of an earlier try, beside a record of whoever has the key now."""
     played = play(claim(CLAIM), Declined((Refused(stored(HOME)), FINE, Refused(running(LAST)))))
+    assert isinstance(played.outcome, InProgress)
+    assert played.outcome.record.owner == "other"
+    vacant = Refused(lapsed(HOME, token=1_900_000_000_000))
+    played = play(claim(CLAIM), Declined((vacant, FINE, Refused(running(LAST)))))
     assert played.outcome == Claimed(held(location=LAST, route=ROUTE))
+
+
+def test_a_record_that_is_gone_is_lost_where_places_depend_on_the_instant() -> None:
+    """Its result could arrive when another call has the key in a place that this one did not look at."""
+    lease = replace(LEASE, route=Spreading(answer_within=10.0))
+    played = play(complete(lease, Encoded("1"), now=NOW), Refused(None), Found(None))
+    assert played.outcome == Lost(None)
+    assert play(
+        complete(replace(lease, route=Spreading(answer_within=10.0, until=NOW)), Encoded("1"), now=NOW)
+    ).outcome == Lost(None)
+
+
+def test_what_nobody_relied_on_is_taken_back_as_it_was_claimed() -> None:
+    """A late copy of that leaves alone what the same owner has claimed since."""
+    played = play(take_back(held(location=HOME, route=ROUTE)), Applied())
+    assert played.operations == (Delete(HOME, Unchanged(running())),)
 
 
 def test_reading_first_reads_all_places_at_once() -> None:

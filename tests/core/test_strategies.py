@@ -266,12 +266,25 @@ def test_a_move_takes_a_stores_settings_in() -> None:
         ((Reshard(OLD, NEW), NEW), "finish one move"),
         ((OLD, Reshard(OLD, NEW)), "finish one move"),
         ((HashBuckets(32), HashBuckets(32)), "both are the same"),
+        ((TimeBuckets(600), TimeBuckets(60)), "a prefix= of its own"),
     ],
 )
 def test_a_move_that_is_none_is_refused(arguments: tuple[Any, ...], trouble: str) -> None:
     """With the reason."""
     with pytest.raises(PartitioningError, match=trouble):
         Reshard(*arguments)
+
+
+@pytest.mark.parametrize("phase", ["prepare", "cutover"])
+@pytest.mark.parametrize("new", [TimeBuckets(60, prefix="w"), TimeBuckets(600, buckets=8)])
+def test_a_move_between_windows_ends_no_lease_before_its_window(new: TimeBuckets, phase: Any) -> None:
+    """P4: two lengths with one prefix gave every lease an end years ago, and the key to everyone at once."""
+    old = TimeBuckets(dt.timedelta(minutes=10), buckets=4)
+    move = Reshard(old, new, phase).bound(Terms())
+    assert move.looked_at_until(move.home(KEY, NOW)) >= NOW + 3600 - 1
+    for length in (60.0, dt.timedelta(minutes=1)):
+        with pytest.raises(PartitioningError, match="windows of two lengths that have the same names"):
+            Reshard(old, TimeBuckets(length)).bound(Terms())
 
 
 def test_a_move_with_a_function_cannot_list_its_partitions() -> None:

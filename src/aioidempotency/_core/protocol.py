@@ -22,11 +22,11 @@ randomness come in as arguments, so a test can play every interleaving without a
 """
 
 from dataclasses import dataclass, replace
-from math import floor
+from math import floor, inf
 from typing import NamedTuple, final
 
 from aioidempotency._core import placements, records
-from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.conditions import HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Encoded, Lease, Location, Places, Record, Route, Status
 from aioidempotency._core.operations import (
@@ -146,10 +146,10 @@ def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
 
 
 def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
-    """Say what all that was found means: what is ours first, then what is finished.
+    """Say what all that was found means: what is finished first, and what is ours last.
 
     One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
-    its owner gave up.
+    its owner gave up. That may have been ours: so ours counts only where no other does.
     """
     for place, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
         verdict = judge(record, attempt, fresh=fresh)
@@ -161,7 +161,7 @@ def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant
 
 
 def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, int]:
-    return record.owner == attempt.owner, record.status is Status.COMPLETED, record.fencing_token
+    return record.status is Status.COMPLETED, record.owner != attempt.owner, record.fencing_token
 
 
 def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | Vacant:
@@ -197,11 +197,16 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     A record that is gone (deleted by the table's TTL, say) is written again as a claim would be, so
     that finished work is remembered. One that we finished before keeps its first result. One that is
     ours and running, although we were refused, is a late copy of our claim: it is finished, too.
+
+    Where the places of a key depend on the instant, a record that is gone is lost: by the time its
+    result arrived, another call might have claimed the key in a place that this one did not look at.
     """
     places: Places = (lease.location,)
     gone = now >= lease.route.looked_at_until(lease.location)
     record: Record | None = None
     for _ in range(ATTEMPTS):
+        if gone and lease.route.answer_within < inf:
+            return Lost(None)
         if gone:
             places = lease.route.places(now)
         lease = replace(lease, location=places[0])
@@ -234,7 +239,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     """Move the end of the lease to its duration from now."""
     duration = _duration(lease.route, lease.location, lease.duration, now=now, clock_skew=clock_skew)
     ends = records.whole_milliseconds(now + duration)
-    if duration < lease.duration and ends <= lease.expires_at:
+    if duration < lease.duration and ends <= max(now, lease.expires_at):
         return Lost(None)
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
@@ -262,6 +267,14 @@ def release(location: Location, owner: str) -> Procedure[Released | Lost]:
         return Released()
     record = yield from _refuser(operation, reply)
     return Released() if record is None or record.owner == owner else Lost(record)
+
+
+def take_back(lease: Lease) -> Procedure[None]:
+    """Remove the record of a claim that nobody relied on, as it was claimed.
+
+    A copy of this that arrives late leaves alone what the same owner has claimed since.
+    """
+    yield Delete(lease.location, Unchanged(records.running(lease)))
 
 
 def read(route: Route, *, now: float) -> Procedure[Record | None]:

@@ -5,6 +5,7 @@ from typing import Literal, final
 
 from aioidempotency.exceptions import PartitioningError
 from aioidempotency.partitioning.strategy import MOST_PLACES, Partitioning, Terms
+from aioidempotency.partitioning.windows import confusable
 
 Phase = Literal["prepare", "cutover"]
 
@@ -35,6 +36,11 @@ class Reshard:
                 )
         if self.old == self.new:
             raise PartitioningError("Reshard moves from one strategy to another, and both are the same; use it alone")
+        if confusable(self.old, self.new):
+            raise PartitioningError(
+                "Reshard moves between windows of two lengths that have the same names, so nobody could tell when one "
+                "ends: give one of them a prefix= of its own"
+            )
 
     @property
     def answer_within(self) -> float:

@@ -7,9 +7,11 @@ clock may have turned already. That is one transaction over all of them.
 Two promises make it safe, and the windows keep them, not the caller:
 
 1. A record ends before claims stop to look into its window: it expires a retention after the end of
-   that window at the latest, and so does its lease.
+   that window at the latest, and so does its lease. Claims look back for `ANSWER_WITHIN` longer, so
+   that a write which is under way then is still seen.
 2. A claim that took longer than `ANSWER_WITHIN` from reading its clock to its answer is not relied
-   upon: another one may have been made in a window that it did not look into.
+   upon: another one may have been made in a window that it did not look into. So claims look ahead
+   for as long, too.
 """
 
 import re
@@ -19,7 +21,15 @@ from math import floor
 from typing import final
 
 from aioidempotency.exceptions import PartitioningError
-from aioidempotency.partitioning.strategy import MOST_PLACES, Settled, Terms, check_count, check_text, spread
+from aioidempotency.partitioning.strategy import (
+    MOST_PLACES,
+    Partitioning,
+    Settled,
+    Terms,
+    check_count,
+    check_text,
+    spread,
+)
 
 ANSWER_WITHIN = 10.0
 """Seconds that a claim may take; the library's own limit for one operation is as long."""
@@ -103,13 +113,13 @@ class TimeBuckets(Settled):
             window=window,
             buckets=self.buckets,
             prefix=self.prefix,
-            reach=max(retention, terms.lease + terms.clock_skew + 1),
+            kept=max(retention, terms.lease + terms.clock_skew + 1),
             ahead=terms.clock_skew + ANSWER_WITHIN,
         )
         if made.most_places > MOST_PLACES:
             raise PartitioningError(
                 f"TimeBuckets with windows of {window:g} s has to look at {made.most_places} of them for a retention of "
-                f"{made.reach:g} s, and one transaction takes {MOST_PLACES}: give a window= of "
+                f"{made.kept:g} s, and one transaction takes {MOST_PLACES}: give a window= of "
                 f"{made.shortest:.0f} s or more, or a shorter retention"
             )
         return made
@@ -121,14 +131,14 @@ class Windows(Settled):
     """`TimeBuckets` with the settings of a store.
 
     Attributes:
-        reach: Seconds that claims look back.
+        kept: Seconds that a record may live after the end of its window.
         ahead: Seconds that claims look ahead.
     """
 
     window: float
     buckets: int
     prefix: str
-    reach: float
+    kept: float
     ahead: float
 
     @property
@@ -139,17 +149,17 @@ class Windows(Settled):
     @property
     def most_places(self) -> int:
         """The windows between the earliest and the latest instant that matter, both ends cut."""
-        return floor((self.reach + self.ahead) / self.window) + 2
+        return floor((self.kept + ANSWER_WITHIN + self.ahead) / self.window) + 2
 
     @property
     def longest_retention(self) -> float:
-        """The seconds that claims look back."""
-        return self.reach
+        """The seconds that a record may live after the end of its window."""
+        return self.kept
 
     @property
     def shortest(self) -> float:
         """The shortest window that one transaction can look through."""
-        return (self.reach + self.ahead) / (MOST_PLACES - 2) + 1
+        return (self.kept + ANSWER_WITHIN + self.ahead) / (MOST_PLACES - 2) + 1
 
     def home(self, key: str, now: float) -> str:
         """Answer with the key's bucket in the window of this instant."""
@@ -161,9 +171,9 @@ class Windows(Settled):
         return tuple(self._partition(number, bucket) for number in self._numbers(now) if number != current)
 
     def looked_at_until(self, partition: str) -> float:
-        """The end of the partition's window and a retention, less a second: records expire after a whole one."""
+        """A retention after the end of the partition's window, less a second: records expire after a whole one."""
         found = re.fullmatch(rf"{re.escape(self.prefix)}#(-?\d+)#\d+", partition)
-        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.reach - 1
+        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.kept - 1
 
     def partitions(self, now: float) -> tuple[str, ...]:
         """Answer with all buckets of all windows that may hold a live record."""
@@ -176,15 +186,23 @@ class Windows(Settled):
             "window": self.window,
             "buckets": self.buckets,
             "prefix": self.prefix,
-            "retention": self.reach,
+            "retention": self.kept,
         }
 
     def _numbers(self, now: float) -> range:
-        latest, earliest = floor((now + self.ahead) / self.window), floor((now - self.reach) / self.window)
+        latest = floor((now + self.ahead) / self.window)
+        earliest = floor((now - self.kept - ANSWER_WITHIN) / self.window)
         return range(latest, earliest - 1, -1)
 
     def _partition(self, number: int, bucket: int) -> str:
         return f"{self.prefix}#{number}#{bucket}"
+
+
+def confusable(one: Partitioning, other: Partitioning) -> bool:
+    """Tell whether two strategies call windows by the same names and mean different times by them."""
+    if not isinstance(one, TimeBuckets | Windows) or not isinstance(other, TimeBuckets | Windows):
+        return False
+    return one.prefix == other.prefix and _seconds(one.window) != _seconds(other.window)
 
 
 def _check_duration(given: object, name: str) -> None:
