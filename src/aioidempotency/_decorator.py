@@ -75,8 +75,7 @@ def idempotent(
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
 
-    block = functools.partial(
-        store.execute,
+    blocks = store._blocks(  # noqa: SLF001 - the decorator is the store's other half
         lease=lease,
         retention=retention,
         heartbeat=heartbeat,
@@ -85,7 +84,6 @@ def idempotent(
         store_errors=store_errors,
         read_first=read_first,
     )
-    block("settings are checked by a block that is not entered")
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         if isinstance(function, classmethod | staticmethod):
@@ -99,7 +97,7 @@ def idempotent(
             if missing_key == "run" and is_missing(material):
                 calls.warn_once()
                 return await function(*args, **kwargs)
-            async with block(
+            async with blocks.open(
                 material, fingerprint=payload, namespace=calls.namespace, result_type=calls.result_type()
             ) as execution:
                 if not execution.replayed:

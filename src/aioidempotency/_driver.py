@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from typing import TypeVar, final
+from typing import Literal, TypeVar, final
 
 import anyio
 
@@ -42,6 +41,8 @@ class Driver:
         flights: The calls that are under way in this process, by key.
         heartbeats: The renewals of the running ones.
         cache: The finished records that are kept in this process.
+        fail_open: Whether calls run unprotected while the store does not answer.
+        on_completion_failure: What to do when a result could not be stored before the lease ended.
         failed_open: How many calls ran unprotected because the store did not answer.
         opening: Verifies the table's layout, before anything else is asked; None where there is nothing to verify.
     """
@@ -55,6 +56,8 @@ class Driver:
         clock_skew: float,
         compress_over: int | None,
         hook: Hook | None,
+        fail_open: bool = False,
+        on_completion_failure: Literal["report", "raise"] = "report",
         local_cache: int = 0,
     ) -> None:
         self.backend = backend
@@ -65,6 +68,8 @@ class Driver:
         self.failed_open = 0
         self.opening: Once | None = None
         self.cache = Cache(local_cache)
+        self.fail_open = fail_open
+        self.on_completion_failure = on_completion_failure
         self._clock_skew = clock_skew
         self._compress_over = compress_over
         self._hook = hook
@@ -127,7 +132,7 @@ class Driver:
                 raise
             if decision is not None:
                 return decision
-            attempt = replace(attempt, now=self.now())
+            attempt = attempt.at(self.now(), lease=attempt.lease)
 
     async def _claim(self, attempt: Claim) -> Decision | None:
         """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it.

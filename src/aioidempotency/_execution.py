@@ -22,7 +22,7 @@ from aioidempotency._core.model import Encoded, Lease, Record
 from aioidempotency._core.protocol import Claim, Vacant, judge
 from aioidempotency._driver import Driver
 from aioidempotency._flights import Flight
-from aioidempotency._lease import Held, time_left
+from aioidempotency._lease import Held, loop_time, time_left
 from aioidempotency.events import (
     CompletionFailed,
     FailedOpen,
@@ -50,15 +50,11 @@ FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manner:
-    """How one call behaves around its claim. Durations are seconds."""
+    """How calls behave around their claims. Durations are seconds."""
 
-    result_type: object
-    heartbeat: float | None
     patience: float
     on_error: Literal["release", "hold"]
     store_errors: tuple[type[Exception], ...]
-    fail_open: bool
-    on_completion_failure: Literal["report", "raise"]
 
 
 @final
@@ -121,12 +117,21 @@ _current: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", 
 
 @final
 class Executing:
-    """The block around one call: claims at its start, completes or releases at its end."""
+    """The block around one call: claims at its start, completes or releases at its end.
 
-    def __init__(self, driver: Driver, attempt: Claim, manner: Manner) -> None:
+    Args:
+        heartbeat: Seconds between renewals; None for no renewals.
+        result_type: What a replayed result is read back as.
+    """
+
+    def __init__(
+        self, driver: Driver, attempt: Claim, manner: Manner, *, heartbeat: float | None, result_type: object
+    ) -> None:
         self._driver = driver
         self._attempt = attempt
         self._manner = manner
+        self._heartbeat = heartbeat
+        self._result_type = result_type
         self._key = attempt.route.key
         self._flight: Flight | None = None
         self._held: Held | None = None
@@ -148,7 +153,7 @@ class Executing:
         try:
             decision = await self._decide()
         except StoreError:
-            if not self._manner.fail_open:
+            if not self._driver.fail_open:
                 raise
             self._driver.failed_open += 1
             self._driver.report(FailedOpen(self._key))
@@ -160,9 +165,7 @@ class Executing:
                 return Execution(self._key, lease=lease)
             case Replay(record):
                 self._driver.cache.put(self._key, record)
-                decoded = _results.decode(
-                    record, self._driver.codec, self._manner.result_type, self._manner.store_errors
-                )
+                decoded = _results.decode(record, self._driver.codec, self._result_type, self._manner.store_errors)
                 return Execution(self._key, record=replace(record, result=decoded))
             case InProgress(record, retry_after):
                 raise InProgressError(record, retry_after)
@@ -200,8 +203,8 @@ class Executing:
 
     def _hold(self, lease: Lease) -> None:
         """Keep the lease while the body runs."""
-        interval = self._manner.heartbeat
-        since = anyio.current_time() - self._driver.used(lease)
+        interval = self._heartbeat
+        since = loop_time() - self._driver.used(lease)
         self._held = Held(lease, since=since, interval=interval or 0.0)
         if self._flight is not None:
             self._flight.show(self._held)
@@ -216,7 +219,7 @@ class Executing:
             return cached
         left = time_left()
         patience = self._manner.patience if left is None else min(self._manner.patience, left)
-        gives_up = anyio.current_time() + patience
+        gives_up = loop_time() + patience
         while True:
             flight = self._driver.flights.get(self._key)
             if flight is None or not flight.is_of_this_loop():
@@ -255,7 +258,7 @@ class Executing:
             verdict = judge(record, self._fresh())
             if isinstance(verdict, Vacant):
                 return await self._driver.claim(self._fresh())
-            remaining = gives_up - anyio.current_time()
+            remaining = gives_up - loop_time()
             if not isinstance(verdict, InProgress) or remaining <= 0 or flight.over:
                 return verdict
             with anyio.move_on_after(min(remaining, max(verdict.retry_after, FIRST_LOOK))):
@@ -264,7 +267,7 @@ class Executing:
     async def _poll(self, refusal: InProgress, gives_up: float) -> Decision | None:
         """Look at another process's record until it is finished or free (None), or patience ends."""
         pause = FIRST_LOOK
-        while (remaining := gives_up - anyio.current_time()) > 0:
+        while (remaining := gives_up - loop_time()) > 0:
             jitter = random.uniform(0.5, 1.0)  # noqa: S311 - it keeps waiters apart, no secret
             await anyio.sleep(min(pause * jitter, remaining))
             try:
@@ -284,7 +287,7 @@ class Executing:
     def _fresh(self) -> Claim:
         """Take the attempt as of now."""
         left = time_left()
-        return replace(self._attempt, now=self._driver.now(), lease=self._attempt.lease if left is None else left)
+        return self._attempt.at(self._driver.now(), lease=self._attempt.lease if left is None else left)
 
     def _land(self, left: Record | None, failure: StoreError | None = None) -> None:
         """Tell the duplicates in this process what this call has left, or that the store did not answer it."""
@@ -316,11 +319,11 @@ class Executing:
                 error.result = self._execution.result
                 raise
             except (StoreError, ConfigurationError) as error:
-                if isinstance(error, StoreError) and anyio.current_time() + RETRY_PAUSE < held.ends_at:
+                if isinstance(error, StoreError) and loop_time() + RETRY_PAUSE < held.ends_at:
                     await anyio.sleep(RETRY_PAUSE)
                     continue
                 self._completion_failed()
-                if self._manner.on_completion_failure == "report":
+                if self._driver.on_completion_failure == "report":
                     return None
                 error.result = self._execution.result
                 raise

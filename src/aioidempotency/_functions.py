@@ -21,10 +21,12 @@ class Parameters:
     Attributes:
         signature: The function's own, without `self` where it is bound.
         receiver: The name under which a method takes its instance or class; None for a function.
+        plain: All names, where each argument may be given by position; else None.
     """
 
     signature: inspect.Signature
     receiver: str | None
+    plain: tuple[str, ...] | None
 
     @classmethod
     def of(cls, function: AnyFunction) -> Self:
@@ -33,7 +35,8 @@ class Parameters:
         first = first_name(function)
         scope = getattr(function, "__qualname__", "").rpartition(".")[0]
         is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
-        return cls(signature, first if is_method else None)
+        by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in signature.parameters.values())
+        return cls(signature, first if is_method else None, tuple(signature.parameters) if by_position else None)
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
         """Name the arguments of a call, defaults included.
@@ -41,6 +44,10 @@ class Parameters:
         Raises:
             TypeError: The function cannot be called with them.
         """
+        if (
+            not kwargs and self.plain is not None and len(args) == len(self.plain)
+        ):  # each argument by position: nothing is left to find out
+            return inspect.BoundArguments(self.signature, dict(zip(self.plain, args, strict=True)))
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound

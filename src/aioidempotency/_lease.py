@@ -48,6 +48,11 @@ def time_left() -> float | None:
     return None if ends is None else max(0.0, ends - time.monotonic())
 
 
+def loop_time() -> float:
+    """Read the running loop's clock, which no change of the wall clock moves."""
+    return asyncio.get_running_loop().time()
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     """Find the running loop; None where a coroutine is closed after its loop has ended."""
     try:
@@ -193,7 +198,7 @@ class Heartbeats:
         """Renew one lease, trying again until its safe point; else cancel its body."""
         pause = held.interval / 10
         while not held.ended:
-            since = anyio.current_time()
+            since = loop_time()
             # A renewal that comes late, because the claim or the loop was slow, is tried once all the same.
             limit = held.safe_until if since < held.safe_until else held.ends_at
             try:
@@ -202,7 +207,7 @@ class Heartbeats:
             except LeaseLostError as error:
                 return held.lose(error.record)
             except Exception:  # noqa: BLE001 - whatever kept the renewal from being answered, the lease is not kept
-                if anyio.current_time() + pause >= held.safe_until:
+                if loop_time() + pause >= held.safe_until:
                     return held.lose(None)
                 await anyio.sleep(pause)
             else:

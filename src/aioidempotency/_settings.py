@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from math import inf
 from types import UnionType
 from typing import Literal, final
@@ -58,7 +59,7 @@ class Settings:
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        self._kept(self.terms.retention)
+        self.kept(self.terms.retention)
 
     def key(self, material: object, namespace: str) -> str:
         """Make a record's key, `namespace#digest`.
@@ -70,7 +71,7 @@ class Settings:
         if keys.is_missing(material):
             raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
         check_namespace(namespace)
-        return f"{'#'.join(filter(None, (self.namespace, namespace)))}#{keys.digest(material)}"
+        return f"{_joined(self.namespace, namespace)}#{keys.digest(material)}"
 
     def route(self, material: object, namespace: str) -> Route:
         """Say where a key's record may be."""
@@ -82,28 +83,29 @@ class Settings:
         *,
         namespace: str = "",
         fingerprint: object = None,
-        lease: Duration | None = None,
-        retention: Duration | None = None,
+        lease: float | None = None,
+        retention: float | None = None,
         read_first: bool | None = None,
     ) -> Claim:
         """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
-        own_lease = self.terms.lease if lease is None else self._protected(lease)
+        own_lease = self.terms.lease if lease is None else lease
         left = time_left()
         return Claim(
             route=self.route(material, namespace),
             owner=secrets.token_hex(16),
             now=self.clock(),
             lease=own_lease if left is None else left,
-            retention=self.terms.retention if retention is None else self._kept(retention),
+            retention=self.terms.retention if retention is None else retention,
             clock_skew=self.terms.clock_skew,
             fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
             read_first=self.read_first if read_first is None else read_first,
         )
 
-    def _kept(self, retention: Duration) -> float:
+    def kept(self, retention: Duration) -> float:
+        """Read a retention; no record lives longer than claims look back."""
         return self._within(seconds(retention, "retention"), "retention", self._longest)
 
-    def _protected(self, lease: Duration) -> float:
+    def protected(self, lease: Duration) -> float:
         """Read a lease; it ends, by every clock, before the second in which its record could expire."""
         return self._within(seconds(lease, "lease"), "lease", self._longest - self.terms.clock_skew - 1)
 
@@ -198,9 +200,21 @@ def check_table_name(table_name: str) -> None:
         raise ConfigurationError(f"{table_name!r} is not a table's name: letters, digits, _, . and -, or an ARN")
 
 
+@lru_cache(maxsize=1024)
+def _joined(store: str, function: str) -> str:
+    return "#".join(filter(None, (store, function)))
+
+
 def check_namespace(namespace: str) -> None:
     """Refuse namespaces that could make two functions' keys alike, or a key longer than DynamoDB takes."""
-    if not isinstance(namespace, str) or "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
+    if not isinstance(namespace, str):
+        raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
+    _check_text(namespace)
+
+
+@lru_cache(maxsize=1024)  # of a refusal, nothing is kept
+def _check_text(namespace: str) -> None:
+    if "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
         raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
     if len(namespace.encode(errors="replace")) > LONGEST_NAMESPACE:
         raise ConfigurationError(

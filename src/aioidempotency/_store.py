@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
 
 from aioidempotency import _results
+from aioidempotency._blocks import Blocks
 from aioidempotency._concurrency import Once, concurrently
 from aioidempotency._core import layout as layouts
 from aioidempotency._core import protocol
@@ -16,20 +17,16 @@ from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.layout import Laid
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
 from aioidempotency._driver import Driver
-from aioidempotency._execution import Executing, Execution, Manner
+from aioidempotency._execution import Execution
 from aioidempotency._functions import check_awaitable, return_type
-from aioidempotency._lease import time_left
 from aioidempotency._settings import (
     Duration,
     OnInProgress,
     Settings,
-    check_errors,
     check_kind,
     check_namespace,
     check_table_name,
-    interval,
     one_of,
-    patience,
     seconds,
     time_limit,
     whole_number,
@@ -146,8 +143,6 @@ class AsyncIdempotencyStore:
             read_first=read_first,
             clock=clock,
         )
-        self._fail_open = fail_open
-        self._on_completion_failure: Literal["report", "raise"] = on_completion_failure
         self._closes_backend = backend is None or group_commit is not None
         inner = (
             backend
@@ -168,6 +163,8 @@ class AsyncIdempotencyStore:
             clock_skew=terms.clock_skew,
             compress_over=compress_over,
             hook=on_event,
+            fail_open=fail_open,
+            on_completion_failure=on_completion_failure,
             local_cache=whole_number(local_cache, "local_cache"),
         )
         if verify_layout and self._laid is not None:
@@ -206,7 +203,11 @@ class AsyncIdempotencyStore:
                 was, the key is free again when the lease is over.
         """
         attempt = self._settings.attempt(
-            key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention
+            key,
+            namespace=namespace,
+            fingerprint=fingerprint,
+            lease=None if lease is None else self._settings.protected(lease),
+            retention=None if retention is None else self._settings.kept(retention),
         )
         decision = self._driver.cached(attempt) or await self._driver.claim(attempt)
         self._driver.report(decided(decision))
@@ -309,21 +310,20 @@ class AsyncIdempotencyStore:
                 cancelled, or its result not stored.
             StoreError: The store did not answer the claim.
         """
-        one_of(on_error, "on_error", ("release", "hold"))
-        check_errors(store_errors)
-        attempt = self._settings.attempt(
-            key, namespace=namespace, fingerprint=fingerprint, lease=lease, retention=retention, read_first=read_first
-        )
-        manner = Manner(
-            result_type=result_type,
-            heartbeat=interval(heartbeat, attempt.lease) if time_left() is None else None,
-            patience=patience(on_in_progress),
+        blocks = self._blocks(
+            lease=lease,
+            retention=retention,
+            heartbeat=heartbeat,
+            on_in_progress=on_in_progress,
             on_error=on_error,
             store_errors=store_errors,
-            fail_open=self._fail_open,
-            on_completion_failure=self._on_completion_failure,
+            read_first=read_first,
         )
-        return Executing(self._driver, attempt, manner)
+        return blocks.open(key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+
+    def _blocks(self, **given: Any) -> Blocks:
+        """Check and read once what calls have in common."""
+        return Blocks.of(self._driver, self._settings, **given)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and answer with its result or its replay.

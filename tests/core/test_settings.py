@@ -235,7 +235,7 @@ def test_an_attempt_takes_the_stores_settings() -> None:
 
 def test_an_attempt_takes_the_calls_own_settings() -> None:
     """They win over the store's."""
-    made = _settings().attempt(1, fingerprint=1, lease=timedelta(seconds=5), retention=7, read_first=True)
+    made = _settings().attempt(1, fingerprint=1, lease=5.0, retention=7.0, read_first=True)
     assert (made.lease, made.retention, made.fingerprint, made.read_first) == (5.0, 7.0, ONE, True)
     assert _settings(read_first=True).attempt(1).read_first
     assert not _settings(read_first=True).attempt(1, read_first=False).read_first

@@ -27,6 +27,8 @@ from aioidempotency.exceptions import ConfigurationError, SerializationError
 Select = Callable[[Mapping[str, object]], object]
 """Finds the key material in the arguments, by name."""
 
+_ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
 _NATIVE = frozenset({str, int, float, bool, type(None)})
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -44,7 +46,7 @@ def canonical(material: object, *, subject: str = "the key material") -> bytes:
         SerializationError: The material holds bytes, a set, NaN, or an object of an unknown type.
     """
     try:
-        return json.dumps(_checked(material, subject), sort_keys=True, allow_nan=False).encode()
+        return _ENCODER.encode(_checked(material, subject)).encode()
     except ValueError:
         raise SerializationError(subject, "NaN or an infinity", "neither equals itself in JSON; leave it out") from None
     except RecursionError:

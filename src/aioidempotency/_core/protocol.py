@@ -64,6 +64,19 @@ class Claim:
     fingerprint: str | None = None
     read_first: bool = False
 
+    def at(self, now: float, *, lease: float) -> "Claim":
+        """Make the same attempt at another instant."""
+        return Claim(
+            route=self.route,
+            owner=self.owner,
+            now=now,
+            lease=lease,
+            retention=self.retention,
+            clock_skew=self.clock_skew,
+            fingerprint=self.fingerprint,
+            read_first=self.read_first,
+        )
+
     @property
     def places(self) -> Places:
         """Where a record of the key may be; this attempt puts one into the first."""
@@ -209,7 +222,8 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
             return Lost(None)
         if gone:
             places = lease.route.places(now)
-        lease = replace(lease, location=places[0])
+        if places[0] is not lease.location:
+            lease = replace(lease, location=places[0])
         expiration = _expiration(lease.route, lease.location, now + lease.retention)
         operation = _finish(lease, result, expiration, anew=places if gone else None)
         reply = yield from _write(operation)

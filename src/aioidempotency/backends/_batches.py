@@ -11,6 +11,7 @@ from aioidempotency._core import statements
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Location, Status, Table
 from aioidempotency._core.operations import Found, Get, Operation, Refused, Reply, Update
+from aioidempotency.backends import _wire
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 Outcome = Reply | str | IdempotencyError
@@ -93,7 +94,7 @@ async def try_out(client: Any, table: Table) -> None:
         raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
 
 
-async def write(client: Any, operations: Sequence[Operation]) -> list[Outcome]:
+async def write(client: Any, operations: Sequence[Operation], *, writes_bodies: bool) -> list[Outcome]:
     """Send writes of one table as one request; each succeeds or fails by itself.
 
     Raises:
@@ -102,21 +103,25 @@ async def write(client: Any, operations: Sequence[Operation]) -> list[Outcome]:
     spelled = [statements.statement(operation) for operation in operations]
     table = operations[0].location.table
     try:
-        response = await client.batch_execute_statement(Statements=spelled)
+        response = await _call(client.batch_execute_statement, {"Statements": spelled}, writes_bodies=writes_bodies)
     except client.exceptions.ClientError as error:
         _check_denied(error, table)
         raise
     return [_outcome(answer.get("Error"), table) for answer in response["Responses"]]
 
 
-async def read(client: Any, gets: Sequence[Get]) -> list[Outcome]:
+async def read(client: Any, gets: Sequence[Get], *, writes_bodies: bool) -> list[Outcome]:
     """Send reads of one table as one request."""
     try:
-        response = await client.batch_get_item(**statements.reading(gets))
+        response = await _call(client.batch_get_item, statements.reading(gets), writes_bodies=writes_bodies)
     except client.exceptions.ClientError as error:
         _check_denied(error, gets[0].location.table)
         raise
     return [item if isinstance(item, str) else Found(item) for item in statements.found(gets, response)]
+
+
+async def _call(call: Any, parameters: dict[str, object], *, writes_bodies: bool) -> Any:
+    return await (_wire.send(call, parameters) if writes_bodies else call(**parameters))
 
 
 def _check_denied(error: Any, table: Table) -> None:

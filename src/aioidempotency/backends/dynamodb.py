@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Protocol, TypeVar, final
 
@@ -27,8 +28,8 @@ from botocore.exceptions import (
 
 from aioidempotency._core import expressions
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Get, Operation, Reply
-from aioidempotency.backends import _batches, _tables
+from aioidempotency._core.operations import Get, Operation, Reply, Transact
+from aioidempotency.backends import _batches, _tables, _wire
 from aioidempotency.backends._batches import Outcome
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
@@ -125,7 +126,8 @@ class DynamoDBBackend:
         request = expressions.request(operation)
         table_name = operation.location.table.name
         client = await self._ready(table_name)
-        return await self._answered(request.operation, table_name, _send(client, request, operation))
+        sending = _send(client, request, operation, writes_bodies=self._client is None)
+        return await self._answered(request.operation, table_name, sending)
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Execute operations on different items of one table, all reads or all writes, each by itself.
@@ -138,11 +140,14 @@ class DynamoDBBackend:
         client = await self._ready(table.name)
         gets = [operation for operation in operations if isinstance(operation, Get)]
         if gets:
-            return await self._answered("BatchGetItem", table.name, _batches.read(client, gets))
+            return await self._answered(
+                "BatchGetItem", table.name, _batches.read(client, gets, writes_bodies=self._client is None)
+            )
         if not self._tried_out:
             await self._answered("BatchExecuteStatement", table.name, _batches.try_out(client, table))
             self._tried_out = True
-        return await self._answered("BatchExecuteStatement", table.name, _batches.write(client, operations))
+        writing = _batches.write(client, operations, writes_bodies=self._client is None)
+        return await self._answered("BatchExecuteStatement", table.name, writing)
 
     async def create_table(self, table: Table) -> None:
         """Create the table (on demand, TTL on its expiration), and wait until it can be used.
@@ -205,6 +210,7 @@ class DynamoDBBackend:
                         f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
                     )
                     raise ConfigurationError(trouble) from error
+                _wire.take_bodies(connection.client)
             return connection.client
 
     async def _answered(self, operation: str, table_name: str, call: Awaitable[T], *, limit: float | None = None) -> T:
@@ -224,13 +230,17 @@ class DynamoDBBackend:
         return f"<DynamoDBBackend: client {whose}>"
 
 
-async def _send(client: Any, request: expressions.Request, operation: Operation) -> Reply:
+async def _send(client: Any, request: expressions.Request, operation: Operation, *, writes_bodies: bool) -> Reply:
     """Send a request; again where it met a transaction, since it was not applied then."""
     call: Call = getattr(client, _METHODS[request.operation])
+    if writes_bodies and not isinstance(operation, Transact):  # botocore gives a transaction its token
+        call = partial(_wire.send, call, request.parameters)
+    else:
+        call = partial(call, **request.parameters)
     pauses = iter(_CONFLICT_PAUSES)
     while True:
         try:
-            return expressions.reply(operation, await call(**request.parameters))
+            return expressions.reply(operation, await call())
         except ClientError as error:
             refused = expressions.refusal(operation, _code(error), error.response)
             if refused is not None:
