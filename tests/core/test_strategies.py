@@ -1,6 +1,7 @@
 """Strategies over several places: random buckets, functions of one's own, and a move between two."""
 
 import datetime as dt
+import gc
 import random
 import secrets
 import time
@@ -151,6 +152,21 @@ def test_a_pure_function_is_watched_once() -> None:
     strategy.home(KEY, NOW)
     strategy.home(KEY, NOW)
     assert seen == [KEY] * 4
+
+
+def test_a_collection_of_garbage_is_not_the_functions_doing() -> None:
+    """Some tools measure how long it takes, and so ask for the time in the middle of whatever runs."""
+
+    def measure(*_: object) -> None:
+        time.perf_counter()
+
+    gc.callbacks.append(measure)
+    try:
+        answer = CustomPartition(lambda key: str(len([[key] for _ in range(5000)]))).home(KEY, NOW)
+    finally:
+        gc.callbacks.remove(measure)
+    assert answer == "5000"
+    assert gc.isenabled()
 
 
 def test_a_function_that_raises_is_tried_again_the_next_time() -> None:

@@ -4,6 +4,7 @@ A random suffix, or one by the hour, is the usual advice for hot tables. Here it
 second attempt writes into another partition, meets nothing there, and runs.
 """
 
+import gc
 import inspect
 import random
 import sys
@@ -119,13 +120,16 @@ def _watched(function: Callable[[str], object], key: str) -> tuple[object, set[s
         if event == "c_call" and (cause := _cause(called)):
             asked.add(cause)
 
-    before = sys.getprofile()
+    before, collects = sys.getprofile(), gc.isenabled()
+    gc.disable()  # what a collection calls, as a tool that measures it, is not the function's doing
     sys.setprofile(note)
     try:
         answer = function(key)
         return (answer if isinstance(answer, str) else list(_iterable(answer))), asked
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
 
 
 def _cause(called: Any) -> str | None:
