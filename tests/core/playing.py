@@ -111,9 +111,11 @@ class Shelf:
             return FoundAll(tuple(map(self.found, operation.locations)))
         if isinstance(operation, Transact):
             refusals = tuple(map(self._refusal, operation.writes))
-            for write in operation.writes if set(refusals) == {None} else ():
+            if any(refusals):
+                return Declined(refusals)
+            for write in operation.writes:
                 self._apply(write)
-            return Applied() if set(refusals) == {None} else Declined(refusals)
+            return Applied()
         refusal = self._refusal(operation)
         if refusal is None:
             self._apply(operation)
@@ -146,6 +148,36 @@ class Shelf:
         except StopIteration as end:
             outcome: T = end.value
             return outcome
+
+
+class Contender:
+    """One procedure, advanced one operation at a time."""
+
+    def __init__(self, procedure: Procedure[Any]) -> None:
+        self._procedure = procedure
+        self._operation: Operation | None = next(procedure)
+        self.outcome: Any = None
+
+    def step(self, shelf: Shelf, *, lost: bool = False) -> None:
+        """Execute the next operation; if its answer gets lost, the client sends it once more, as botocore does."""
+        if self._operation is None:
+            return
+        reply = shelf.answer(self._operation)
+        if lost:
+            reply = shelf.answer(self._operation)
+        self._send(reply)
+
+    def finish(self, shelf: Shelf) -> Any:
+        """Go on undisturbed."""
+        while self._operation is not None:
+            self.step(shelf)
+        return self.outcome
+
+    def _send(self, reply: Reply) -> None:
+        try:
+            self._operation = self._procedure.send(reply)
+        except StopIteration as end:
+            self._operation, self.outcome = None, end.value
 
 
 def named(table: Table, values: Mapping[Role, AttributeValue]) -> dict[str, AttributeValue]:

@@ -156,12 +156,14 @@ def test_a_finished_record_answers_before_a_running_one() -> None:
 
 
 def test_its_own_record_counts_where_no_other_does() -> None:
-    """It may be a late copy of an earlier try, beside a record of whoever has the key now."""
-    played = play(claim(CLAIM), Declined((Refused(stored(HOME)), FINE, Refused(running(LAST)))))
+    """It may be a late copy of an earlier try, beside a record of whoever has the key now; this try's own is not."""
+    earlier = Refused(running(LAST, token=1_699_999_999_999))
+    played = play(claim(CLAIM), Declined((Refused(stored(HOME)), FINE, earlier)))
     assert isinstance(played.outcome, InProgress)
     assert played.outcome.record.owner == "other"
-    vacant = Refused(lapsed(HOME, token=1_900_000_000_000))
-    played = play(claim(CLAIM), Declined((vacant, FINE, Refused(running(LAST)))))
+    played = play(claim(CLAIM), Declined((Refused(lapsed(HOME)), FINE, earlier)))
+    assert played.outcome == Claimed(held(location=LAST, route=ROUTE, fencing_token=1_699_999_999_999))
+    played = play(claim(CLAIM), Declined((Refused(stored(HOME)), FINE, Refused(running(LAST)))))
     assert played.outcome == Claimed(held(location=LAST, route=ROUTE))
 
 

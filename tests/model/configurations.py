@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import final
 
 from aioidempotency._core.model import Item
-from tests.model.contenders import Script
+from tests.model.calls import Script
 from tests.model.invariants import Limit
-from tests.model.moves import Configuration, Faults
+from tests.model.setting import Configuration, Faults
 from tests.model.table import PLACE
 
 COPIES = frozenset({Limit.RELEASED_BEFORE_A_COPY})
@@ -35,7 +35,8 @@ class Case:
     reaches: frozenset[str] = frozenset()
 
 
-def _case(states: int, *scripts: Script, reaches: tuple[str, ...] = (), **options: object) -> Case:
+def case(states: int, *scripts: Script, reaches: tuple[str, ...] = (), **options: object) -> Case:
+    """Write a case down; five seconds are explored unless it says otherwise."""
     options = {"horizon": 5.0, **options}
     return Case(Configuration(scripts=scripts, **options), states, frozenset(reaches))  # type: ignore[arg-type]
 
@@ -44,7 +45,7 @@ PLAIN, RENEWS, FINISHES = Script(), Script(renewals=1), Script(ends=("complete",
 LOST, COPY = Faults(lost=1), Faults(copy=1)
 
 CASES = {
-    "two that renew": _case(
+    "two that renew": case(
         16_000,
         RENEWS,
         RENEWS,
@@ -67,11 +68,11 @@ CASES = {
             "renew: lost, the record was running",
         ),
     ),
-    "three": _case(17_000, PLAIN, PLAIN, PLAIN, reaches=("claim: gave way, the record had just changed",)),
-    "three for a lapsed lease, one clock ahead": _case(
-        26_000, Script(clock=5), PLAIN, PLAIN, start=LAPSED, faults=LOST, horizon=1.0
+    "three": case(17_000, PLAIN, PLAIN, PLAIN, reaches=("claim: gave way, the record had just changed",)),
+    "three for a lapsed lease, one clock ahead": case(
+        26_000, Script(clock=5), PLAIN, PLAIN, start=(LAPSED,), faults=LOST, horizon=1.0
     ),
-    "a lost answer": _case(
+    "a lost answer": case(
         45_000,
         RENEWS,
         PLAIN,
@@ -82,7 +83,7 @@ CASES = {
             "renew: was renewed already",
         ),
     ),
-    "a copy that comes late": _case(
+    "a copy that comes late": case(
         84_000,
         RENEWS,
         PLAIN,
@@ -90,16 +91,16 @@ CASES = {
         limits=COPIES,
         reaches=("claim: applied late", "renew: refused late", "complete: refused late", "release: refused late"),
     ),
-    "two copies that come late": _case(46_000, PLAIN, PLAIN, faults=Faults(copy=2), limits=COPIES, horizon=4.0),
-    "a crash and a new start": _case(45_000, Script(attempts=2), PLAIN, faults=Faults(crash=1), limits=COPIES),
-    "giving up, a crash and a new start": _case(
+    "two copies that come late": case(46_000, PLAIN, PLAIN, faults=Faults(copy=2), limits=COPIES, horizon=4.0),
+    "a crash and a new start": case(45_000, Script(attempts=2), PLAIN, faults=Faults(crash=1), limits=COPIES),
+    "giving up, a crash and a new start": case(
         45_000, Script(attempts=2), PLAIN, faults=Faults(crash=1, give_up=1), limits=COPIES, horizon=2.0
     ),
-    "giving up": _case(
+    "giving up": case(
         50_000, RENEWS, PLAIN, faults=Faults(give_up=1), limits=COPIES, horizon=4.0, reaches=("complete: applied late",)
     ),
-    "a clock far ahead": _case(48_000, Script(clock=5, renewals=1), PLAIN, faults=LOST, horizon=4.0),
-    "a clock far behind": _case(
+    "a clock far ahead": case(48_000, Script(clock=5, renewals=1), PLAIN, faults=LOST, horizon=4.0),
+    "a clock far behind": case(
         44_000,
         Script(clock=-5, renewals=1),
         PLAIN,
@@ -107,10 +108,10 @@ CASES = {
         horizon=3.0,
         reaches=("claim: took over, the record had expired", "claim: took over a finished record that had expired"),
     ),
-    "a clock ahead by the skew": _case(46_000, Script(clock=1, renewals=1), PLAIN, faults=LOST),
-    "a clock behind by the skew": _case(50_000, Script(clock=-1, renewals=1), PLAIN, faults=LOST),
-    "a clock behind by half of the skew": _case(52_000, Script(clock=-0.5, renewals=1), PLAIN, faults=LOST),
-    "another request": _case(
+    "a clock ahead by the skew": case(46_000, Script(clock=1, renewals=1), PLAIN, faults=LOST),
+    "a clock behind by the skew": case(50_000, Script(clock=-1, renewals=1), PLAIN, faults=LOST),
+    "a clock behind by half of the skew": case(52_000, Script(clock=-0.5, renewals=1), PLAIN, faults=LOST),
+    "another request": case(
         39_000,
         Script(fingerprint="f", renewals=1),
         Script(fingerprint="g"),
@@ -121,19 +122,19 @@ CASES = {
             "claim: mismatch, the lease had lapsed",
         ),
     ),
-    "the same request and another": _case(
+    "the same request and another": case(
         39_000, Script(fingerprint="f"), Script(fingerprint="g"), Script(fingerprint="f")
     ),
-    "a read first": _case(
+    "a read first": case(
         20_000, PLAIN, Script(read_first=True), faults=LOST, reaches=("claim: gave way, the record had just changed",)
     ),
-    "a store whose refusals say nothing": _case(
+    "a store whose refusals say nothing": case(
         30_000, RENEWS, PLAIN, faults=LOST, refusals_bring_items=False, horizon=4.0
     ),
-    "such a store, and a copy that comes late": _case(
+    "such a store, and a copy that comes late": case(
         30_000, PLAIN, PLAIN, faults=COPY, refusals_bring_items=False, limits=COPIES
     ),
-    "results that expire soon": _case(
+    "results that expire soon": case(
         29_000,
         PLAIN,
         PLAIN,
@@ -141,16 +142,16 @@ CASES = {
         retention=1.0,
         reaches=("claim: took over a finished record that had expired", "complete: put again, the record was gone"),
     ),
-    "a record by Powertools": _case(
-        15_000, PLAIN, PLAIN, start=POWERTOOLS, faults=LOST, reaches=("claim: took over, the lease had lapsed",)
+    "a record by Powertools": case(
+        15_000, PLAIN, PLAIN, start=(POWERTOOLS,), faults=LOST, reaches=("claim: took over, the lease had lapsed",)
     ),
-    "two: a crash, a lost answer, a clock ahead": _case(
+    "two: a crash, a lost answer, a clock ahead": case(
         43_000, PLAIN, Script(clock=5), faults=Faults(crash=1, lost=1), limits=COPIES, horizon=4.0
     ),
-    "two: a crash, a lost answer, a clock behind": _case(
+    "two: a crash, a lost answer, a clock behind": case(
         28_000, PLAIN, Script(clock=-5), faults=Faults(crash=1, lost=1), limits=COPIES, horizon=3.0
     ),
-    "three: a crash, a lost answer, a clock ahead": _case(
+    "three: a crash, a lost answer, a clock ahead": case(
         82_000, FINISHES, Script(clock=5), FINISHES, faults=Faults(crash=1, lost=1), limits=COPIES, horizon=2.0
     ),
 }

@@ -1,74 +1,18 @@
-"""Contenders: what each may do, and its procedure, rebuilt from the answers it was given.
+"""Contenders: what each has been told, and the step that it takes by that.
 
-A generator cannot be copied. So a contender is a value: the call that it is in, and the answers
-that it has had. To learn what it asks next, its procedure is run again from the start. Equal
-contenders are one object, and each step is taken once, however many states it occurs in.
+Equal contenders are one object, and each step is taken once, however many states it occurs in.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from typing import final
 
-from aioidempotency._core import placements, protocol
-from aioidempotency._core.decisions import Claimed, Decision
-from aioidempotency._core.model import Encoded, Lease
-from aioidempotency._core.operations import Applied, Found, Get, Operation, Refused, Reply
-from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
-from tests.model.table import PLACE, Cell
-
-Kind = Literal["claim", "renew", "complete", "release"]
-Outcome = Decision | Completed | Renewed | Released | Lost
-Answer = tuple[Literal["applied", "refused", "found"], Cell | None]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What one contender does: claim, then any of its renewals, then complete or release.
-
-    Attributes:
-        clock: Seconds that its clock is ahead.
-        attempts: How often it may claim, each time as a new owner: a caller that tries again.
-        ends: How it may end what it has claimed.
-    """
-
-    clock: float = 0.0
-    fingerprint: str | None = None
-    read_first: bool = False
-    renewals: int = 0
-    attempts: int = 1
-    ends: tuple[Kind, ...] = ("complete", "release")
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One procedure with its arguments. `now` is its contender's clock when it began."""
-
-    kind: Kind
-    attempt: Claim
-    now: float
-    lease: Lease | None
-
-    def procedure(self) -> placements.Procedure[Any]:
-        """Start the procedure."""
-        if self.kind == "claim":
-            return protocol.claim(self.attempt)
-        if self.kind == "release":
-            return protocol.release(PLACE, self.attempt.owner)
-        assert self.lease is not None
-        if self.kind == "renew":
-            return protocol.renew(self.lease, now=self.now, clock_skew=self.attempt.clock_skew)
-        return protocol.complete(self.lease, Encoded(result_of(self.attempt.owner)), now=self.now)
-
-
-@final
-@dataclass(frozen=True, eq=False, slots=True)
-class Request:
-    """An operation on its way to the table, and the call that sent it."""
-
-    call: Call
-    operation: Operation
+from aioidempotency._core.decisions import Claimed
+from aioidempotency._core.model import Lease
+from aioidempotency._core.operations import Operation
+from aioidempotency._core.protocol import Claim, Completed, Lost, Renewed
+from tests.model.calls import Call, Ended, Kind, Outcome, Request, Script, rerun
+from tests.model.table import Answer
 
 
 @final
@@ -80,6 +24,8 @@ class Contender:
         attempt: Its claim, from when it begins until its key is given up or finished.
         lease: What it was told of its lease.
         sure: Whether it goes by that lease: not once a renewal was lost or a completion unanswered.
+        again: The call that it has to make next: what it claimed too late is taken back, and then claimed again.
+        late: The lease that it takes back.
         request: What it has asked and waits for; None between calls.
     """
 
@@ -90,6 +36,8 @@ class Contender:
     attempt: Claim | None = None
     lease: Lease | None = None
     sure: bool = True
+    again: Kind | None = None
+    late: Lease | None = None
     call: Call | None = None
     answers: tuple[Answer, ...] = ()
     request: Request | None = None
@@ -109,6 +57,9 @@ class Contender:
         """Which calls it may begin now."""
         if self.call is not None:
             return
+        if self.again is not None:
+            yield self.again
+            return
         if self.attempts and self.lease is None:
             yield "claim"
         if self.lease is not None and self.sure and self.renewals:
@@ -127,32 +78,35 @@ class Troupe:
         self._terms = terms
         self._contenders: dict[object, Contender] = {}
         self._requests: dict[str, Request] = {}
-        self._begun: dict[tuple[Contender, Kind, float], Contender] = {}
-        self._told: dict[tuple[Contender, Answer], tuple[Contender, Outcome | None]] = {}
+        self._begun: dict[tuple[Contender, Kind, float], tuple[Contender, Outcome | None]] = {}
+        self._told: dict[tuple[Contender, Answer, bool], tuple[Contender, Outcome | None]] = {}
 
     def enter(self, name: str, script: Script) -> Contender:
         """Make a contender that has done nothing yet."""
         return self._one(Contender(name=name, script=script, attempts=script.attempts, renewals=script.renewals))
 
-    def begin(self, contender: Contender, kind: Kind, time: float) -> Contender:
-        """Begin a call: all that it needs is decided now, by the contender's clock."""
+    def begin(self, contender: Contender, kind: Kind, time: float) -> tuple[Contender, Outcome | None]:
+        """Begin a call: all that it needs is decided now, by the contender's clock. It may end by that, too."""
         asked = contender, kind, time
         if asked not in self._begun:
             self._begun[asked] = self._begin(contender, kind, time + contender.script.clock)
         return self._begun[asked]
 
-    def tell(self, contender: Contender, answer: Answer) -> tuple[Contender, Outcome | None]:
+    def tell(self, contender: Contender, answer: Answer, time: float) -> tuple[Contender, Outcome | None]:
         """Answer what a contender has asked; with the outcome when its call ends by that."""
-        told = contender, answer
+        assert contender.call is not None
+        late = contender.call.too_late(time) or contender.call.unseen(time)
+        told = contender, answer, late
         if told not in self._told:
-            self._told[told] = self._go_on(replace(contender, answers=(*contender.answers, answer)))
+            answered = replace(contender, answers=(*contender.answers, answer))
+            self._told[told] = self._go_on(answered, late=late)
         return self._told[told]
 
     def give_up(self, contender: Contender) -> Contender:
         """End a call without an answer, as a `StoreError` or a cancellation does."""
         assert contender.call is not None
         sure = contender.call.kind == "renew"
-        gone = contender.call.kind == "release"
+        gone = contender.call.kind in {"release", "take back"}
         left = replace(contender, call=None, answers=(), request=None, sure=sure)
         return self._one(_apart(left) if gone else left)
 
@@ -160,36 +114,58 @@ class Troupe:
         """End a contender's process; it may be started anew as long as it has attempts."""
         return self._one(_apart(contender))
 
-    def _begin(self, contender: Contender, kind: Kind, now: float) -> Contender:
+    def _begin(self, contender: Contender, kind: Kind, now: float) -> tuple[Contender, Outcome | None]:
         if kind == "claim":
-            owner = f"{contender.name}{1 + contender.script.attempts - contender.attempts}"
-            script = contender.script
-            attempt = replace(
-                self._terms, owner=owner, now=now, fingerprint=script.fingerprint, read_first=script.read_first
-            )
-            contender = replace(contender, attempt=attempt, attempts=contender.attempts - 1, sure=True)
+            contender = self._attempting(contender, now)
         if kind == "renew":
             contender = replace(contender, renewals=contender.renewals - 1)
         assert contender.attempt is not None
-        call = Call(kind, contender.attempt, now, contender.lease)
-        begun, outcome = self._go_on(replace(contender, call=call))
-        assert outcome is None, "a procedure ended before it asked anything"
-        return begun
+        lease = contender.late if kind == "take back" else contender.lease
+        call = Call(kind, contender.attempt, now, lease, contender.script.clock)
+        return self._go_on(replace(contender, call=call))
 
-    def _go_on(self, contender: Contender) -> tuple[Contender, Outcome | None]:
+    def _attempting(self, contender: Contender, now: float) -> Contender:
+        """Make an attempt: as a new owner, or once more."""
+        if contender.again is not None:
+            assert contender.attempt is not None
+            return replace(contender, attempt=replace(contender.attempt, now=now), again=None)
+        script = contender.script
+        attempt = replace(
+            self._terms,
+            route=script.route,
+            owner=f"{contender.name}{1 + script.attempts - contender.attempts}",
+            now=now,
+            fingerprint=script.fingerprint,
+            read_first=script.read_first,
+        )
+        return replace(contender, attempt=attempt, attempts=contender.attempts - 1, sure=True)
+
+    def _go_on(self, contender: Contender, *, late: bool = False) -> tuple[Contender, Outcome | None]:
         assert contender.call is not None
-        asked = _rerun(contender.call, contender.answers)
+        asked = rerun(contender.call, contender.answers)
         if not isinstance(asked, Ended):
             return self._one(replace(contender, request=self._request(contender.call, asked))), None
+        told = None if late and isinstance(asked.outcome, Completed) else asked.outcome
+        return self._one(self._rested(contender, asked.outcome, late=late)), told
+
+    def _rested(self, contender: Contender, outcome: Outcome | None, *, late: bool) -> Contender:
+        """Be told what a call came to."""
+        assert contender.call is not None
         rested = replace(contender, call=None, answers=(), request=None)
-        if isinstance(asked.outcome, Claimed | Renewed):
-            return self._one(replace(rested, lease=asked.outcome.lease)), asked.outcome
-        if contender.call.kind == "renew":
-            return self._one(replace(rested, sure=False)), asked.outcome
-        return self._one(_apart(rested)), asked.outcome
+        match outcome:
+            case Claimed(lease) if late:
+                return replace(rested, again="take back", late=lease)
+            case Claimed(lease) | Renewed(lease):
+                return replace(rested, lease=lease)
+            case Lost() if contender.call.kind == "renew":
+                return replace(rested, sure=False)
+            case None:  # it was taken back
+                return replace(rested, again="claim", late=None)
+            case _:
+                return _apart(rested)
 
     def _request(self, call: Call, operation: Operation) -> Request:
-        return self._requests.setdefault(f"{call.kind} {call.attempt!r} {operation!r}", Request(call, operation))
+        return self._requests.setdefault(f"{call.kind} {call.attempt!r} {operation!r}", Request.of(call, operation))
 
     def _one(self, contender: Contender) -> Contender:
         each = contender
@@ -200,51 +176,15 @@ class Troupe:
             each.attempt,
             each.lease,
             each.sure,
+            each.again,
+            each.late,
             each.call,
             each.answers,
         )
         return self._contenders.setdefault(content, each)
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A procedure has returned this."""
-
-    outcome: Outcome
-
-
-def result_of(owner: str) -> str:
-    """Name the result that the body of this owner comes to."""
-    return f'"{owner}"'
-
-
-def _rerun(call: Call, answers: tuple[Answer, ...]) -> Operation | Ended:
-    """Run a procedure as far as these answers lead."""
-    procedure: placements.Procedure[Any] = call.procedure()
-    try:
-        operation = next(procedure)
-        for answer in answers:
-            operation = procedure.send(_reply(answer))
-    except StopIteration as end:
-        return Ended(end.value)
-    return operation
-
-
-def _reply(answer: Answer) -> Reply:
-    kind, cell = answer
-    item = None if cell is None else cell.item
-    if kind == "applied":
-        return Applied()
-    return Refused(item) if kind == "refused" else Found(item)
-
-
 def _apart(contender: Contender) -> Contender:
     """Have nothing more to do with the record; what is left are attempts."""
     renewals = contender.script.renewals if contender.attempts else 0
     return Contender(name=contender.name, script=contender.script, attempts=contender.attempts, renewals=renewals)
-
-
-def reads(request: Request) -> bool:
-    """Say whether a request changes nothing, whenever it arrives."""
-    return isinstance(request.operation, Get)

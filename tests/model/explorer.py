@@ -12,10 +12,11 @@ from itertools import islice
 from typing import final
 
 from aioidempotency._core.protocol import Completed
-from tests.model import invariants
+from tests.model import answers, changes, standing
 from tests.model.invariants import BrokenError
-from tests.model.moves import Configuration, Move, Moves, State
+from tests.model.moves import Move, Moves, State
 from tests.model.outcomes import remark
+from tests.model.setting import Configuration
 from tests.model.story import told
 
 
@@ -77,29 +78,34 @@ class _Explorer:
                 yield following
 
     def _check_state(self, state: State) -> None:
-        invariants.check_leases(self._terms, state.contenders, state.cell, state.time)
-        if (state.cell, state.time) in self._unlocked:
+        shelf = self._moves.shelf
+        standing.check_one_counts(self._terms, state.contenders, state.cells, state.time)
+        standing.check_leases(self._terms, shelf, state.contenders, state.cells, state.time)
+        if (state.cells, state.time) in self._unlocked:
             return
-        self._unlocked.add((state.cell, state.time))
-        latest = max(self._terms.clocks) + self._configuration.lease + self._configuration.clock_skew
-        fresh = self._configuration.attempt("fresh", state.time + latest + 0.5)
-        invariants.check_not_locked(fresh, self._moves.shelf, state.cell)
+        self._unlocked.add((state.cells, state.time))
+        for route in self._configuration.routes:
+            fresh = self._configuration.attempt("fresh", state.time + self._configuration.over, route)
+            standing.check_not_locked(fresh, shelf, state.cells)
 
     def _checked(self, state: State, move: Move) -> State:
         """Check what a move did; remember what was promised by it."""
         request, following = move.request, move.state
         if request is None:
-            if state.cell is not None and following.cell is None:
-                invariants.check_deletion(self._terms, state.cell, state.time)
+            if following.cells is not state.cells:
+                changes.check_deletion(self._terms, state.cells, following.cells, state.time)
             return following
+        shelf = self._moves.shelf
         if move.applied:
-            invariants.check_write(self._terms, request.call, state.cell, following.cell, state.time)
-        if move.outcome is not None:
-            invariants.check_told(self._terms, request.call, move.answers, move.outcome, following.cell)
-        self._explored.outcomes[remark(move, state.cell, state.time)] += 1
+            changes.check_write(self._terms, shelf, move, state.cells, state.time)
+        self._explored.outcomes[remark(move, shelf, state.cells, state.time)] += 1
+        if move.outcome is None:
+            return following
+        answers.check_told(self._terms, shelf, move, move.outcome, state.time)
+        answers.check_found(self._terms, state.promised, move, move.outcome, state.time)
         if not isinstance(move.outcome, Completed):
             return following
-        promise = invariants.promised(self._terms, state.promised, following.cell, state.time)
+        promise = answers.promised(self._terms, state.promised, request.call, following.cells, state.time)
         return following._replace(promised=promise)
 
     def _violation(self, state: State, last: Move | None, broken: BrokenError) -> ViolationError:

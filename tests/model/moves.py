@@ -14,75 +14,22 @@ Any one of these, and each leads to another state:
   it may stop for good at any time needs no case: nothing says that it ever goes on;
 - a request that was left on its way arrives;
 - time goes on by a second. All terms are whole seconds, so all that is judged by time falls on one;
-- the table deletes a record that has expired, then or later.
+- the table deletes a record that has expired, then or later, in any of the places.
 
 Faults are limited by a budget, time by a horizon. The scripts of the contenders end, so the states do.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, final
+from typing import NamedTuple, final
 
-from aioidempotency._core.model import Item
-from aioidempotency._core.protocol import Claim
-from tests.model.contenders import Answer, Contender, Kind, Outcome, Request, Script, Troupe, reads
-from tests.model.invariants import Limit, Promise, Terms
-from tests.model.table import PLACE, Cell, Change, Shelf
+from tests.model.calls import Kind, Outcome, Request
+from tests.model.contenders import Contender, Troupe
+from tests.model.invariants import Promise
+from tests.model.setting import START, Configuration, Faults
+from tests.model.table import APPLIED, Answer, Cells, Shelf, silent
 
-START = 1000.0
-"""The time at which everything begins."""
-
-
-class Faults(NamedTuple):
-    """How many of each fault may still happen: crashes, lost answers, copies of requests, giving up."""
-
-    crash: int = 0
-    lost: int = 0
-    copy: int = 0
-    give_up: int = 0
-
-    def less(self, fault: Literal["crash", "lost", "copy", "give_up"]) -> "Faults":
-        """Take one away."""
-        return self._replace(**{fault: getattr(self, fault) - 1})
-
-
-NO_FAULTS = Faults()
 NOBODY = -1
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Configuration:
-    """What is explored. Contenders with equal scripts are interchangeable: they begin in order.
-
-    Attributes:
-        horizon: The seconds that are explored.
-        start: The record that is there at the beginning.
-        refusals_bring_items: Whether a refused write says what was there; not every store does.
-        limits: What the invariants leave out.
-    """
-
-    scripts: tuple[Script, ...]
-    faults: Faults = NO_FAULTS
-    lease: float = 2.0
-    clock_skew: float = 1.0
-    retention: float = 6.0
-    horizon: float = 6.0
-    start: Item | None = None
-    refusals_bring_items: bool = True
-    limits: frozenset[Limit] = frozenset()
-
-    @property
-    def terms(self) -> Terms:
-        """What the invariants depend on. The table has a clock, too: it is right."""
-        return Terms(self.clock_skew, tuple({0.0, *(script.clock for script in self.scripts)}), self.limits)
-
-    def attempt(self, owner: str, now: float) -> Claim:
-        """Make a claim on these terms."""
-        return Claim(
-            route=PLACE, owner=owner, now=now, lease=self.lease, retention=self.retention, clock_skew=self.clock_skew
-        )
 
 
 class State(NamedTuple):
@@ -92,7 +39,7 @@ class State(NamedTuple):
     """
 
     time: float
-    cell: Cell | None
+    cells: Cells
     contenders: tuple[Contender, ...]
     on_the_way: tuple[Request, ...]
     faults: Faults
@@ -126,19 +73,16 @@ class Moves:
     """All moves of one configuration."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self.shelf = Shelf()
+        self.shelf = Shelf(configuration.places)
         self._configuration = configuration
-        self._clocks = configuration.terms.clocks
         self._troupe = Troupe(configuration.attempt("", START))
-        self._changes: dict[tuple[Request, Cell | None], Change] = {}
+        self._changes: dict[tuple[Request, Cells], tuple[Answer, Cells]] = {}
 
     def first(self) -> State:
         """Make the state in which everything begins."""
-        start, scripts = self._configuration.start, self._configuration.scripts
+        scripts = self._configuration.scripts
         contenders = tuple(self._troupe.enter(name, script) for name, script in zip("abc", scripts, strict=False))
-        return State(
-            START, None if start is None else self.shelf.cell(start), contenders, (), self._configuration.faults
-        )
+        return State(START, self.shelf.holding(self._configuration.start), contenders, (), self._configuration.faults)
 
     def of(self, state: State) -> Iterator[Move]:
         """List what can happen in a state."""
@@ -150,10 +94,14 @@ class Moves:
                 yield from self._goings_on(state, index, contender, contender.request)
         if calm:
             yield from map(partial(self._arrival, state), state.on_the_way)
-            if state.cell is not None and state.cell.expired(state.time):
-                yield Move("the table", "deletes the expired record", state._replace(cell=None))
+            yield from self._deletions(state)
         if state.time < START + self._configuration.horizon:
-            yield Move("time", "goes on", state._replace(time=state.time + 1, slow=NOBODY))
+            yield Move("time", "goes on", self._later(state))
+
+    def _later(self, state: State) -> State:
+        time, within = state.time + 1, self._configuration.arrives_within
+        on_the_way = tuple(each for each in state.on_the_way if each.call.age(time) <= within)
+        return state._replace(time=time, slow=NOBODY, on_the_way=on_the_way)
 
     def _beginnings(self, state: State, index: int, contender: Contender) -> Iterator[Move]:
         """Begin each call; the slow ones begin last before time goes on, and in order."""
@@ -161,76 +109,90 @@ class Moves:
         if before is not None and before.script == contender.script and before.untouched:
             return
         for kind in contender.choices:
-            begun = self._troupe.begin(contender, kind, state.time)
-            assert begun.request is not None
+            begun, outcome = self._troupe.begin(contender, kind, state.time)
+            if begun.request is None:
+                if state.slow == NOBODY:
+                    moved = _with(state, index, begun, state.cells)
+                    yield Move(contender.name, "asks nothing", moved, kind, outcome=outcome)
+                continue
             if state.slow == NOBODY:
                 yield from self._goings_on(state, index, begun, begun.request, kind)
             if state.slow < index:
-                yield Move(contender.name, "is slow", _with(state, index, begun, state.cell)._replace(slow=index), kind)
+                yield Move(
+                    contender.name, "is slow", _with(state, index, begun, state.cells)._replace(slow=index), kind
+                )
+
+    def _deletions(self, state: State) -> Iterator[Move]:
+        for index, cell in enumerate(state.cells):
+            if cell is not None and cell.expired(state.time):
+                yield Move("the table", "deletes the expired record", state._replace(cells=without(state.cells, index)))
 
     def _goings_on(
         self, state: State, index: int, contender: Contender, request: Request, begins: Kind | None = None
     ) -> Iterator[Move]:
         """List what can happen to a request."""
+        if request.call.kind != "claim" and request.call.age(state.time) > self._configuration.ends_within:
+            return
         yield self._answered(state, index, contender, request, begins)
-        writes = not reads(request)
+        writes = not request.reads
         if state.faults.lost and writes:
             yield self._unanswered(state, index, contender, request, begins)
         if state.faults.copy and writes:
-            left = _left(_with(state, index, contender, state.cell), request, state.faults.less("copy"))
+            left = _left(_with(state, index, contender, state.cells), request, state.faults.less("copy"))
             yield Move(contender.name, "sends it twice", left, begins)
         if state.faults.give_up:
             left = _left(state, request, state.faults.less("give_up"))
             yield Move(
-                contender.name, "gives up", _with(left, index, self._troupe.give_up(contender), state.cell), begins
+                contender.name, "gives up", _with(left, index, self._troupe.give_up(contender), state.cells), begins
             )
         if state.faults.crash:
             left = _left(state, request, state.faults.less("crash"))
-            yield Move(contender.name, "crashes", _with(left, index, self._troupe.crash(contender), state.cell), begins)
+            yield Move(
+                contender.name, "crashes", _with(left, index, self._troupe.crash(contender), state.cells), begins
+            )
 
     def _answered(self, state: State, index: int, contender: Contender, request: Request, begins: Kind | None) -> Move:
-        applied, cell = self._execute(request, state.cell)
-        answer = self._answer(request, applied, cell)
-        told, outcome = self._troupe.tell(contender, answer)
-        answered = _with(state, index, told, cell)
+        answer, cells = self._execute(request, state.cells)
+        told, outcome = self._troupe.tell(contender, answer, state.time)
+        answered = _with(state, index, told, cells)
         answers = (*contender.answers, answer)
-        return Move(contender.name, "is answered", answered, begins, request, applied, outcome, answers)
+        return Move(contender.name, "is answered", answered, begins, request, answer is APPLIED, outcome, answers)
 
     def _unanswered(
         self, state: State, index: int, contender: Contender, request: Request, begins: Kind | None
     ) -> Move:
-        applied, cell = self._execute(request, state.cell)
-        unanswered = _with(state, index, contender, cell)._replace(faults=state.faults.less("lost"))
-        return Move(contender.name, "gets no answer, and sends it again", unanswered, begins, request, applied)
+        answer, cells = self._execute(request, state.cells)
+        unanswered = _with(state, index, contender, cells)._replace(faults=state.faults.less("lost"))
+        action = "gets no answer, and sends it again"
+        return Move(contender.name, action, unanswered, begins, request, answer is APPLIED)
 
     def _arrival(self, state: State, request: Request) -> Move:
         rest = list(state.on_the_way)
         rest.remove(request)
-        applied, cell = self._execute(request, state.cell)
-        arrived = state._replace(cell=cell, on_the_way=tuple(rest))
-        return Move("the network", "delivers it late", arrived, None, request, applied)
+        answer, cells = self._execute(request, state.cells)
+        arrived = state._replace(cells=cells, on_the_way=tuple(rest))
+        return Move("the network", "delivers it late", arrived, None, request, answer is APPLIED)
 
-    def _execute(self, request: Request, cell: Cell | None) -> Change:
-        asked = request, cell
+    def _execute(self, request: Request, cells: Cells) -> tuple[Answer, Cells]:
+        asked = request, cells
         if asked not in self._changes:
-            self._changes[asked] = self.shelf.execute(request.operation, cell)
+            answer, after = self.shelf.execute(request.operation, cells)
+            self._changes[asked] = (answer if self._configuration.refusals_bring_items else silent(answer)), after
         return self._changes[asked]
 
-    def _answer(self, request: Request, applied: bool, cell: Cell | None) -> Answer:
-        if applied:
-            return "applied", None
-        if reads(request):
-            return "found", cell
-        return "refused", cell if self._configuration.refusals_bring_items else None
+
+def without(cells: Cells, index: int) -> Cells:
+    """Empty one place."""
+    return (*cells[:index], None, *cells[index + 1 :])
 
 
-def _with(state: State, index: int, contender: Contender, cell: Cell | None) -> State:
-    """Put a contender in its place, and a cell into the table."""
+def _with(state: State, index: int, contender: Contender, cells: Cells) -> State:
+    """Put a contender in its place, and cells into the table."""
     contenders = (*state.contenders[:index], contender, *state.contenders[index + 1 :])
-    return State(state.time, cell, contenders, state.on_the_way, state.faults, state.promised)
+    return State(state.time, cells, contenders, state.on_the_way, state.faults, state.promised)
 
 
 def _left(state: State, request: Request, faults: Faults) -> State:
     """Leave a request on its way; a read changes nothing when it arrives."""
-    on_the_way = state.on_the_way if reads(request) else (*state.on_the_way, request)
+    on_the_way = state.on_the_way if request.reads else (*state.on_the_way, request)
     return state._replace(faults=faults, on_the_way=on_the_way)

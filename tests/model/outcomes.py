@@ -3,66 +3,86 @@
 from typing import assert_never
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.operations import Put
+from aioidempotency._core.operations import Put, Transact
 from aioidempotency._core.protocol import Completed, Lost, Released, Renewed
-from tests.model.contenders import Request
-from tests.model.invariants import looked_again
+from tests.model.answers import looked_again
+from tests.model.calls import Request
 from tests.model.moves import Move
-from tests.model.table import Cell
+from tests.model.table import Cell, Cells, Shelf
 
 
-def remark(move: Move, before: Cell | None, time: float) -> str:
-    """Name what a request came to; `before` was in the table when it arrived."""
+def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
+    """Name what a request came to; `before` is what was in the table when it arrived."""
     assert move.request is not None
     kind = move.request.call.kind
     match move.outcome:
         case None:
-            return _unanswered(move, kind)
+            how = "applied" if move.applied else "refused"
+            return f"{kind}: {how} late" if move.actor == "the network" else f"{kind}: {how}, and more is asked"
+        case Completed() | Renewed() | Released() as done:
+            return _done(done, move, shelf.at(before, move.request.call.place), time)
+        case Lost():
+            return f"{kind}: lost, {_state(_met(move.request, shelf, before), time)}"
+        case decision:
+            return f"claim: {_decided(decision, move, shelf, before, time)}"
+
+
+def _done(outcome: Completed | Renewed | Released, move: Move, before: Cell | None, time: float) -> str:
+    assert move.request is not None
+    match outcome:
         case Completed():
             return _completed(move.request, move.applied, before, time)
         case Renewed():
             return "renew: renewed" if move.applied else "renew: was renewed already"
         case Released():
             return "release: released" if move.applied else "release: nothing was held"
-        case Lost():
-            return f"{kind}: lost, {_state(before, time)}"
-        case decision:
-            return f"claim: {_decided(decision, move, before, time)}"
+        case _ as never:
+            assert_never(never)
 
 
-def _decided(decision: Decision, move: Move, before: Cell | None, time: float) -> str:
+def _decided(decision: Decision, move: Move, shelf: Shelf, before: Cells, time: float) -> str:
+    assert move.request is not None
     match decision:
         case Claimed(lease):
-            return _claimed(move.applied, before, lease.expires_at - lease.duration)
+            late = move.request.call.too_late(time)
+            claimed = _claimed(move, shelf, before, lease.expires_at - lease.duration)
+            return "too late to be relied upon" if late else claimed
         case Replay():
             return "replayed"
         case InProgress():
             return "gave way, the record had just changed" if looked_again(move.answers) else "in progress"
         case Mismatch():
-            return f"mismatch, {_state(before, time)}"
+            return f"mismatch, {_state(_met(move.request, shelf, before), time)}"
         case _ as never:
             assert_never(never)
 
 
-def _unanswered(move: Move, kind: str) -> str:
-    how = "applied" if move.applied else "refused"
-    return f"{kind}: {how} late" if move.actor == "the network" else f"{kind}: {how}, and more is asked"
+def _met(request: Request, shelf: Shelf, before: Cells) -> Cell | None:
+    """Find what a request met: what is in its own place, or else in another that it looks at."""
+    places = (request.call.place, *request.call.attempt.places)
+    return next((cell for place in places if (cell := shelf.at(before, place)) is not None), None)
 
 
-def _claimed(applied: bool, before: Cell | None, now: float) -> str:
-    if not applied:
+def _claimed(move: Move, shelf: Shelf, before: Cells, now: float) -> str:
+    assert move.request is not None
+    if not move.applied:
         return "its own write was recognised"
-    if before is None:
+    here, *others = (shelf.at(before, place) for place in move.request.written)
+    found = [cell for cell in (here, *others) if cell is not None]
+    if not found:
         return "the key was free"
-    if before.running:
-        return f"took over, {_state(before, now)}"
-    return "took over a finished record that had expired"
+    where = "" if here is not None else " in another place"
+    if len(found) > 1:
+        where = " in several places"
+    if all(cell.running for cell in found):
+        return f"took over{where}, {_state(found[0], now)}"
+    return f"took over{where} a finished record that had expired"
 
 
 def _completed(request: Request, applied: bool, before: Cell | None, time: float) -> str:
     if not applied:
         return "complete: its own write was recognised"
-    if isinstance(request.operation, Put):
+    if isinstance(request.operation, Put | Transact):
         return "complete: put again, the record was gone"
     late = before is not None and time > before.ends
     return "complete: late, and nobody had taken over" if late else "complete: completed"

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from aioidempotency._core.operations import Get
-from tests.model.contenders import Request
-from tests.model.moves import START, Move, State
-from tests.model.table import Cell
+from aioidempotency._core.operations import Transact
+from tests.model.calls import Request
+from tests.model.moves import Move, State
+from tests.model.setting import START
+from tests.model.table import Cell, Cells
 
 
 def told(way: Iterable[tuple[State, Move]]) -> Iterator[str]:
@@ -15,24 +16,35 @@ def told(way: Iterable[tuple[State, Move]]) -> Iterator[str]:
         begins = "" if move.begins is None else f" begins to {move.begins}, and"
         outcome = "" if move.outcome is None else f"; told {type(move.outcome).__name__}"
         line = f"{state.time - START:+7.1f} s  {move.actor}{begins} {move.action}{asked}{outcome}"
-        yield f"{line:<90} | {_shown(move.state.cell)}"
+        yield f"{line:<90} | {_shown(move.state.cells)}"
 
 
 def _named(request: Request) -> str:
     operation = request.operation
+    parts = operation.writes if isinstance(operation, Transact) else (operation,)
+    return f"{', '.join(map(_spelled, parts))} by {request.call.attempt.owner}"
+
+
+def _spelled(operation: object) -> str:
     condition = getattr(operation, "condition", None)
     when = "" if condition is None else f" when {type(condition).__name__}"
-    return f"{type(operation).__name__}{when} by {request.call.attempt.owner}"
+    return f"{type(operation).__name__}{when}"
 
 
 def _fate(move: Move) -> str:
-    if move.request is not None and isinstance(move.request.operation, Get):
+    if move.request is not None and move.request.reads:
         return "executed"
     return "applied" if move.applied else "refused"
 
 
-def _shown(cell: Cell | None) -> str:
-    if cell is None:
+def _shown(cells: Cells) -> str:
+    """Show what is in each place, the first one first; one place is shown as it is."""
+    if set(cells) == {None}:
         return "no record"
+    found = [(index, cell) for index, cell in enumerate(cells) if cell is not None]
+    return "; ".join((f"{index}: " if len(cells) > 1 else "") + _told(cell) for index, cell in found)
+
+
+def _told(cell: Cell) -> str:
     status = f"running until {cell.ends - START:+.1f}" if cell.running else f"finished with {cell.data}"
     return f"{cell.owner} {status}, token {cell.token}, expires {cell.expiration - START:+.0f}"

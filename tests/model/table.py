@@ -1,19 +1,36 @@
-"""The one item that all contenders write, kept as a value.
+"""The items that all contenders write, one in each place of the key, kept as values.
 
 A write is judged by the library's own `conditions.holds`; the attributes are read here, not by the
 library, so that the invariants do not depend on its words. Equal items are one object, which makes
 states quick to compare.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor
-from typing import final
+from typing import Literal, final
 
 from aioidempotency._core import conditions
-from aioidempotency._core.model import AttributeNames, Item, Location, Role, Table
-from aioidempotency._core.operations import Delete, Get, GetAll, Operation, Put, Transact
+from aioidempotency._core.model import AttributeNames, Item, Location, Places, Role, Table
+from aioidempotency._core.operations import (
+    Applied,
+    Check,
+    Declined,
+    Delete,
+    Found,
+    FoundAll,
+    Get,
+    GetAll,
+    Operation,
+    Put,
+    Refused,
+    Reply,
+    Transact,
+    Write,
+)
 
 PLACE = Location(table=Table("records", "id", None, AttributeNames()), partition="shop#1234")
+"""The one place of a key that has no other."""
 
 
 @final
@@ -43,16 +60,25 @@ class Cell:
         return None not in (fingerprint, self.fingerprint) and fingerprint != self.fingerprint and not self.expired(now)
 
 
-Change = tuple[bool, Cell | None]
-"""Whether an operation was applied, and what is in the table now."""
+Cells = tuple[Cell | None, ...]
+"""What is in each place of the key, in the order of `Shelf.places`."""
+
+Entry = tuple[Cell | None] | None
+"""What the table says of one place: what is there; None where it has nothing to say against the write."""
+
+Answer = tuple[Literal["applied", "refused", "declined", "found", "found all"], tuple[Entry, ...]]
+
+APPLIED: Answer = ("applied", ())
 
 
 @final
 class Shelf:
     """Makes cells, and executes operations on them."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places = (PLACE,)) -> None:
+        self.places = places
         self._cells: dict[str, Cell] = {}
+        self._indices = {place.partition: index for index, place in enumerate(places)}
 
     def cell(self, item: Item) -> Cell:
         """Have the one cell with this content."""
@@ -61,18 +87,95 @@ class Shelf:
             self._cells[content] = _read(item)
         return self._cells[content]
 
-    def execute(self, operation: Operation, cell: Cell | None) -> Change:
-        """Execute an operation where `cell` is in the table."""
-        assert not isinstance(operation, Transact | GetAll), "one place is asked for without a transaction"
-        found = None if cell is None else cell.item
-        if isinstance(operation, Get) or not conditions.holds(operation.condition, found, PLACE.table):
-            return False, cell
-        if isinstance(operation, Delete):
-            return True, None
-        if isinstance(operation, Put):
-            return True, self.cell(operation.item)
-        changes = {PLACE.table.names[role]: value for role, value in operation.changes.items()}
-        return True, self.cell({**(found or PLACE.item), **changes})
+    def holding(self, items: Iterable[Item]) -> Cells:
+        """Have these items in their places, and nothing in the others."""
+        found = {each["pk" if "pk" in each else "id"]["S"]: self.cell(each) for each in items}
+        return tuple(found.get(place.partition) for place in self.places)
+
+    def index(self, place: Location) -> int:
+        """Say which of the places it is."""
+        return self._indices[place.partition]
+
+    def at(self, cells: Cells, place: Location) -> Cell | None:
+        """Say what is in a place. Nobody writes into one that is not listed."""
+        index = self._indices.get(place.partition)
+        return None if index is None else cells[index]
+
+    def execute(self, operation: Operation, cells: Cells) -> tuple[Answer, Cells]:
+        """Execute an operation; its answer, and what is in the places then."""
+        match operation:
+            case Get(place):
+                return ("found", ((self.at(cells, place),),)), cells
+            case GetAll(places):
+                return ("found all", tuple((self.at(cells, place),) for place in places)), cells
+            case Transact(writes):
+                refusals = tuple(self._refusal(write, cells) for write in writes)
+                return (
+                    (APPLIED, self._applied(writes, cells))
+                    if set(refusals) == {None}
+                    else (("declined", refusals), cells)
+                )
+            case write:
+                refusal = self._refusal(write, cells)
+                return (
+                    (APPLIED, self._applied((write,), cells)) if refusal is None else (("refused", (refusal,)), cells)
+                )
+
+    def _refusal(self, write: Write | Check, cells: Cells) -> Entry:
+        found = self.at(cells, write.location)
+        held = conditions.holds(write.condition, None if found is None else found.item, write.location.table)
+        return None if held else (found,)
+
+    def _applied(self, writes: tuple[Write | Check, ...], cells: Cells) -> Cells:
+        written = list(cells)
+        for write in writes:
+            if not isinstance(write, Check):
+                written[self.index(write.location)] = self._written(write, self.at(cells, write.location))
+        return tuple(written)
+
+    def _written(self, write: Write, found: Cell | None) -> Cell | None:
+        if isinstance(write, Delete):
+            return None
+        if isinstance(write, Put):
+            return self.cell(write.item)
+        changes = {write.location.table.names[role]: value for role, value in write.changes.items()}
+        return self.cell({**(write.location.item if found is None else found.item), **changes})
+
+
+def written(operation: Operation) -> Places:
+    """Name the places that an operation changes, if it is applied."""
+    if isinstance(operation, Get | GetAll):
+        return ()
+    writes = operation.writes if isinstance(operation, Transact) else (operation,)
+    return tuple(write.location for write in writes if not isinstance(write, Check))
+
+
+def reply(answer: Answer) -> Reply:
+    """Say it as a backend does."""
+    kind, entries = answer
+    items = tuple(None if entry is None or entry[0] is None else entry[0].item for entry in entries)
+    match kind:
+        case "applied":
+            return Applied()
+        case "refused":
+            return Refused(items[0])
+        case "declined":
+            return Declined(
+                tuple(None if entry is None else Refused(item) for entry, item in zip(entries, items, strict=True))
+            )
+        case "found":
+            return Found(items[0])
+        case "found all":
+            return FoundAll(items)
+
+
+def silent(answer: Answer) -> Answer:
+    """Have a refusal that says nothing of what was there."""
+    kind, entries = answer
+    return (kind, tuple(None if entry is None else (None,) for entry in entries)) if kind in REFUSALS else answer
+
+
+REFUSALS = ("refused", "declined")
 
 
 def _read(item: Item) -> Cell:

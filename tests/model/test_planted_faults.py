@@ -10,10 +10,10 @@ import pytest
 from aioidempotency._core import conditions, protocol
 from aioidempotency._core.conditions import Absent, Condition, HeldBy, Requirement, Unchanged
 from aioidempotency._core.model import Role, Status, Table
+from tests.model.calls import Script
 from tests.model.configurations import COPIES, LAPSED
-from tests.model.contenders import Script
 from tests.model.explorer import ViolationError, explore
-from tests.model.moves import Configuration, Faults
+from tests.model.setting import Configuration, Faults
 
 Fault = Callable[[pytest.MonkeyPatch], None]
 
@@ -23,7 +23,7 @@ A_LOST_ANSWER = replace(TWO, faults=Faults(lost=1))
 BEHIND = Configuration(scripts=(Script(clock=-1), Script()))
 OTHERS = Configuration(scripts=(Script(fingerprint="f"), Script(fingerprint="g")))
 SHORT = replace(TWO, retention=0.5)
-TOKEN_AHEAD = replace(TWO, start=LAPSED)
+TOKEN_AHEAD = replace(TWO, start=(LAPSED,))
 
 
 def _forgetting(kind: type[Condition], *roles: Role) -> Fault:

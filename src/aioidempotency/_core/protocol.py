@@ -159,10 +159,10 @@ def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
 
 
 def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
-    """Say what all that was found means: what is finished first, and what is ours last.
+    """Say what all that was found means: what this attempt wrote, then what is finished, then what runs.
 
     One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
-    its owner gave up. That may have been ours: so ours counts only where no other does.
+    its owner gave up. That may have been ours, earlier: then it counts only where no other does.
     """
     for place, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
         verdict = judge(record, attempt, fresh=fresh)
@@ -173,8 +173,10 @@ def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant
     return Vacant()
 
 
-def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, int]:
-    return record.status is Status.COMPLETED, record.owner != attempt.owner, record.fencing_token
+def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, bool, int]:
+    ours = record.owner == attempt.owner
+    just_written = ours and record.fencing_token >= records.milliseconds(attempt.now)
+    return just_written, record.status is Status.COMPLETED, not ours, record.fencing_token
 
 
 def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | Vacant:

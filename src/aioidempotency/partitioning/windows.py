@@ -133,6 +133,7 @@ class Windows(Settled):
     Attributes:
         kept: Seconds that a record may live after the end of its window.
         ahead: Seconds that claims look ahead.
+        answer_within: Seconds after which the answer to a claim does not count.
     """
 
     window: float
@@ -140,16 +141,12 @@ class Windows(Settled):
     prefix: str
     kept: float
     ahead: float
-
-    @property
-    def answer_within(self) -> float:
-        """The seconds after which the next window may have begun."""
-        return ANSWER_WITHIN
+    answer_within: float = ANSWER_WITHIN
 
     @property
     def most_places(self) -> int:
         """The windows between the earliest and the latest instant that matter, both ends cut."""
-        return floor((self.kept + ANSWER_WITHIN + self.ahead) / self.window) + 2
+        return floor((self.kept + self.answer_within + self.ahead) / self.window) + 2
 
     @property
     def longest_retention(self) -> float:
@@ -159,7 +156,7 @@ class Windows(Settled):
     @property
     def shortest(self) -> float:
         """The shortest window that one transaction can look through."""
-        return (self.kept + ANSWER_WITHIN + self.ahead) / (MOST_PLACES - 2) + 1
+        return (self.kept + self.answer_within + self.ahead) / (MOST_PLACES - 2) + 1
 
     def home(self, key: str, now: float) -> str:
         """Answer with the key's bucket in the window of this instant."""
@@ -191,7 +188,7 @@ class Windows(Settled):
 
     def _numbers(self, now: float) -> range:
         latest = floor((now + self.ahead) / self.window)
-        earliest = floor((now - self.kept - ANSWER_WITHIN) / self.window)
+        earliest = floor((now - self.kept - self.answer_within) / self.window)
         return range(latest, earliest - 1, -1)
 
     def _partition(self, number: int, bucket: int) -> str:
