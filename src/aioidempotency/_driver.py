@@ -159,7 +159,7 @@ class Driver:
     async def complete(self, lease: Lease, result: Encoded) -> Record:
         """Store a result."""
         match await self.drive(protocol.complete(lease, result, now=self.now())):
-            case Completed() if not self._is_looked_at(lease):
+            case Completed() if protocol.lapsed(lease, now=self.now()):
                 raise self._lost(lease, None)
             case Completed(record):
                 self.cache.put(lease.route.key, record)
@@ -167,10 +167,6 @@ class Driver:
                 return record
             case Lost(record):
                 raise self._lost(lease, record)
-
-    def _is_looked_at(self, lease: Lease) -> bool:
-        """Tell whether claims still look where a lease was; they do for as long again as a write may be under way."""
-        return self.now() < lease.route.looked_at_until(lease.location) + lease.route.answer_within
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now."""
@@ -181,7 +177,8 @@ class Driver:
                 raise self._lost(lease, record)
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
-        return await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew))
+        outcome = await self.drive(protocol.renew(lease, now=self.now(), clock_skew=self._clock_skew))
+        return Lost(None) if protocol.lapsed(lease, now=self.now()) else outcome
 
     async def release(self, lease: Lease) -> None:
         """Give a key back."""

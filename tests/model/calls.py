@@ -76,11 +76,9 @@ class Call:
         """Say whether what is claimed then is not relied upon any more."""
         return self.kind == "claim" and self.age(time) > self.attempt.route.answer_within
 
-    def unseen(self, time: float) -> bool:
-        """Say whether nobody looks any more at what is completed then."""
-        route = self.attempt.route
-        over = route.looked_at_until(self.place) + route.answer_within
-        return self.kind == "complete" and time + self.clock >= over
+    def lapsed(self, time: float) -> bool:
+        """Say whether the lease is over by then where that alone ends it."""
+        return self.lease is not None and protocol.lapsed(self.lease, now=time + self.clock)
 
 
 @final

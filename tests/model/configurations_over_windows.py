@@ -36,7 +36,7 @@ TAKEN = "claim: took over in another place, the lease had lapsed"
 
 OVER_WINDOWS: dict[str, Case] = {
     "windows, a clock ahead": timely(
-        22_000,
+        19_000,
         renewing(PLAIN),
         renewing(AHEAD),
         horizon=5.0,
@@ -50,14 +50,14 @@ OVER_WINDOWS: dict[str, Case] = {
     ),
     "windows, a clock behind": timely(11_000, PLAIN, BEHIND, faults=LOST),
     "windows, a lost answer": timely(
-        25_000,
+        24_000,
         renewing(PLAIN),
         AHEAD,
         faults=LOST,
         reaches=("claim: its own write was recognised", "complete: its own write was recognised"),
     ),
     "windows, a copy that comes late": timely(
-        27_000, PLAIN, AHEAD, faults=COPY, limits=COPIES, reaches=("claim: applied late", "complete: refused late")
+        26_000, PLAIN, AHEAD, faults=COPY, limits=COPIES, reaches=("claim: applied late", "complete: refused late")
     ),
     "windows, a crash and a new start": timely(
         22_000, starting_anew(PLAIN), AHEAD, faults=Faults(crash=1), limits=COPIES
@@ -73,7 +73,7 @@ OVER_WINDOWS: dict[str, Case] = {
     ),
     "three in windows": timely(11_000, PLAIN, AHEAD, PLAIN, horizon=3.0),
     "windows that are not looked at for long": timely(
-        37_000,
+        32_000,
         renewing(SHORT),
         SHORT_AHEAD,
         retention=1.0,
@@ -81,12 +81,12 @@ OVER_WINDOWS: dict[str, Case] = {
         **IN_TIME,
     ),
     "such windows, a lost answer": timely(
-        30_000, SHORT, SHORT_AHEAD, retention=1.0, horizon=5.0, faults=LOST, **IN_TIME
+        28_000, SHORT, SHORT_AHEAD, retention=1.0, horizon=5.0, faults=LOST, **IN_TIME
     ),
     "old and prepare of a move to windows": timely(10_000, ON_OLD, replace(PREPARE, clock=1), faults=LOST),
     "prepare and cutover of a move to windows": timely(11_000, PREPARE, replace(CUTOVER, clock=1), faults=LOST),
     "prepare and cutover of a move to windows, a copy that comes late": timely(
-        27_000, PREPARE, replace(CUTOVER, clock=1), faults=COPY, limits=COPIES
+        26_000, PREPARE, replace(CUTOVER, clock=1), faults=COPY, limits=COPIES
     ),
     "cutover of a move to windows, and windows": timely(11_000, CUTOVER, AHEAD, faults=LOST),
 }

@@ -95,7 +95,7 @@ class Troupe:
     def tell(self, contender: Contender, answer: Answer, time: float) -> tuple[Contender, Outcome | None]:
         """Answer what a contender has asked; with the outcome when its call ends by that."""
         assert contender.call is not None
-        late = contender.call.too_late(time) or contender.call.unseen(time)
+        late = contender.call.too_late(time) or contender.call.lapsed(time)
         told = contender, answer, late
         if told not in self._told:
             answered = replace(contender, answers=(*contender.answers, answer))
@@ -145,8 +145,9 @@ class Troupe:
         asked = rerun(contender.call, contender.answers)
         if not isinstance(asked, Ended):
             return self._one(replace(contender, request=self._request(contender.call, asked))), None
-        told = None if late and isinstance(asked.outcome, Completed) else asked.outcome
-        return self._one(self._rested(contender, asked.outcome, late=late)), told
+        if late and isinstance(asked.outcome, Completed | Renewed):  # told as lost, whatever the table says
+            return self._one(self._rested(contender, Lost(None), late=late)), None
+        return self._one(self._rested(contender, asked.outcome, late=late)), asked.outcome
 
     def _rested(self, contender: Contender, outcome: Outcome | None, *, late: bool) -> Contender:
         """Be told what a call came to."""

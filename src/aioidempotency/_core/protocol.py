@@ -213,11 +213,13 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     that finished work is remembered. One that we finished before keeps its first result. One that is
     ours and running, although we were refused, is a late copy of our claim: it is finished, too.
 
-    Where the places of a key depend on the instant, a record that is gone is lost: by the time its
-    result arrived, another call might have claimed the key in a place that this one did not look at.
+    Where the places of a key depend on the instant, a record that is gone is lost, and so is one whose
+    lease is over: another call may have claimed the key in a place that this one did not look at.
     """
+    if lapsed(lease, now=now):
+        return Lost(None)
     places: Places = (lease.location,)
-    gone = now >= lease.route.looked_at_until(lease.location)
+    gone = False
     record: Record | None = None
     for _ in range(ATTEMPTS):
         if gone and lease.route.answer_within < inf:
@@ -244,6 +246,14 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     return Lost(record)
 
 
+def lapsed(lease: Lease, *, now: float) -> bool:
+    """Tell whether a lease is over where that alone ends it: where the places of a key depend on the instant.
+
+    Whoever took it over may be in a later place, and a late copy of its claim be where its record was.
+    """
+    return lease.route.answer_within < inf and now > lease.expires_at
+
+
 def _finish(lease: Lease, result: Encoded, expiration: int, *, anew: Places | None) -> Write | Transact:
     """Write the result into the running record; or, where that is gone, a finished one, as a claim would."""
     if anew is None:
@@ -255,7 +265,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     """Move the end of the lease to its duration from now."""
     duration = _duration(lease.route, lease.location, lease.duration, now=now, clock_skew=clock_skew)
     ends = records.whole_milliseconds(now + duration)
-    if duration < lease.duration and ends <= max(now, lease.expires_at):
+    if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
         return Lost(None)
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)

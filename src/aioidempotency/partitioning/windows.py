@@ -8,7 +8,8 @@ Two promises make it safe, and the windows keep them, not the caller:
 
 1. A record ends before claims stop to look into its window: it expires a retention after the end of
    that window at the latest, and so does its lease. Claims look back for `ANSWER_WITHIN` longer, so
-   that a write which is under way then is still seen.
+   that a write which is under way then is still seen. A lease that is over is lost, even if nobody
+   seems to have taken it over.
 2. A claim that took longer than `ANSWER_WITHIN` from reading its clock to its answer is not relied
    upon: another one may have been made in a window that it did not look into. So claims look ahead
    for as long, too.
