@@ -122,9 +122,9 @@ class Driver:
     async def claim(self, attempt: Claim) -> Decision:
         """Claim; when cancelled meanwhile, give back what may have been written.
 
-        An attempt that is not to be relied upon is made again, and may have another home then.
+        An attempt that is not to be relied upon is made again, some times, and may have another home then.
         """
-        while True:
+        for _ in range(protocol.ATTEMPTS):
             try:
                 decision = await self._claim(attempt)
             except anyio.get_cancelled_exc_class():
@@ -133,6 +133,8 @@ class Driver:
             if decision is not None:
                 return decision
             attempt = attempt.at(self.now(), lease=attempt.lease)
+        reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
+        raise StoreError("claim", attempt.places[0].table.name, reason)
 
     async def _claim(self, attempt: Claim) -> Decision | None:
         """Claim; a lease that is half over when the answer comes is renewed, or lost, before anyone relies on it.
@@ -150,7 +152,9 @@ class Driver:
         if self.used(decision.lease) <= attempt.lease / 2 or time_left() is not None:
             return decision
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
-        return Claimed(outcome.lease) if isinstance(outcome, Renewed) else None
+        if isinstance(outcome, Renewed) and self.used(outcome.lease) < attempt.lease:
+            return Claimed(outcome.lease)
+        return None
 
     def used(self, lease: Lease) -> float:
         """Read how many seconds ago a lease was asked for."""

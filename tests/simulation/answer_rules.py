@@ -4,7 +4,7 @@
 2. A stored result that lived while the call was under way, of its own payload.
 3. That the key is running, or used with another payload, if it was so while the call was under way; one
    that waits hears it no sooner than it was ready to wait.
-4. That the store did not answer, if it did not; that its lease is lost, if it is (`body_rules`).
+4. That the store did not answer, if it did not, or too late for windows that pass; that its lease is lost, if it is (`body_rules`).
 5. Its own body's error. That it was cancelled, if it was.
 """
 
@@ -18,26 +18,28 @@ from aioidempotency import (
     ResultUnavailableError,
     StoreError,
 )
-from tests.simulation.body_rules import at_loss
+from tests.simulation.body_rules import at_loss, lapsed
 from tests.simulation.calls import BodyFailedError, Call, DeclinedError
 from tests.simulation.history import History
-from tests.simulation.plan import CLOCK_SKEW, Plan
+from tests.simulation.plan import Plan
+from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.table import Row
 from tests.simulation.table_rules import TICK, differ
 
 
-def _of_one_process(history: History, call: Call) -> Iterator[Call]:
-    """Find the calls of this key in this process: duplicates share the answer to a claim, or the lack of one."""
-    return (each for each in history.calls.values() if each.key == call.key and each.host is call.host)
+def _of_one_process(plan: Plan, history: History, call: Call) -> Iterator[Call]:
+    """Find the calls that share a lack of answers: duplicates in this process, and all who open its store."""
+    beside = (each for each in history.calls.values() if each.host is call.host)
+    return (each for each in beside if each.key == call.key or plan.scheme.verified)
 
 
 def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float) -> Iterator[str]:
     """Judge what a call came to: its result, or its error."""
     match outcome:
         case StoreError():
-            fine = any(each.failures for each in _of_one_process(history, call))
+            fine = plan.too_slow or any(each.failures for each in _of_one_process(plan, history, call))
         case LeaseLostError():
-            yield from at_loss(history, call, now)
+            yield from at_loss(plan, history, call, now)
             fine = True
         case InProgressError():
             yield from _refused(plan, history, call, now)
@@ -56,7 +58,7 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
             fine = True
         case _:
             fine = call.script.ending == "unstorable" and call.body_how == "value"
-            yield from _own(history, call) if fine else ()
+            yield from _own(plan, history, call) if fine else ()
     if not fine:
         yield f"{call.name} was answered {outcome!r} for no reason"
 
@@ -65,7 +67,7 @@ def _answered(plan: Plan, history: History, call: Call, outcome: object) -> Iter
     """Judge a result, or an error that stands for one."""
     author = _author(outcome)
     if call.body_how in {"value", "declines"}:
-        yield from _own(history, call)
+        yield from _own(plan, history, call)
         if author != call.name:
             yield f"{call.name} ran its body, and was answered with the result of {author}"
         return
@@ -77,14 +79,15 @@ def _answered(plan: Plan, history: History, call: Call, outcome: object) -> Iter
         yield f"{call.name} was answered with the result of another payload"
 
 
-def _own(history: History, call: Call) -> Iterator[str]:
+def _own(plan: Plan, history: History, call: Call) -> Iterator[str]:
     """Judge a call that was answered with its own body's result: it is stored, or could not be.
 
     An error that is its result passes on as itself, also when its lease is lost.
     """
     unanswered = any(call.body_ended is not None and failed >= call.body_ended for failed in call.failures)
-    lost = call.body_how == "declines" and not history.still_held(call)
-    if not history.stored_by(call) and not unanswered and not lost:
+    held = history.still_held(call) and not lapsed(plan, history, call, call.ended or 0.0)
+    lost = call.body_how == "declines" and not held
+    if not history.stored_by(call) and not unanswered and not lost and not plan.too_slow:
         yield f"{call.name} was answered, and its result was not stored"
 
 

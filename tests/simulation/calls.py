@@ -24,11 +24,11 @@ class DeclinedError(Exception):
 @final
 @dataclass(slots=True)
 class Request:
-    """One request on its way, or a copy of one."""
+    """One request on its way, or a copy of one. `arrived` counts the requests that had arrived before."""
 
     sent: float
     troubled: bool
-    arrived: float | None = None
+    arrived: int | None = None
 
 
 @final
@@ -39,6 +39,7 @@ class Call:
     Attributes:
         owner: The owner that was drawn for it.
         acknowledged: Until when, by its own clock, the table's answers say that it holds its lease.
+        overdue: Whether a renewal was answered when the lease that it was to prolong was over.
         failures: When it was told that the store did not answer.
     """
 
@@ -52,6 +53,7 @@ class Call:
     body_ended: float | None = None
     body_how: How | None = None
     acknowledged: float = 0.0
+    overdue: bool = False
     requests: list[Request] = field(default_factory=list)
     failures: list[float] = field(default_factory=list)
     impatient: bool = False

@@ -39,11 +39,15 @@ DRIVER = type(AsyncIdempotencyStore.in_memory()._driver)
 @final
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault: what is wrong, what the simulation must say of it, and how it is planted."""
+    """One fault: what is wrong, what the simulation must say of it, and how it is planted.
+
+    With `windows`, only runs with windows of time can show it.
+    """
 
     name: str
     symptom: str
     plant: Callable[[pytest.MonkeyPatch], None]
+    windows: bool = False
 
 
 def _unchanged_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -3,56 +3,66 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import final
 
 from tests.simulation.calls import Call
 from tests.simulation.plan import Span
-from tests.simulation.table import Row, Write
+from tests.simulation.table import Place, Row, Write
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
-    """One record as it was from one write until the next. `until` is infinite for the last."""
+    """One record as it was in one place, from one write until the next. `until` is infinite for the last.
 
+    `stray` says that nobody may rely on it: a late copy of a claim, beside another record that counts.
+    """
+
+    place: Place
     row: Row
     since: float
-    until: float
+    stray: bool
+    until: float = float("inf")
 
 
 @final
 @dataclass
 class History:
-    """All calls and all writes of a run."""
+    """All calls and all writes of a run. `over` names the processes that have ended."""
 
+    over: set[str] = field(default_factory=set)
     calls: dict[str, Call] = field(default_factory=dict)
     _writes: dict[str, list[Write]] = field(default_factory=lambda: defaultdict(list))
+    _held: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
+    _last: dict[tuple[str, Place], Held] = field(default_factory=dict)
 
-    def add(self, write: Write) -> None:
+    def add(self, write: Write, *, stray: bool = False) -> None:
         """Note a write."""
         self._writes[write.key].append(write)
+        for place in (write.place, *(each for each, _ in write.cleared)):
+            before = self._last.pop((write.key, place), None)
+            if before is not None:
+                before.until = write.time
+        if write.after is not None:
+            held = self._last[write.key, write.place] = Held(write.place, write.after, write.time, stray)
+            self._held[write.key].append(held)
+
+    def is_stray(self, key: str, place: Place) -> bool:
+        """Whether what is in a place is a stray."""
+        held = self._last.get((key, place))
+        return held is not None and held.stray
 
     def owner_of(self, row: Row) -> Call | None:
         """Find the call that a record belongs to."""
         return next((call for call in self.calls.values() if call.owner == row.owner), None)
 
     def held(self, call: Call) -> Iterator[Held]:
-        """Tell what the place of the call's record held."""
-        writes = self._writes[call.key]
-        for index, write in enumerate(writes):
-            until = writes[index + 1].time if index + 1 < len(writes) else float("inf")
-            if write.after is not None:
-                yield Held(write.after, write.time, until)
+        """Tell what the places of the call's record held, in the order in which it was written."""
+        return iter(self._held[call.key])
 
     def owned(self, call: Call) -> list[Held]:
         """Tell when the record was running and the call's."""
         return [each for each in self.held(call) if each.row.owner == call.owner and each.row.running]
-
-    def now(self, call: Call) -> Row | None:
-        """Read what the place of the call's record holds."""
-        writes = self._writes[call.key]
-        return writes[-1].after if writes else None
 
     def away(self, call: Call) -> list[Span]:
         """Tell when another owned the record, after the claim under which this call's body began.
@@ -64,6 +74,8 @@ class History:
         other: float | None = None
         for held in self.held(call):
             mine = held.row.owner == call.owner
+            if held.stray:
+                continue
             if mine and held.since <= began:
                 spans, other = [], None
             elif mine and other is not None:
@@ -83,5 +95,8 @@ class History:
     def still_held(self, call: Call) -> bool:
         """Whether the record has been running and the call's own without a break since it was claimed."""
         owned = self.owned(call)
-        unbroken = all(one.until == other.since for one, other in pairwise(owned))
-        return bool(owned) and unbroken and owned[-1].until == float("inf")
+        until = owned[0].until if owned else 0.0
+        for each in owned[1:]:
+            if each.since <= until:
+                until = max(until, each.until)
+        return until == float("inf")

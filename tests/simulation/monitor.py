@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import final
 
-from tests.simulation import answer_rules, body_rules, table_rules
+from aioidempotency import StoreError
+from tests.simulation import answer_rules, body_rules, place_rules, table_rules
 from tests.simulation.calls import EPOCH, Call, How
 from tests.simulation.history import History
 from tests.simulation.plan import Plan
@@ -36,17 +37,20 @@ class Monitor:
 
     def wrote(self, write: Write) -> None:
         """Take in a change of the table."""
-        self.history.add(write)
-        self.say(
-            f"    {write.sender} changes {write.key[4:8]}: {self._spell(write.before)} -> {self._spell(write.after)}"
-        )
+        befores = " and ".join(self._spell(row) for row in write.replaced) or "nothing"
+        where = f" in {write.place[1]}" if write.place[2] else ""
+        self.say(f"    {write.sender} changes {write.key[4:8]}{where}: {befores} -> {self._spell(write.after)}")
         if write.sender == "ttl":
+            self.history.add(write)
             self.count("deleted by TTL")
             return
-        if write.before is not None and write.after is not None and write.before.owner != write.after.owner:
-            self.count("taken over")
+        call = self.history.calls[write.sender]
+        stray = place_rules.is_stray(self.plan, self.history, write, call)
+        self._judge(place_rules.broken_by(self.plan, self.history, write, call, stray=stray))
+        self.history.add(write, stray=stray)
+        self._count_claim(write)
         self._watch_token(write)
-        self._judge(table_rules.broken_by(self.plan, write, self.history.calls[write.sender]))
+        self._judge(table_rules.broken_by(self.plan, write, call))
 
     def starts(self, call: Call) -> None:
         """Take in that a call is made."""
@@ -59,7 +63,7 @@ class Monitor:
         call.body_began = self.now()
         self.count("bodies")
         self.say(f"{call.name} begins its body")
-        self._judge(body_rules.at_begin(self.history, call, told_end))
+        self._judge(body_rules.at_begin(self.plan, self.history, call, told_end, self.now()))
 
     def body_ends(self, call: Call, how: How) -> None:
         """Take in that a body has ended, or died with its process."""
@@ -92,12 +96,18 @@ class Monitor:
             last = self.history.last_of(call)
             if call.ended is None or last is None or last.after is None or not call.undisturbed:
                 continue
+            if self.plan.too_slow and isinstance(call.outcome, StoreError):
+                continue
+            if body_rules.lapsed(self.plan, self.history, call, call.ended):
+                continue  # it may not write any more, and need not: its key is free
             keeps = call.body_began is not None and (call.script.on_error == "hold" or call.script.manner == "by hand")
-            if last.after.running and last.after.owner == call.owner and not keeps and self._unbroken(call):
+            if last.after.running and last.after.owner == call.owner and not keeps and self._protects(call):
                 self.breaks(f"{call.name} ended, and did not give its key back")
 
-    def _unbroken(self, call: Call) -> bool:
-        return self.history.now(call) is not None and not self.history.away(call)
+    def _protects(self, call: Call) -> bool:
+        """Whether a running record of the call's is there, where it is looked for."""
+        owned = [each for each in self.history.owned(call) if each.until == float("inf")]
+        return bool(owned) and not body_rules.out_of_sight(self.plan, owned, call.clock(self.now()))
 
     def _judge(self, verdicts: Iterable[str]) -> None:
         for verdict in verdicts if self.watching else ():
@@ -106,10 +116,18 @@ class Monitor:
             else:
                 self.breaks(verdict)
 
+    def _count_claim(self, write: Write) -> None:
+        """Count what a claim took over, and from where."""
+        if write.after is None or all(row.owner == write.after.owner for row in write.replaced):
+            return
+        self.count("taken over")
+        if write.cleared:
+            self.count("taken over from another place")
+
     def _watch_token(self, write: Write) -> None:
         """Count claims of a key whose token is smaller than one before a release, by a slower clock."""
         after, largest = write.after, self.tokens.get(write.key, 0)
-        if after is not None and after.running and write.before is None and after.token <= largest:
+        if after is not None and after.running and not write.replaced and after.token <= largest:
             self.count("token shrank after a release")
         if after is not None:
             self.tokens[write.key] = max(after.token, largest)

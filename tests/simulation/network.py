@@ -5,6 +5,7 @@ dead. What the sender does with an answer is its own, and is held while it is st
 """
 
 import asyncio
+import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,12 +13,12 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import final
 
-from aioidempotency import StoreError
 from aioidempotency._core.conditions import HeldBy
-from aioidempotency._core.operations import Applied, Operation, Put, Refused, Reply, Update
-from tests.simulation.calls import CALL, Call, Request
-from tests.simulation.plan import Host, Trouble, Weather
-from tests.simulation.table import WatchedTable, row
+from aioidempotency._core.model import Item
+from aioidempotency._core.operations import Check, Declined, Operation, Refused, Reply, Transact, Update
+from tests.simulation.calls import Call, Request
+from tests.simulation.plan import Trouble, Weather
+from tests.simulation.table import WatchedTable, Write
 
 Answer = asyncio.Future[Reply | None]
 """None stands for the client's own error: it was refused, cut off, or has waited long enough."""
@@ -57,19 +58,20 @@ class Network:
         self._weather = weather
         self._dice = dice
         self._nowhere = Context()
+        self._arrivals = itertools.count()
         self._lurking: dict[str, list[tuple[asyncio.TimerHandle, Arrival]]] = defaultdict(list)
         self._serving: set[asyncio.Task[None]] = set()
 
-    def send(self, operation: Operation, call: Call, link: "Link", answer: Answer) -> None:
+    def send(self, operation: Operation, call: Call, answer: Answer, *, cut_off: bool) -> None:
         """Put one request on its way."""
-        fate = Fate("fine", 0.01, 0.01, 0.0) if self.calm else self._fate(operation, call, link)
+        fate = Fate("fine", 0.01, 0.01, 0.0) if self.calm else self._fate(operation, call, cut_off=cut_off)
         if fate.trouble != "fine":
             self.count(fate.trouble)
         self.trace(f"{call.name} sends {spell(operation)}{'' if fate.trouble == 'fine' else f' ({fate.trouble})'}")
         request = self._noted(call, troubled=fate.trouble != "fine")
         match fate.trouble:
             case "throttled":
-                self._later(fate.there + fate.back, _answer, answer, None)
+                self._later(fate.there + fate.back, settle, answer, None)
             case "dropped":
                 pass
             case _:
@@ -78,17 +80,22 @@ class Network:
             copy = self._noted(call, troubled=True)
             self._carry(operation, call, Fate("late", fate.there + fate.copy_after, 0.0, 0.0), copy, None)
 
-    def disturb(self, key: str) -> None:
-        """Let what has lurked arrive, since the record has just gone."""
-        for timer, arrival in self._lurking.pop(key, ()):
-            if timer.when() > asyncio.get_running_loop().time():
+    def disturb(self, write: Write) -> None:
+        """Let what has lurked arrive, since the record has just gone, or is where it will not be looked for."""
+        lurking = self._lurking.pop(write.key, [])
+        for timer, arrival in lurking:
+            if timer.when() <= asyncio.get_running_loop().time():
+                continue
+            if write.after is None or write.place[1] not in _partitions(arrival[0]):
                 timer.cancel()
                 self._later(self._transit(), self._arrive, *arrival)
+            else:
+                self._lurking[write.key].append((timer, arrival))
 
-    def _fate(self, operation: Operation, call: Call, link: "Link") -> Fate:
+    def _fate(self, operation: Operation, call: Call, *, cut_off: bool) -> Fate:
         weather, dice = self._weather, self._dice
         trouble: Trouble = "fine"
-        if link.cut_off:
+        if cut_off:
             trouble = "dropped"
             self.count("cut off")
         elif call.script.renewals_fail and is_renewal(operation):
@@ -96,8 +103,10 @@ class Network:
             self.count("renewal fails")
         elif dice.random() < weather.trouble:
             trouble = dice.choice(weather.kinds)
-        there = dice.choice((1.0, 3 * call.script.lease)) * dice.random() if trouble == "late" else 0.0
-        after = dice.choice((0.0, 0.05, 1.0, 3 * call.script.lease)) * dice.random()
+        long = (4 * call.script.lease,)
+        there = dice.choice(long if weather.lingering else (1.0, 3 * call.script.lease)) * dice.random()
+        there = there if trouble == "late" else 0.0
+        after = dice.choice(long if weather.lingering else (0.0, 0.05, 1.0, 3 * call.script.lease)) * dice.random()
         return Fate(trouble, round(there, 3) + self._transit(), self._transit(), round(after, 3))
 
     def _transit(self) -> float:
@@ -131,78 +140,32 @@ class Network:
     ) -> None:
         reply = await self._table.execute(operation, call.name)
         self.under_way -= 1
-        request.arrived = asyncio.get_running_loop().time()
+        request.arrived = next(self._arrivals)
         if answer is None:
-            self.count(f"late {spell(operation).split(' until')[0]}: {type(reply).__name__}")
+            what = "transact" if isinstance(operation, Transact) else spell(operation).split(" until")[0]
+            self.count(f"late {what}: {type(reply).__name__}")
             return
-        if (
-            isinstance(reply, Refused)
-            and reply.item
-            and not self.calm
-            and self._dice.random() < self._weather.forgetful
-        ):
-            self.count("refusal without item")
-            reply = Refused(None)
-        self._later(fate.back, _answer, answer, None if fate.trouble == "cut after applying" else reply)
+        reply = self._forgotten(reply)
+        self._later(fate.back, settle, answer, None if fate.trouble == "cut after applying" else reply)
+
+    def _forgotten(self, reply: Reply) -> Reply:
+        """Leave out what a refusal found, where the weather is so."""
+        brings = isinstance(reply, Refused | Declined) and any(items(reply))
+        if not brings or self.calm or self._dice.random() >= self._weather.forgetful:
+            return reply
+        self.count(f"{'refusal' if isinstance(reply, Refused) else 'declined'} without item")
+        if isinstance(reply, Declined):
+            return Declined(tuple(None if each is None else Refused(None) for each in reply.refusals))
+        return Refused(None)
 
     def _later(self, delay: float, callback: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay, callback, *arguments, context=self._nowhere)
 
 
-class Link:
-    """One process's backend: it sends a request again as an SDK does, within the store's time limit."""
-
-    def __init__(self, network: Network, host: Host, weather: Weather) -> None:
-        self.severed = False
-        self._network = network
-        self._host = host
-        self._weather = weather
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether nothing that it sends now arrives."""
-        now = asyncio.get_running_loop().time()
-        return any(begins <= now < ends for begins, ends in self._host.cut_off)
-
-    async def execute(self, operation: Operation) -> Reply:
-        """Execute one operation, or raise `StoreError`."""
-        call = CALL.get()
-        assert call is not None
-        loop = asyncio.get_running_loop()
-        gives_up = loop.time() + self._weather.limit
-        for _ in range(0 if self.severed else self._weather.tries):
-            reply = await self._try(operation, call, min(self._weather.patience, gives_up - loop.time()))
-            if reply is not None:
-                learn(call, operation, reply)
-                return reply
-            if loop.time() >= gives_up:
-                break
-        call.failures.append(loop.time())
-        self._network.trace(f"{call.name} is told that the store did not answer")
-        raise StoreError(type(operation).__name__, operation.location.table.name, "it did not answer")
-
-    async def _try(self, operation: Operation, call: Call, patience: float) -> Reply | None:
-        loop = asyncio.get_running_loop()
-        answer: Answer = loop.create_future()
-        self._network.send(operation, call, self, answer)
-        timer = loop.call_later(patience, _answer, answer, None)
-        try:
-            reply = await answer
-        finally:
-            timer.cancel()
-        call.impatient = call.impatient or reply is None
-        return reply
-
-
-def learn(call: Call, operation: Operation, reply: Reply) -> None:
-    """Note until when the answer says that the call holds its lease."""
-    if isinstance(operation, Put):
-        item = operation.item if isinstance(reply, Applied) else getattr(reply, "item", None)
-        if item is not None and row(item).owner == call.owner and row(item).running:
-            call.acknowledged = row(item).lease_end
-    elif is_renewal(operation) and isinstance(reply, Applied):
-        assert isinstance(operation, Update)
-        call.acknowledged = int(str(operation.changes["in_progress_expiration"]["N"])) / 1000
+def items(reply: Reply) -> tuple[Item | None, ...]:
+    """List what a refusal found."""
+    refusals = reply.refusals if isinstance(reply, Declined) else (reply,)
+    return tuple(each.item for each in refusals if isinstance(each, Refused))
 
 
 def is_renewal(operation: Operation) -> bool:
@@ -215,11 +178,25 @@ def spell(operation: Operation) -> str:
     name = type(operation).__name__.lower()
     if isinstance(operation, Update):
         name = "renewal" if is_renewal(operation) else "completion"
+    if isinstance(operation, Transact):
+        return f"{name} of {', '.join(spell_part(each) for each in operation.writes)}"
+    return spell_part(operation, name)
+
+
+def spell_part(operation: Operation | Check, name: str = "") -> str:
+    """Write one write for the trace, with its condition."""
+    name = name or type(operation).__name__.lower()
     condition = getattr(operation, "condition", None)
     held = f" until {condition.until}" if isinstance(condition, HeldBy) and condition.until else ""
     return name if condition is None else f"{name} if {type(condition).__name__}{held}"
 
 
-def _answer(answer: Answer, reply: Reply | None) -> None:
+def _partitions(operation: Operation) -> set[str]:
+    """Name what an operation looks at."""
+    writes = operation.writes if isinstance(operation, Transact) else (operation,)
+    return {each.location.partition for each in writes}
+
+
+def settle(answer: Answer, reply: Reply | None) -> None:
     if not answer.done():
         answer.set_result(reply)

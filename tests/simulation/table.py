@@ -1,19 +1,25 @@
 """The table that all processes share: a real `MemoryBackend`, and the history of what was written to it.
 
 The history is read from the stored items themselves, before and after each operation: a write is what
-changed them, whatever was answered.
+changed them, whatever was answered. What one operation changes is one change of its key's record, in
+however many places the key has; the layout item is no record.
 """
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import final
 
 from aioidempotency import MemoryBackend
-from aioidempotency._core.model import Item
-from aioidempotency._core.operations import Operation, Reply
+from aioidempotency._core import layout
+from aioidempotency._core.model import Item, Location
+from aioidempotency._core.operations import Get, GetAll, Operation, Reply, Transact
+
+Place = tuple[str, str, str | None]
+"""Where the backend keeps an item: table, partition, sort key."""
 
 
 @final
@@ -42,13 +48,28 @@ class Row:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """One change of one item, by one call."""
+    """One change of one key's record, by one call.
+
+    Attributes:
+        place: Where it was put or changed; where it was deleted, if it is gone.
+        before: What was in that place.
+        cleared: What the same operation deleted in other places.
+        beside: What is in the key's other places when all is done.
+    """
 
     time: float
     key: str
     sender: str
+    place: Place
     before: Row | None
     after: Row | None
+    cleared: tuple[tuple[Place, Row], ...] = ()
+    beside: tuple[tuple[Place, Row], ...] = ()
+
+    @property
+    def replaced(self) -> tuple[Row, ...]:
+        """All that was there, and is not as it was."""
+        return (*(() if self.before is None else (self.before,)), *(each for _, each in self.cleared))
 
 
 class WatchedTable:
@@ -58,33 +79,63 @@ class WatchedTable:
         self._now = now
         self._tell = tell
         self._memory = MemoryBackend()
-        self._known: dict[str, Item] = {}
+        self._known: dict[str, dict[Place, Item]] = defaultdict(dict)
+
+    @property
+    def laid_since(self) -> float:
+        """The epoch second since which the table says its layout."""
+        (item,) = (item for place, item in self._memory._items.items() if place[1] == layout.KEY)
+        return float(json.loads(str(item["data"]["S"]))["since"])
 
     async def execute(self, operation: Operation, sender: str) -> Reply:
         """Execute one operation. This is a white-box test: the items are looked at where they are."""
         reply = await self._memory.execute(operation)
-        location = operation.location
-        place = (location.table.name, location.partition, location.sort)
-        self._note(location.key, self._memory._items.get(place), sender)
+        if not isinstance(operation, Get | GetAll) and not is_of_layout(operation):
+            writes = operation.writes if isinstance(operation, Transact) else (operation,)
+            self._note(operation.location.key, [_place(each.location) for each in writes], sender)
         return reply
 
     def reap(self, epoch: float) -> None:
         """Delete what has expired, as the table's TTL does."""
         for place, item in list(self._memory._items.items()):
-            if row(item).expiration < epoch:
+            if "expiration" in item and row(item).expiration < epoch:
                 del self._memory._items[place]
-                self._note(place[1], None, "ttl")
+                self._note(place[2] or place[1], [place], "ttl")
 
-    def _note(self, key: str, item: Item | None, sender: str) -> None:
-        known = self._known.get(key)
-        if item is known:
+    def _note(self, key: str, places: list[Place], sender: str) -> None:
+        """Find out what an operation changed in some places, and tell of it."""
+        known, stored = self._known[key], self._memory._items
+        changed = [place for place in places if known.get(place) is not stored.get(place)]
+        if not changed:
             return
-        if item is None:
-            del self._known[key]
-        else:
-            self._known[key] = item
-        before, after = (None if each is None else row(each) for each in (known, item))
-        self._tell(Write(time=self._now(), key=key, sender=sender, before=before, after=after))
+        befores = {place: row(known[place]) for place in changed if place in known}
+        put = [place for place in changed if place in stored]
+        assert len(put) <= 1, "two records of one key, put by one operation"
+        for place in changed:
+            known.pop(place, None)
+        known.update({place: stored[place] for place in put})
+        home = (put or changed)[0]
+        self._tell(
+            Write(
+                time=self._now(),
+                key=key,
+                sender=sender,
+                place=home,
+                before=befores.pop(home, None),
+                after=row(known[home]) if put else None,
+                cleared=tuple(befores.items()),
+                beside=tuple((place, row(item)) for place, item in known.items() if place != home),
+            )
+        )
+
+
+def is_of_layout(operation: Operation) -> bool:
+    """Tell whether an operation is about the layout item, and not about a record."""
+    return operation.location.partition == layout.KEY
+
+
+def _place(location: Location) -> Place:
+    return location.table.name, location.partition, location.sort
 
 
 def row(item: Item) -> Row:

@@ -7,15 +7,18 @@
 4. Claiming over a record gives a larger fencing token.
 5. A record that lives is never claimed for another payload.
 6. A renewal keeps the record running, changes its ends only, and never brings the lease's end nearer.
+   Before its body begins, and to store its result, a call may also claim anew what it had claimed.
 7. A completion stores what the call's own body came to.
-8. Nobody gives back the key of finished work, nor one that is to be held.
+8. Nobody gives back the key of finished work, nor one that is to be held; but a claim that came too late to
+   store it may be taken back.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from tests.simulation.calls import EPOCH, Call
-from tests.simulation.plan import CLOCK_SKEW, Plan
+from tests.simulation.plan import Plan
+from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.table import Row, Write
 
 TICK = 0.002
@@ -35,15 +38,16 @@ def differ(one: str | None, other: str | None) -> bool:
 
 def broken_by(plan: Plan, write: Write, call: Call) -> Iterator[str]:
     """Name the rules that a write breaks."""
-    before, after = write.before, write.after
+    after = write.after
     if after is not None and after.owner != call.owner:
         yield f"{call.name} wrote a record with another's owner"
-    elif before is None and after is not None:
+    elif after is not None and not write.replaced:
         yield from _appears(after, call)
-    elif before is not None and before.owner != call.owner:
-        yield from _claims_over(plan, write, before, call)
-    elif before is not None:
-        yield from _changes_own(plan, write, before, call)
+    for before in write.replaced:
+        if before.owner != call.owner:
+            yield from _claims_over(plan, write, before, call)
+        else:
+            yield from _changes_own(plan, write, before, call)
 
 
 def _appears(after: Row, call: Call) -> Iterator[str]:
@@ -74,12 +78,14 @@ def _changes_own(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[
     if after is None:
         yield from _gives_back(before, call)
     elif not before.running:
-        if after.running:
+        if after.running and call.clock(write.time) <= before.expiration:
             yield f"{call.name} revived its finished record"
         elif lives(plan, before, write.time):
             yield f"{call.name} changed its stored result"
     elif not after.running:
         yield from _stores(after, call)
+    elif after.token > before.token and (call.body_began is None or call.body_ended is not None):
+        return
     elif after != replace(before, lease_end=after.lease_end, expiration=after.expiration):
         yield f"{call.name} changed more than the ends of its running record"
     elif after.lease_end < before.lease_end - TICK:
@@ -97,6 +103,8 @@ def _stores(after: Row, call: Call) -> Iterator[str]:
 def _gives_back(before: Row, call: Call) -> Iterator[str]:
     if not before.running:
         yield f"{call.name} deleted its stored result"
+    elif call.body_ended is not None and before.token / 1000 >= call.clock(call.body_ended) - TICK:
+        return  # it was claimed anew, for the result alone
     elif call.body_how in {"value", "declines"}:
         yield f"{call.name} gave back the key of finished work"
     elif call.script.on_error == "hold" and call.body_began is not None:

@@ -19,7 +19,9 @@ ALL_FAULTS = {
     *TROUBLES,
     "cancelled",
     "cut off",
+    "declined without item",
     "deleted by TTL",
+    "hesitates",
     "process dies",
     "process resumes",
     "process stops",
@@ -28,6 +30,16 @@ ALL_FAULTS = {
     "slow",
 }
 """Everything that is injected."""
+
+PLACES = {
+    *(f"scheme: {name}" for name in ("one place", "random buckets", "windows", "a move", "a move astray")),
+    *("phase 0 beside 1", "phase 1 beside 2", "phase 2 beside 3", "phase 2 beside 1", "phase 1 beside 0"),
+    "a late copy beside a record",
+    "late transact: Applied",
+    "late transact: Declined",
+    "taken over from another place",
+}
+"""Where records lay, and what happened between the places."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +64,7 @@ def test_everything_that_can_go_wrong_went_wrong(counts: Counter[str]) -> None:
     """Each fault was injected, bodies ran, and calls were answered in every way there is."""
     print(*(f"{number:7} {what}" for what, number in sorted(counts.items())), sep="\n")  # noqa: T201 - for `pytest -s`
     answers = {"dict", "DeclinedError", "InProgressError", "MismatchError", "ResultUnavailableError", "StoreError"}
-    assert counts.keys() >= ALL_FAULTS
+    assert counts.keys() >= ALL_FAULTS | PLACES
     assert {f"not run: {answer}" for answer in answers} <= counts.keys()
     assert {"run: dict", "run: BodyFailedError", "run: CancelledError", "run: LeaseLostError"} <= counts.keys()
 

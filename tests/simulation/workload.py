@@ -74,14 +74,18 @@ class Workload:
         except BodyFailedError:
             await self.store.release(lease)
             raise
-        await self.store.complete(await self._renewed(lease), value)
+        await self.store.complete(await self._renewed(call, lease), value)
         return value
 
-    async def _renewed(self, lease: Lease) -> Lease:
+    async def _renewed(self, call: Call, lease: Lease) -> Lease:
+        asked = call.clock(asyncio.get_running_loop().time())
         try:
-            return await self.store.renew(lease)
+            renewed = await self.store.renew(lease)
         except LeaseLostError:
             return lease
+        if renewed.expires_at <= asked:
+            self._monitor.breaks(f"{call.name} was given a renewed lease that is over")
+        return renewed
 
     async def _body(self, call: Call, lease: Lease | None) -> Any:
         self._monitor.begins(call, None if lease is None else lease.expires_at)

@@ -5,20 +5,27 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import final
 from unittest import mock
 
 from aioidempotency import AsyncIdempotencyStore, InProgressError, _execution, _settings, events
-from tests.simulation.calls import CALL, EPOCH, Call
-from tests.simulation.loop import PROCESS, Process, VirtualLoop
+from aioidempotency._core.operations import Operation, Reply
+from tests.simulation.calls import CALL, EPOCH
+from tests.simulation.drawing import make_plan
+from tests.simulation.fleet import Fleet
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.machine import Machine
 from tests.simulation.monitor import Monitor
-from tests.simulation.network import Link, Network
-from tests.simulation.plan import CLOCK_SKEW, Host, Plan, Script, make_plan
+from tests.simulation.network import Network
+from tests.simulation.plan import Host, Plan, Script, Stage
+from tests.simulation.schemes import CLOCK_SKEW, NEW, OLD
 from tests.simulation.table import WatchedTable, Write
-from tests.simulation.workload import Workload
+
+LONGEST_WAIT = 400.0
+"""Seconds that a deployment waits for a retention; where it would have to wait for longer, the run ends."""
 
 
 @final
@@ -72,100 +79,6 @@ def _drawn(dice: random.Random) -> Iterator[None]:
 
 
 @final
-class Machine:
-    """One simulated process: its store, its calls, and what happens to it."""
-
-    def __init__(self, host: Host, loop: VirtualLoop, network: Network, plan: Plan, monitor: Monitor) -> None:
-        self.host = host
-        self.link = Link(network, host, plan.weather)
-        self.calls: dict[str, Call] = {}
-        self.dead = False
-        self._loop = loop
-        self._monitor = monitor
-        self._process = Process()
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._workload = Workload(
-            AsyncIdempotencyStore(
-                "table",
-                namespace="sim",
-                backend=self.link,
-                lease=plan.lease,
-                retention=plan.retention,
-                clock_skew=CLOCK_SKEW,
-                clock=lambda: EPOCH + loop.time() + host.offset,
-            ),
-            monitor,
-        )
-
-    @property
-    def busy(self) -> bool:
-        """Whether a call of this process may still come to something."""
-        return not self.dead and any(call.ended is None for call in self.calls.values())
-
-    def schedule(self) -> None:
-        """Plan what happens to the process."""
-        for begins, ends in self.host.stopped:
-            self._loop.call_at(begins, self._stop)
-            self._loop.call_at(ends, self._resume)
-        if self.host.dies is not None:
-            self._loop.call_at(self.host.dies, self._die)
-
-    def add(self, script: Script) -> None:
-        """Plan a call."""
-        call = self.calls[script.name] = Call(script, self.host)
-        self._monitor.history.calls[script.name] = call
-        context = copy_context()
-        context.run(PROCESS.set, self._process)
-        context.run(CALL.set, call)
-        self._loop.call_at(script.starts, self._begin, call, context=context)
-        if script.cancelled_after is not None:
-            self._loop.call_at(script.starts + script.cancelled_after, self._cancel, call, context=context)
-
-    async def bury(self) -> None:
-        """End what is left of the process, unseen and cut off from the table."""
-        self.link.severed = True
-        self._loop.resume_process(self._process)
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._workload.store.aclose()
-
-    def _begin(self, call: Call) -> None:
-        if not self.link.severed:
-            self._tasks[call.name] = self._loop.create_task(self._workload.make(call))
-
-    def _cancel(self, call: Call) -> None:
-        task = self._tasks.get(call.name)
-        if task is not None and not task.done() and call.started is not None:
-            self._monitor.say(f"{call.name} is cancelled")
-            self._monitor.count("cancelled")
-            call.cancelled_at = self._loop.time()
-            task.cancel()
-
-    def _stop(self) -> None:
-        if not self.dead:
-            self._happens("stops")
-            self._loop.stop_process(self._process)
-
-    def _resume(self) -> None:
-        if not self.dead:
-            self._happens("resumes")
-            self._loop.resume_process(self._process)
-
-    def _die(self) -> None:
-        self._happens("dies")
-        self.dead = True
-        self._loop.stop_process(self._process)
-        for call in self.calls.values():
-            if call.body_began is not None:
-                self._monitor.body_ends(call, "died")
-
-    def _happens(self, what: str) -> None:
-        self._monitor.say(f"{self.host.name} {what}")
-        self._monitor.count(f"process {what}")
-
-
-@final
 class World:
     """All processes of a run, and its end: after a lease, every key can be had again."""
 
@@ -181,30 +94,71 @@ class World:
             count=self.monitor.count,
             trace=self.monitor.say,
         )
-        self._machines = [self._machine(host) for host in plan.hosts]
+        self._fleet = Fleet(plan, loop, self._machine)
 
     async def live(self) -> None:
         """Play the whole run."""
-        for machine in self._machines:
-            machine.schedule()
-        for script in self._plan.scripts:
-            self._machines[script.host].add(script)
-        await self._until(lambda: any(machine.busy for machine in self._machines), "a call never ends")
+        phase = await self._stages()
         await self._until(lambda: self._network.under_way > 0, "a request never arrives")
         self.monitor.settle()
         self._network.calm = True
         await asyncio.sleep(max(script.lease for script in self._plan.scripts) + self._plan.spread + 2 * CLOCK_SKEW)
-        await self._probe()
-        await self._end()
+        probe = self._machine(Host(name="probe", offset=0.0, dies=None, stopped=[], cut_off=()), phase)
+        await self._probe(probe)
+        self.monitor.watching = False
+        for machine in (*self._fleet.all, probe):
+            await machine.bury()
+
+    async def _stages(self) -> int:
+        """Play the stages, and answer with the phase of the last one."""
+        stages = self._plan.stages
+        self.monitor.count(f"scheme: {self._plan.scheme.name}")
+        self._fleet.enter(0, stages[0])
+        for number, (before, stage) in enumerate(pairwise(stages), 1):
+            await self._until(lambda: self._fleet.mixed, "a process is never replaced")
+            self._fleet.retire()
+            if not await self._may_enter(before, stage):
+                stages = stages[:number]
+                break
+            self.monitor.say(f"--- phase {before.phase} is followed by {stage.phase}")
+            self.monitor.count(f"phase {before.phase} beside {stage.phase}")
+            self._fleet.enter(number, stage)
+        await self._until(lambda: self._fleet.busy, "a call never ends")
+        return stages[-1].phase
+
+    async def _may_enter(self, before: Stage, stage: Stage) -> bool:
+        """Wait for as long as a deployment has to; do not, where that is too long for a run."""
+        begins = self._fleet.may_enter(stage)
+        if self._plan.scheme.verified:
+            await self._store(before.phase).verify_layout()
+            if stage.phase in (OLD, NEW):
+                slowest = min(0.0, *(host.offset for host in self._plan.hosts))
+                begins = max(begins, self._table.laid_since - EPOCH + self._plan.retention - slowest)
+        if begins > self._loop.time() + LONGEST_WAIT:
+            return False
+        await self._until(lambda: self._loop.time() < begins, "it is never time", limit=LONGEST_WAIT + 2)
+        return True
+
+    def _store(self, phase: int) -> AsyncIdempotencyStore:
+        """Open the deployment's own store, which has a line to the table."""
+        return AsyncIdempotencyStore(
+            "table",
+            namespace="sim",
+            layout=self._plan.scheme.layouts[phase],
+            lease=self._plan.lease,
+            retention=self._plan.retention,
+            clock_skew=CLOCK_SKEW,
+            backend=Line(self._table),
+            clock=lambda: EPOCH + self._loop.time(),
+        )
 
     def _changed(self, write: Write) -> None:
         self.monitor.wrote(write)
-        if write.after is None:
-            self._network.disturb(write.key)
+        self._network.disturb(write)
 
-    async def _until(self, going_on: Callable[[], bool], complaint: str) -> None:
+    async def _until(self, going_on: Callable[[], bool], complaint: str, *, limit: float | None = None) -> None:
         """Let time pass while something goes on, reaping the table meanwhile."""
-        gives_up = self._loop.time() + 30 * self._plan.lease
+        gives_up = self._loop.time() + (30 * self._plan.lease if limit is None else limit)
         while going_on():
             if self._loop.time() > gives_up:
                 self.monitor.breaks(complaint)
@@ -213,23 +167,29 @@ class World:
             if self._plan.reaped:
                 self._table.reap(EPOCH + self._loop.time() - 1)
 
-    async def _probe(self) -> None:
+    async def _probe(self, probe: Machine) -> None:
         """Claim every key: none is locked past its lease."""
-        machine = self._machine(Host(name="probe", offset=0.0, dies=None, stopped=(), cut_off=()))
         for key, script in {script.key: script for script in self._plan.scripts}.items():
-            machine.add(_probing(script, f"probe of {key}", self._loop.time()))
-        await self._until(lambda: machine.busy, "a probe never ends")
-        for call in machine.calls.values():
+            probe.make(_probing(script, f"probe of {key}", self._loop.time()))
+        await self._until(lambda: probe.busy, "a probe never ends")
+        for call in probe.calls.values():
             if isinstance(call.outcome, InProgressError):
                 self.monitor.breaks(f"{call.script.key} is locked past its lease")
 
-    async def _end(self) -> None:
-        self.monitor.watching = False
-        for machine in self._machines:
-            await machine.bury()
+    def _machine(self, host: Host, phase: int) -> Machine:
+        return Machine(host, phase, loop=self._loop, network=self._network, plan=self._plan, monitor=self.monitor)
 
-    def _machine(self, host: Host) -> Machine:
-        return Machine(host, self._loop, self._network, self._plan, self.monitor)
+
+@final
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A backend without a network."""
+
+    table: WatchedTable
+
+    async def execute(self, operation: Operation) -> Reply:
+        """Execute one operation."""
+        return await self.table.execute(operation, "the deployment")
 
 
 def _probing(script: Script, name: str, starts: float) -> Script:

@@ -186,7 +186,8 @@ def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | 
     clocks say: of many who find a lease over, one wins.
     """
     if record.owner == attempt.owner and record.status is Status.INPROGRESS:
-        return Claimed(_regrant(record, attempt))
+        ours = _regrant(record, attempt)
+        return Vacant() if lapsed(ours, now=attempt.now) else Claimed(ours)
     verdict = _judge_by_clock(record, attempt)
     if fresh and isinstance(verdict, Vacant) and record.status is Status.INPROGRESS:
         return InProgress(record, retry_after=attempt.lease)

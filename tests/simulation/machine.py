@@ -1,0 +1,141 @@
+"""One simulated process: its store, its calls, and what happens to it."""
+
+import asyncio
+from contextvars import Context, copy_context
+from dataclasses import replace
+from typing import final
+
+from aioidempotency import AsyncIdempotencyStore
+from tests.simulation.calls import CALL, EPOCH, Call
+from tests.simulation.link import Link
+from tests.simulation.loop import PROCESS, Process, VirtualLoop
+from tests.simulation.monitor import Monitor
+from tests.simulation.network import Network
+from tests.simulation.plan import Host, Plan, Script
+from tests.simulation.schemes import CLOCK_SKEW
+from tests.simulation.workload import Workload
+
+
+@final
+class Machine:
+    """A process from its start on. Instants in `host` count from then."""
+
+    def __init__(
+        self, host: Host, phase: int, *, loop: VirtualLoop, network: Network, plan: Plan, monitor: Monitor
+    ) -> None:
+        self.host = _from(host, loop.time())
+        self.phase = phase
+        self.link = Link(network, self.host, plan.weather, self._stop_for)
+        self.calls: dict[str, Call] = {}
+        self.dead = self.retired = False
+        self._loop = loop
+        self._monitor = monitor
+        self._process = Process()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._workload = Workload(
+            AsyncIdempotencyStore(
+                "table",
+                namespace="sim",
+                layout=plan.scheme.layouts[phase],
+                verify_layout=plan.scheme.verified,
+                backend=self.link,
+                lease=plan.lease,
+                retention=plan.retention,
+                clock_skew=CLOCK_SKEW,
+                clock=lambda: EPOCH + loop.time() + host.offset,
+            ),
+            monitor,
+        )
+        self._schedule()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call of this process may still come to something."""
+        return not self.dead and any(call.ended is None for call in self.calls.values())
+
+    def make(self, script: Script) -> None:
+        """Make a call, now."""
+        call = self.calls[script.name] = Call(script, self.host)
+        self._monitor.history.calls[script.name] = call
+        context = copy_context()
+        context.run(PROCESS.set, self._process)
+        context.run(CALL.set, call)
+        self._loop.call_soon(self._begin, call, context=context)
+        if script.cancelled_after is not None:
+            self._loop.call_later(script.cancelled_after, self._cancel, call, context=context)
+
+    def die(self) -> None:
+        """End at once, as a killed process does."""
+        if self.dead:
+            return
+        self._happens("dies")
+        self.dead = True
+        self._monitor.history.over.add(self.host.name)
+        self._loop.stop_process(self._process)
+        for call in self.calls.values():
+            if call.body_began is not None:
+                self._monitor.body_ends(call, "died")
+
+    def retire(self) -> None:
+        """Note that the process has ended: it was replaced, and its calls have ended."""
+        self.retired = self.dead = True
+        self._monitor.history.over.add(self.host.name)
+
+    async def bury(self) -> None:
+        """End what is left of the process, unseen and cut off from the table."""
+        self.link.severed = True
+        self._loop.resume_process(self._process)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._workload.store.aclose()
+
+    def _schedule(self) -> None:
+        """Plan what happens to the process."""
+        for begins, ends in self.host.stopped:
+            self._loop.call_at(begins, self._stop)
+            self._loop.call_at(ends, self._resume)
+        if self.host.dies is not None:
+            self._loop.call_at(self.host.dies, self.die)
+
+    def _begin(self, call: Call) -> None:
+        if not self.link.severed:
+            self._tasks[call.name] = self._loop.create_task(self._workload.make(call))
+
+    def _cancel(self, call: Call) -> None:
+        task = self._tasks.get(call.name)
+        if task is not None and not task.done() and call.started is not None:
+            self._monitor.say(f"{call.name} is cancelled")
+            self._monitor.count("cancelled")
+            call.cancelled_at = self._loop.time()
+            task.cancel()
+
+    def _stop_for(self, seconds: float) -> None:
+        if not self.dead:
+            self.host.stopped.append((self._loop.time(), self._loop.time() + seconds))
+            self._stop()
+            self._loop.call_later(seconds, self._resume, context=Context())
+
+    def _stop(self) -> None:
+        if not self.dead:
+            self._happens("stops")
+            self._loop.stop_process(self._process)
+
+    def _resume(self) -> None:
+        if not self.dead:
+            self._happens("resumes")
+            self._loop.resume_process(self._process)
+
+    def _happens(self, what: str) -> None:
+        self._monitor.say(f"{self.host.name} {what}")
+        self._monitor.count(f"process {what}")
+
+
+def _from(host: Host, start: float) -> Host:
+    """Take what happens to a process as from the start of the run."""
+    return replace(
+        host,
+        dies=None if host.dies is None else start + host.dies,
+        stopped=[(start + begins, start + ends) for begins, ends in host.stopped],
+        cut_off=tuple((start + begins, start + ends) for begins, ends in host.cut_off),
+    )

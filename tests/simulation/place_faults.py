@@ -1,0 +1,91 @@
+"""Faults to plant where a key has several places, one at a time: the simulation must find each of them.
+
+This is white-box by nature.
+"""
+
+from collections.abc import Callable, Generator
+from math import floor, inf
+from typing import Any
+
+import pytest
+
+from aioidempotency._core import placements, protocol
+from aioidempotency._core.operations import Check, Delete, Transact
+from aioidempotency.partitioning.layouts import Spread
+from aioidempotency.partitioning.windows import Windows
+from tests.simulation import schemes
+from tests.simulation.faults import Fault
+from tests.simulation.planting import rewriting
+
+BESIDE = "has a record beside one of"
+AGAIN = "was stored and lived when it claimed"
+
+
+def _alone(operation: Any) -> Any:
+    """Put at home, and look nowhere else."""
+    return operation.writes[0] if isinstance(operation, Transact) else operation
+
+
+def _checked(operation: Any) -> Any:
+    """Insist that what is taken over elsewhere is unchanged, and leave it there."""
+    if not isinstance(operation, Transact):
+        return operation
+    writes = (Check(each.location, each.condition) if isinstance(each, Delete) else each for each in operation.writes)
+    return Transact(tuple(writes))
+
+
+def _numbers(*, less: int = 0, ahead: float | None = None) -> Callable[[pytest.MonkeyPatch], None]:
+    """Have windows look back by so many fewer, or ahead by other seconds."""
+
+    def numbers(self: Windows, now: float) -> range:
+        latest = floor((now + (self.ahead if ahead is None else ahead)) / self.window)
+        return range(latest, min(latest, floor((now - self.kept - self.answer_within) / self.window) + less) - 1, -1)
+
+    return lambda patch: patch.setattr(Windows, "_numbers", numbers)
+
+
+def _skipping(patch: pytest.MonkeyPatch) -> None:
+    """Deploy the cutover beside the old phase, and have nobody hold that against the table."""
+    patch.setattr(schemes, "FORWARD", ((schemes.OLD, schemes.CUTOVER),))
+    patch.setattr(schemes, "ASTRAY", ((schemes.OLD, schemes.CUTOVER),))
+
+
+def _wrong_index(patch: pytest.MonkeyPatch) -> None:
+    real = placements.seen_by
+
+    def seen_by(operation: Any, refusal: Any) -> Generator[Any, Any, Any]:
+        return tuple(reversed((yield from real(operation, refusal))))
+
+    patch.setattr(placements, "seen_by", seen_by)
+
+
+def _setting(name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(protocol, name, value)
+
+
+def _windows(name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(Windows, name, value)
+
+
+def _answering_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Spread, "answer_within", property(lambda _: inf))
+
+
+PLACE_FAULTS = (
+    Fault("a claim does not look at the other places", BESIDE, rewriting("claim", _alone)),
+    Fault("a take-over leaves what it found elsewhere", BESIDE, rewriting("claim", _checked)),
+    Fault("windows look back one window too little", f"{BESIDE}|{AGAIN}", _numbers(less=1), windows=True),
+    Fault("windows do not look ahead", BESIDE, _numbers(ahead=0.0), windows=True),
+    Fault(
+        "an answer may take any time",
+        "runs on a late copy",
+        _answering_for_ever,
+        windows=True,
+    ),
+    Fault(
+        "a record outlasts its window", "outlasts the time", _windows("looked_at_until", lambda *_: inf), windows=True
+    ),
+    Fault("a move skips a phase", BESIDE, _skipping),
+    Fault("refusals are taken for those of other places", "locked past its lease", _wrong_index),
+    Fault("a result is put by an old instant", BESIDE, _setting("inf", -inf), windows=True),
+)
