@@ -86,9 +86,9 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the processor time of one execution against two bare calls."""
-    session.install(".", *group("test"))
-    session.run("python", "-m", "bench.plain", *session.posargs)
+    """Measure the cost of an execution, and those of its peers."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "bench.speed", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,74 @@
+"""What the rounds come to: of each figure the median, the least and the most."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+from bench.speed.jobs import Workload
+from bench.speed.rounds import Row
+
+Cell = tuple[str, Workload, int]
+"""Contestant, workload and concurrency."""
+
+FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
+    "processor_us": lambda row: row["processor"] / row["calls"] * 1e6,
+    "per_second": lambda row: row["calls"] / row["wall"],
+    "per_processor_second": lambda row: row["calls"] / row["processor"],
+    "p50_ms": lambda row: row["p50"] * 1e3,
+    "p99_ms": lambda row: row["p99"] * 1e3,
+    "requests": lambda row: row["server"]["requests"] / row["calls"],
+    "write_units": lambda row: row["server"]["write_units"] / row["calls"],
+    "read_units": lambda row: row["server"]["read_units"] / row["calls"],
+    "peak_mb": lambda row: row["peak_bytes"] / 1e6,
+    "server_share": lambda row: row["server"]["processor"] / row["wall"],
+}
+"""How each figure of a span is computed; requests and units are those of one execution."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A figure over the rounds."""
+
+    median: float
+    least: float
+    most: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Put the values of the rounds together."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def summary(rows: Sequence[Row]) -> dict[Cell, dict[str, Spread]]:
+    """Compute all figures of all measurements."""
+    return {
+        cell: {name: spread([figure(row) for row in of_cell]) for name, figure in FIGURES.items()}
+        for cell, of_cell in _by_cell(rows).items()
+    }
+
+
+def by_round(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
+    """Give one figure of one measurement in each round; empty where there was none."""
+    return {row["round"]: FIGURES[figure](row) for row in _by_cell(rows).get(cell, ())}
+
+
+def written(found: Mapping[Cell, Mapping[str, Spread]]) -> list[dict[str, Any]]:
+    """Write a summary as JSON has it."""
+    return [
+        {"contestant": cell[0], "workload": cell[1], "concurrency": cell[2]}
+        | {name: [_short(each.median), _short(each.least), _short(each.most)] for name, each in figures.items()}
+        for cell, figures in found.items()
+    ]
+
+
+def _by_cell(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
+    cells: dict[Cell, list[Row]] = {}
+    for row in rows:
+        cells.setdefault((row["contestant"], row["workload"], row["concurrency"]), []).append(row)
+    return cells
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,128 @@
+"""The benchmark of speed: what it sends, what it computes, and that it runs."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import pytest
+
+from aioidempotency import AsyncIdempotencyStore
+from bench.speed import bare, contest, goals, jobs
+from bench.speed.__main__ import main
+from bench.speed.figures import FIGURES, Spread, summary
+from bench.speed.ours import Decorated
+
+
+def job(workload: str, calls: int = 100) -> dict[str, Any]:
+    return {"workload": workload, "calls": calls, "concurrency": 8, "prefix": "a", "known": 10}
+
+
+def row(contestant: str, processor: float, *, number: int = 1, at_once: int = 64, p99: float = 0.02) -> dict[str, Any]:
+    """One span of a hundred fresh calls."""
+    counted = {"requests": 200, "write_units": 200.0, "read_units": 0.0, "processor": 0.1}
+    figures = {"calls": 100, "wall": 1.0, "processor": processor, "p50": 0.01, "p99": p99, "peak_bytes": 50e6}
+    cell = {"contestant": contestant, "workload": "fresh", "concurrency": at_once, "round": number}
+    return {**cell, **figures, "bodies": 100, "server": counted}
+
+
+@pytest.mark.parametrize(("workload", "fresh"), [("fresh", 100), ("duplicates", 0), ("mix", 75)])
+def test_a_workload_has_its_share_of_duplicates(workload: str, fresh: int) -> None:
+    """Every fresh call has a key of its own; the others come for keys that were executed before."""
+    keys = jobs.keys(job(workload))
+    assert len(keys) == 100
+    assert jobs.fresh(job(workload)) == fresh
+    assert sum(key in jobs.known(job(workload)) for key in keys) == 100 - fresh
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    """The one that so many do not exceed."""
+    values = [float(number) for number in range(1, 201)]
+    assert [jobs.percentile(values, share) for share in (0.5, 0.99, 1.0)] == [100, 198, 200]
+    assert jobs.percentile([7.0], 0.01) == 7
+
+
+@final
+class Recording:
+    """A client that answers everything with success, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    def __getattr__(self, method: str) -> Any:
+        async def answer(**parameters: Any) -> Mapping[str, Any]:
+            self.asked.append((method, parameters))
+            return {}
+
+        return answer
+
+
+async def test_the_bare_calls_send_what_the_library_sends() -> None:
+    """The same parameters, the same names, and values of the same types and lengths: else the ratio says nothing."""
+    theirs, ours = Recording(), Recording()
+    decorated = Decorated(AsyncIdempotencyStore(jobs.TABLE, client=ours))
+    await decorated.call("key")
+    calls = bare.TwoCalls(theirs, resources=None)  # type: ignore[arg-type] # it is not closed
+    await calls.call("key")
+    assert [method for method, _ in theirs.asked] == [method for method, _ in ours.asked] == ["put_item", "update_item"]
+    for (_, found), (_, expected) in zip(theirs.asked, ours.asked, strict=True):
+        assert shape(found) == shape(expected)
+
+
+def shape(value: Any) -> object:
+    """Keep names and expressions, and of attribute values type and length."""
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) == 1 and value.keys() & {"S", "N"}:
+        return [(kind, len(content)) for kind, content in value.items()]
+    return {name: shape(each) for name, each in value.items()}
+
+
+def test_a_figure_is_the_median_of_the_rounds_with_its_spread() -> None:
+    """Per execution, and per second of the worker's own processor time."""
+    rows = [row("plain path", seconds, number=number) for number, seconds in enumerate((0.2, 0.1, 0.4))]
+    found = summary(rows)["plain path", "fresh", 64]
+    assert found["processor_us"] == Spread(2000, 1000, 4000)
+    assert found["per_processor_second"] == Spread(500, 250, 1000)
+    assert found["requests"] == Spread(2, 2, 2)
+    assert found["server_share"].most == 0.1
+    assert found.keys() == FIGURES.keys()
+
+
+def test_a_goal_is_a_ratio_inside_a_round() -> None:
+    """A machine that is slow for one round is slow for both; a goal without a measurement is neither met nor missed."""
+    bare_rows = [row(contest.BARE.name, seconds, number=number) for number, seconds in enumerate((0.1, 0.1, 0.4))]
+    ours = [row(contest.PLAIN.name, seconds, number=number) for number, seconds in enumerate((0.105, 0.2, 0.42))]
+    first, *others = goals.outcomes([*bare_rows, *ours], [])
+    assert first.measured is not None
+    assert [first.measured.median, first.measured.most] == pytest.approx([1.05, 2.0])
+    assert first.met is True
+    assert [each.met for each in others] == [None] * len(others)
+
+
+def test_goals_of_both_senses_can_be_missed() -> None:
+    """At least a rate, at most a time."""
+    group, plain = contest.GROUP_COMMIT.name, contest.PLAIN.name
+    rows = [row(group, 0.05, p99=0.03), row(plain, 0.1, p99=0.04), row(contest.BARE.name, 0.1)]
+    found = {each.goal.name: each for each in goals.outcomes(rows, [{"bytes_per_call": 9000.0}])}
+    missed = {name for name, each in found.items() if each.met is False}
+    assert len(missed) == 3
+    assert all(found[name].written()["measured"] is not None for name in missed)
+
+
+def test_the_command_measures_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In small, with one contestant."""
+    output = tmp_path / "results" / "speed.json"
+    small = ["--concurrency", "2", "--rounds", "1", "--seconds", "0.01", "--only", "group commit"]
+    main([*small, "--output", str(output), "--plots", str(tmp_path)])
+    result = json.loads(output.read_text())
+    assert {each["workload"] for each in result["figures"]} == set(jobs.WORKLOADS)
+    assert result["memory"][0]["bytes_per_call"] > 0
+    assert len(result["goals"]) == len(goals.GOALS)
+    assert str(tmp_path) not in json.dumps(result["versions"] | result["machine"])
+    assert "Fresh calls" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("*.svg")) == [
+        "speed-comparison.svg",
+        "speed-latency.svg",
+        "speed-throughput.svg",
+    ]
