@@ -13,8 +13,11 @@ from typing import Final, final
 from bench.speed.calls import Calls
 from bench.speed.jobs import Answer
 
-_ROUNDS: Final = 3
-"""Of calls before those that are counted: pools and caches have their size then."""
+_WARMING: Final = (16, 4, 2, 1, 1)
+"""Rounds before the one that counts, as parts of its calls: pools and caches have their size then.
+
+They grow, since a client that is slowed by the counting may not open all connections in time at once.
+"""
 
 
 @final
@@ -40,10 +43,12 @@ class Barrier:
 
 async def per_call_in_flight(calls: Calls, concurrency: int, prefix: str) -> Answer:
     """Hold so many calls in their bodies, then as many bodies alone, and give the bytes of each."""
-    tracemalloc.start()
-    for number in range(_ROUNDS):
-        await asyncio.gather(*(calls.call(f"{prefix}-warm-{number}-{each}") for each in range(concurrency)))
-    whole = await _held(calls, concurrency, lambda number: calls.call(f"{prefix}-{number}"))
+    for number, part in enumerate(_WARMING):
+        if number == len(_WARMING) - 1:
+            tracemalloc.start()
+        warming = range(-(-concurrency // part))
+        await asyncio.gather(*(calls.call(f"{prefix}-{number}-{each}") for each in warming))
+    whole = await _held(calls, concurrency, lambda number: calls.call(f"{prefix}-held-{number}"))
     body = await _held(calls, concurrency, lambda _: calls.body())
     tracemalloc.stop()
     return {"bytes_per_call": (whole - body) / concurrency, "bytes_of_the_body": body / concurrency}
