@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
-from bench.speed import ours, typescript
+from bench.speed import typescript
 from bench.speed.jobs import WORKLOADS, Workload
 
 _WORKER: Final = (sys.executable, "-m", "bench.speed.worker")
@@ -51,7 +51,7 @@ ORDER: Final = (
 """How tables and pictures list them."""
 
 
-_AVAILABLE: Final = (GROUP_COMMIT, PLAIN, BARE, BARE_DEFAULT, POWERTOOLS, POWERTOOLS_THREADS)
+_AVAILABLE: Final = (GROUP_COMMIT, PLAIN, CACHE, BARE, BARE_DEFAULT, POWERTOOLS, POWERTOOLS_THREADS)
 
 
 def gather(wanted: Collection[str] = ORDER) -> tuple[Sequence[Contestant], dict[str, str]]:
@@ -61,11 +61,6 @@ def gather(wanted: Collection[str] = ORDER) -> tuple[Sequence[Contestant], dict[
     """
     present = [each for each in _AVAILABLE if each.name in wanted]
     missing: dict[str, str] = {}
-    if CACHE.name in wanted:
-        if ours.HAS_LOCAL_CACHE:
-            present.append(CACHE)
-        else:
-            missing[CACHE.name] = "the library has none yet"
     if not all(importlib.util.find_spec(name) for name in ("aws_lambda_powertools", "boto3")):
         absent = [each for each in present if each.command[: len(_POWERTOOLS)] == _POWERTOOLS]
         present = [each for each in present if each not in absent]

@@ -1,13 +1,11 @@
 """The library's own contestants: a decorated function, as its users write it, with the defaults of its store."""
 
-import inspect
 from typing import Any, Final, final
 
 from aioidempotency import AsyncIdempotencyStore, GroupCommit, idempotent
 from bench.speed.calls import Gate
 from bench.speed.jobs import RESULT, TABLE
 
-HAS_LOCAL_CACHE: Final = "local_cache" in inspect.signature(AsyncIdempotencyStore).parameters
 _CACHED: Final = 1000
 
 
