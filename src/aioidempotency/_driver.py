@@ -13,7 +13,6 @@ from aioidempotency._core import layout, protocol
 from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
 from aioidempotency._core.layout import Differs, Laid
 from aioidempotency._core.model import Encoded, Lease, Location, Record
-from aioidempotency._core.operations import Operation, Reply
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._flights import Flight
@@ -78,11 +77,11 @@ class Driver:
         """Execute a procedure's operations, one after the other."""
         if self.opening is not None and not self.opening.done:
             await self.opening()
-        return await self._drive(procedure)
+        return await self._run(procedure)
 
     async def verify_layout(self, laid: Laid) -> None:
         """Hold a strategy against the table's."""
-        self._fitting(laid, await self._drive(layout.verify(laid, now=self.now())))
+        self._fitting(laid, await self._run(layout.verify(laid, now=self.now())))
 
     @staticmethod
     def _fitting(laid: Laid, verdict: layout.Verdict) -> None:
@@ -90,23 +89,21 @@ class Driver:
             found, wanted = (layout.spelled(each) for each in (verdict.layout.description, laid.description))
             raise LayoutMismatchError(laid.place.table.name, found, wanted, layout.advice(verdict))
 
-    async def _drive(self, procedure: Procedure[T]) -> T:
+    async def _run(self, procedure: Procedure[T]) -> T:
+        """Execute a procedure's operations. What a backend raises that it should not is a store that did not answer."""
         try:
             operation = next(procedure)
             while True:
-                operation = procedure.send(await self._execute(operation))
+                try:
+                    reply = await self.backend.execute(operation)
+                except IdempotencyError:
+                    raise
+                except Exception as error:
+                    reason = f"the backend raised {type(error).__name__}"
+                    raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
+                operation = procedure.send(reply)
         except StopIteration as outcome:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
-
-    async def _execute(self, operation: Operation) -> Reply:
-        """Execute one operation. What a backend raises that it should not is a store that did not answer."""
-        try:
-            return await self.backend.execute(operation)
-        except IdempotencyError:
-            raise
-        except Exception as error:
-            reason = f"the backend raised {type(error).__name__}"
-            raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
 
     def cached(self, attempt: Claim) -> Replay | Mismatch | None:
         """Decide by a finished record that is kept in this process, if there is one that lives."""

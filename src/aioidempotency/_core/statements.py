@@ -7,12 +7,12 @@ differ from those of the plain calls: the item of a duplicate does not come, and
 not there is applied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from aioidempotency._core import conditions
-from aioidempotency._core.conditions import Absent, HeldBy
+from aioidempotency._core.conditions import Absent, HeldBy, Requirement
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
 from aioidempotency._core.operations import Applied, Delete, Get, Operation, Put, Refused, Update
 
@@ -44,10 +44,12 @@ def statement(operation: Operation) -> Statement:
         case Put(location, item, Absent()):
             return {"Statement": _insert(location.table.name, tuple(item)), "Parameters": list(item.values())}
         case Update(location, changes, HeldBy() as held):
-            text = _update(location.table, tuple(changes), until=held.until is not None)
-            return _conditional(location, text, held, list(changes.values()))
+            wanted = conditions.requirements(held, location.table)
+            text = _update(location.table, tuple(changes), _roles(wanted))
+            return _conditional(location, text, wanted, changes.values())
         case Delete(location, HeldBy() as held):
-            return _conditional(location, _delete(location.table, until=held.until is not None), held, [])
+            wanted = conditions.requirements(held, location.table)
+            return _conditional(location, _delete(location.table, _roles(wanted)), wanted, ())
         case _:
             raise TypeError(f"PartiQL cannot say {type(operation).__name__} under this condition")
 
@@ -83,12 +85,17 @@ def _key(item: Item, table: Table) -> tuple[str, str | None]:
     return str(item[table.partition_attribute]["S"]), sort
 
 
-def _conditional(location: Location, text: str, held: HeldBy, values: list[AttributeValue]) -> Statement:
+def _roles(wanted: tuple[Requirement, ...]) -> tuple[Role, ...]:
+    return tuple([role for role, _ in wanted])
+
+
+def _conditional(
+    location: Location, text: str, wanted: tuple[Requirement, ...], values: Iterable[AttributeValue]
+) -> Statement:
     """Add the values of the key and of the condition; what refuses the statement is to bring its item."""
-    wanted = conditions.requirements(held, location.table)
     return {
         "Statement": text,
-        "Parameters": [*values, *location.item.values(), *(cast("AttributeValue", value) for _, value in wanted)],
+        "Parameters": [*values, *location.item.values(), *[value for _, value in wanted]],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
@@ -100,18 +107,17 @@ def _insert(table_name: str, names: tuple[str, ...]) -> str:
 
 
 @lru_cache
-def _update(table: Table, roles: tuple[Role, ...], *, until: bool) -> str:
+def _update(table: Table, roles: tuple[Role, ...], wanted: tuple[Role, ...]) -> str:
     assignments = " ".join(f"SET {_quoted(table.names[role])}=?" for role in roles)
-    return f"UPDATE {_quoted(table.name)} {assignments}{_where(table, until=until)}"
+    return f"UPDATE {_quoted(table.name)} {assignments}{_where(table, wanted)}"
 
 
 @lru_cache
-def _delete(table: Table, *, until: bool) -> str:
-    return f"DELETE FROM {_quoted(table.name)}{_where(table, until=until)}"  # noqa: S608 - names are quoted
+def _delete(table: Table, wanted: tuple[Role, ...]) -> str:
+    return f"DELETE FROM {_quoted(table.name)}{_where(table, wanted)}"  # noqa: S608 - names are quoted
 
 
-def _where(table: Table, *, until: bool) -> str:
-    roles = (role for role, _ in conditions.requirements(HeldBy("", 0 if until else None), table))
+def _where(table: Table, roles: tuple[Role, ...]) -> str:
     key = [table.partition_attribute, *([table.sort_attribute] if table.sort_attribute else [])]
     return " WHERE " + " AND ".join(f"{_quoted(name)}=?" for name in (*key, *(table.names[role] for role in roles)))
 

@@ -12,6 +12,9 @@ from aioidempotency._core.statements import place
 from aioidempotency.backends._batches import BatchError, Batches
 from aioidempotency.exceptions import IdempotencyError, StoreError
 
+ENOUGH = 2
+"""Requests under way besides which only full batches are sent: one that is slow holds nobody up, and batches are full."""
+
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0
 """Seconds before a statement that was throttled is sent again; doubled each time, with jitter."""
 
@@ -96,8 +99,8 @@ class Lane:
         self._send()
 
     def _send(self) -> None:
-        """Send what has gathered; and what more fills a batch."""
-        if self.waiting and self._has_room:
+        """Send what has gathered, unless two requests are under way: then they will; and what fills a batch."""
+        if self.waiting and self._has_room and self.in_flight < ENOUGH:
             self._send_one()
         self._send_full()
 
