@@ -92,6 +92,20 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_profile(session: nox.Session) -> None:
+    """Sample where the processor time of an execution goes: a minute."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "bench.profile", *session.posargs)
+
+
+@nox.session
+def bench_placements(session: nox.Session) -> None:
+    """Measure placements at rising load, on a model with the limit of each partition: eight minutes."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "bench.placements", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo."""
     session.install(".[demo]")

@@ -1,8 +1,9 @@
 """Measure an execution: ours, two bare calls of the client, and Powertools, in one run.
 
-    python -m bench.speed --output bench/results/speed.json --plots docs/pages/images
+    python -m bench.speed --output bench/results/speed.json --plots docs/pages/images --page docs/pages/speed.md
 
-It takes about a quarter of an hour; with --quick one minute.
+It takes about ten minutes; with --quick two. The page also shows what `bench.profile`
+wrote next to the output.
 """
 
 import argparse
@@ -13,7 +14,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench.speed import contest, goals, rounds, tables
+from bench import pages
+from bench.speed import contest, goals, page, rounds, tables
 from bench.speed.figures import summary, written
 from bench.speed.machine import machine, versions
 from bench.speed.rounds import Settings
@@ -44,11 +46,19 @@ def main(arguments: Sequence[str]) -> None:
         "rounds": rows,
     }
     _write(result, options.output)
+    if options.page is not None:
+        profiles = [_read(options.output.with_name(name)) for name in ("profile-before.json", "profile.json")]
+        text = options.page.read_text(encoding="utf-8")
+        options.page.write_text(pages.renewed(text, page.blocks(_read(options.output), *profiles)), encoding="utf-8")
     if options.plots is not None:
         from bench.speed.plots import draw  # noqa: PLC0415 - it takes a second, and not every run draws
 
         for path in draw(found, options.plots):
             console.print(f"Drawn: {path}")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _write(result: dict[str, Any], path: Path | None) -> None:
@@ -64,6 +74,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     normal = Settings()
     parser.add_argument("--output", type=Path, help="a file for the result as JSON, raw rounds included")
     parser.add_argument("--plots", type=Path, help="a directory for the pictures")
+    parser.add_argument("--page", type=Path, help="renew the numbers of this page; needs --output")
     parser.add_argument("--quick", action="store_true", help="less of everything: to see that it runs")
     parser.add_argument("--concurrency", type=int, nargs="+", default=list(normal.concurrencies), help="calls at once")
     parser.add_argument("--rounds", type=int, default=normal.rounds, help="measured rounds")
@@ -73,7 +84,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     if "--quick" in arguments:
         parser.set_defaults(**_QUICK)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.page is not None and options.output is None:
+        parser.error("--page shows what --output names: give both")
+    return options
 
 
 if __name__ == "__main__":

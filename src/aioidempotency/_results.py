@@ -7,12 +7,13 @@ which says that the key was executed, and nothing more.
 import base64
 import zlib
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from aioidempotency._core import records
-from aioidempotency._core.model import Encoded, Lease, Record
+from aioidempotency._core.model import Encoded, Lease, Record, Status
 from aioidempotency._functions import namespace_of
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
@@ -108,6 +109,18 @@ def decode(
         raise
     except Exception as error:
         raise ResultUnavailableError(record, f"decoding it raised {type(error).__name__}") from error
+
+
+def opened(record: Record, codec: Codec, *, tolerant: bool = False) -> Record:
+    """Decode the result of a record that is handed out; `tolerant` leaves out one that cannot be decoded."""
+    if record.status is not Status.COMPLETED:
+        return record
+    try:
+        return replace(record, result=decode(record, codec))
+    except IdempotencyError:
+        if tolerant:
+            return record
+        raise
 
 
 def _decompressed(record: Record, data: str) -> str:

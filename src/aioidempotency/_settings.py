@@ -14,6 +14,8 @@ from types import UnionType
 from typing import Literal, final
 
 from aioidempotency._core import keys
+from aioidempotency._core import layout as layouts
+from aioidempotency._core.layout import Laid
 from aioidempotency._core.model import Route, Table
 from aioidempotency._core.protocol import Claim
 from aioidempotency._lease import time_left
@@ -99,6 +101,17 @@ class Settings:
             clock_skew=self.terms.clock_skew,
             fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
             read_first=self.read_first if read_first is None else read_first,
+        )
+
+    @property
+    def laid(self) -> Laid | None:
+        """How the store says that its records lie; None where they cannot lie otherwise."""
+        if self.layout.partitioning is None:
+            return None
+        return Laid(
+            place=layouts.place_of(self.table, self.namespace),
+            description=self.layout.partitioning.description(),
+            retention=self.terms.retention,
         )
 
     def kept(self, retention: Duration) -> float:

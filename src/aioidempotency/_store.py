@@ -4,18 +4,15 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Protocol, Self, TypeVar, final, runtime_checkable
+from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
 from aioidempotency import _results
 from aioidempotency._blocks import Blocks
 from aioidempotency._concurrency import Once, concurrently
-from aioidempotency._core import layout as layouts
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Replay
-from aioidempotency._core.layout import Laid
-from aioidempotency._core.model import AttributeNames, Lease, Record, Status, Table
+from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._driver import Driver
 from aioidempotency._execution import Execution
 from aioidempotency._functions import check_awaitable, return_type
@@ -31,28 +28,17 @@ from aioidempotency._settings import (
     time_limit,
     whole_number,
 )
-from aioidempotency.backends import Backend
-from aioidempotency.backends._batches import Batches
+from aioidempotency.backends import Backend, Closes, CreatesTables
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, Session
-from aioidempotency.backends.group_commit import GroupCommit, GroupCommitBackend
+from aioidempotency.backends.group_commit import GroupCommit, grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError
+from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey, Terms
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@runtime_checkable
-class _CreatesTables(Protocol):
-    async def create_table(self, table: Table) -> None: ...
-
-
-@runtime_checkable
-class _Closes(Protocol):
-    async def aclose(self) -> None: ...
 
 
 @final
@@ -144,10 +130,8 @@ class AsyncIdempotencyStore:
             clock=clock,
         )
         self._closes_backend = backend is None or group_commit is not None
-        inner = (
-            backend
-            if backend is not None
-            else DynamoDBBackend(
+        if (asked := backend) is None:
+            asked = DynamoDBBackend(
                 client,
                 session=session,
                 endpoint_url=endpoint_url,
@@ -155,9 +139,10 @@ class AsyncIdempotencyStore:
                 config=config,
                 time_limit=time_limit(terms.lease),
             )
-        )
+        if group_commit is not None:
+            asked = grouped(asked, group_commit, closes_inner=backend is None, fell_back=self._warn_of_plain_calls)
         self._driver = Driver(
-            inner if group_commit is None else self._grouped(inner, group_commit, closes_inner=backend is None),
+            asked,
             codec,
             clock=clock,
             clock_skew=terms.clock_skew,
@@ -167,7 +152,7 @@ class AsyncIdempotencyStore:
             on_completion_failure=on_completion_failure,
             local_cache=whole_number(local_cache, "local_cache"),
         )
-        if verify_layout and self._laid is not None:
+        if verify_layout and self._settings.laid is not None:
             self._driver.opening = Once(self.verify_layout)
 
     @classmethod
@@ -214,7 +199,7 @@ class AsyncIdempotencyStore:
         if not isinstance(decision, Replay):
             return decision
         self._driver.cache.put(attempt.route.key, decision.record)
-        return Replay(self._opened(decision.record))
+        return Replay(_results.opened(decision.record, self.codec))
 
     async def claim_many(
         self, keys: Iterable[object], *, limit: int = 32, lease: Duration | None = None, namespace: str = ""
@@ -247,7 +232,7 @@ class AsyncIdempotencyStore:
             StoreError: The store did not answer; the call may be repeated.
         """
         encoded = self._driver.encoded(lease, result)
-        return self._opened(await self._driver.complete(lease, encoded), tolerant=True)
+        return _results.opened(await self._driver.complete(lease, encoded), self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now.
@@ -340,7 +325,7 @@ class AsyncIdempotencyStore:
         """Read the record of a key, strongly consistent; None when there is none that counts."""
         route = self._settings.route(key, namespace)
         record = await self._driver.drive(protocol.read(route, now=self._driver.now()))
-        return None if record is None else self._opened(record, tolerant=True)
+        return None if record is None else _results.opened(record, self.codec, tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
         """Read records concurrently, `limit` at a time; the answers come in the order asked."""
@@ -362,7 +347,7 @@ class AsyncIdempotencyStore:
             LayoutMismatchError: Its records lie otherwise.
         """
         backend, table = self._driver.backend, self._settings.table
-        if not isinstance(backend, _CreatesTables):
+        if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
         await backend.create_table(table)
         if self._driver.opening is not None:
@@ -378,35 +363,8 @@ class AsyncIdempotencyStore:
             LayoutMismatchError: They lie otherwise: calls would run again.
             StoreError: The store did not answer.
         """
-        if self._laid is not None:
-            await self._driver.verify_layout(self._laid)
-
-    def _grouped(self, inner: Backend, settings: GroupCommit, *, closes_inner: bool) -> GroupCommitBackend:
-        """Send operations of concurrent tasks together."""
-        check_kind(settings, "group_commit", GroupCommit)
-        if not isinstance(inner, Batches):
-            raise ConfigurationError(
-                f"group_commit= sends batches, and {inner!r} takes none; leave it out, or backend="
-            )
-        table_name = self._settings.table.name
-        return GroupCommitBackend(
-            inner,
-            settings,
-            closes_inner=closes_inner,
-            fell_back=lambda: self._driver.report(GroupCommitUnavailable(table_name)),
-        )
-
-    @property
-    def _laid(self) -> Laid | None:
-        """How the store says that its records lie; None where they cannot lie otherwise."""
-        settings = self._settings
-        if settings.layout.partitioning is None:
-            return None
-        return Laid(
-            place=layouts.place_of(settings.table, settings.namespace),
-            description=settings.layout.partitioning.description(),
-            retention=settings.terms.retention,
-        )
+        if (laid := self._settings.laid) is not None:
+            await self._driver.verify_layout(laid)
 
     async def aclose(self) -> None:
         """End all renewals, and close what the store opened. A later call opens anew.
@@ -414,12 +372,15 @@ class AsyncIdempotencyStore:
         Let running calls end first: without renewals, a body is cancelled before its lease ends.
         """
         await self._driver.heartbeats.aclose()
-        if self._closes_backend and isinstance(self._driver.backend, _Closes):
+        if self._closes_backend and isinstance(self._driver.backend, Closes):
             await self._driver.backend.aclose()
 
     def warn_of_missing_key(self, namespace: str) -> None:
         """Report that calls in this namespace run without a key."""
         self._driver.report(KeyMissing(namespace))
+
+    def _warn_of_plain_calls(self) -> None:
+        self._driver.report(GroupCommitUnavailable(self._settings.table.name))
 
     async def __aenter__(self) -> Self:
         return self
@@ -432,14 +393,3 @@ class AsyncIdempotencyStore:
     def __repr__(self) -> str:
         doing = f"{len(self._driver.flights)} calls under way, {len(self._driver.heartbeats)} leases kept"
         return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._driver.backend!r}>"
-
-    def _opened(self, record: Record, *, tolerant: bool = False) -> Record:
-        """Decode the result of a record that is handed out."""
-        if record.status is not Status.COMPLETED:
-            return record
-        try:
-            return replace(record, result=_results.decode(record, self.codec))
-        except IdempotencyError:
-            if tolerant:
-                return record
-            raise

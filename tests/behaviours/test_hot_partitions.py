@@ -164,3 +164,12 @@ async def test_a_claim_of_two_places_costs_double_for_each(
         table.clock.advance(1800)
         assert await table.answers(range(10)) == ["done"] * 10
         assert table.model.counted("consumed_writes") == 10 * units
+
+
+async def test_a_throttled_transaction_says_that_it_was_throttled(session: AioSession) -> None:
+    """Two places are on two partitions, and either may be the busy one: the error names the cause."""
+    async with hot(session, RandomBuckets(32, 2), units=1) as table:
+        with pytest.raises(StoreError, match=r"TransactionCanceledException \(\w*Thr\w*\); try again later"):
+            for number in CALLS:
+                await table.store.claim(number)
+        assert 0 < table.model.counted("consumed_writes") < len(CALLS)

@@ -1,6 +1,9 @@
 """The benchmark of speed: what it sends, what it computes, and that it runs."""
 
+import inspect
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -8,7 +11,8 @@ from typing import Any, final
 import pytest
 
 from aioidempotency import AsyncIdempotencyStore
-from bench.speed import bare, contest, goals, jobs
+from bench import pages, profile
+from bench.speed import bare, contest, goals, jobs, page
 from bench.speed.__main__ import main
 from bench.speed.figures import FIGURES, Spread, summary
 from bench.speed.ours import Decorated
@@ -126,3 +130,58 @@ def test_the_command_measures_prints_writes_and_draws(tmp_path: Path, capsys: py
         "speed-latency.svg",
         "speed-throughput.svg",
     ]
+
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "pages" / "speed.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, str]:
+    """What the page has to show, from the files of the published run."""
+    names = ("speed", "profile-before", "profile")
+    read = (json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text()) for name in names)
+    return page.blocks(*read)
+
+
+def test_every_number_of_the_page_is_that_of_its_files(published: dict[str, str]) -> None:
+    """Nobody copies numbers by hand: each block of the page follows from the files, and none is left out."""
+    assert sorted(pages.names(PAGE)) == sorted(published)
+    assert pages.renewed(PAGE, published) == PAGE
+
+
+def test_a_changed_number_of_the_page_is_put_right(published: dict[str, str]) -> None:
+    """Renewing changes the blocks and nothing else, also where they are empty."""
+    wrong, empty = (pages.renewed(PAGE, dict.fromkeys(published, text)) for text in ("0", ""))
+    assert len({wrong, empty, PAGE}) == 3
+    assert pages.renewed(wrong, published) == pages.renewed(empty, published) == PAGE
+
+
+def test_the_published_run_is_a_whole_one() -> None:
+    """Every contestant that could take part, every level, every round; and the pictures that the page shows."""
+    run = json.loads((ROOT / "bench" / "results" / "speed.json").read_text())
+    assert run["settings"]["concurrencies"] == [1, 8, 32, 64, 128, 256]
+    assert {row["contestant"] for row in run["figures"]} | set(run["left_out"]) == set(contest.ORDER)
+    assert len(run["rounds"]) == run["settings"]["rounds"] * len(run["figures"])
+    shown = re.findall(r"images/(\S+\.svg)", PAGE)
+    assert len(shown) == 3
+    assert all((ROOT / "docs" / "pages" / "images" / name).exists() for name in shown)
+
+
+def busy() -> int:
+    """Run for a while where no rule names."""
+    return sum(range(20_000))
+
+
+def test_samples_belong_to_the_innermost_frame_that_a_rule_names() -> None:
+    """Code of nobody's, called by nobody's, is other; the shares of what was sampled make a hundred."""
+    samples: Counter[str] = Counter()
+    with profile.sampling(samples):
+        while samples.total() < 5:
+            busy()
+    assert set(samples) == {"other"}
+    assert profile.shares(Counter({"event loop": 1, "other": 3})) == {"event loop": 25.0, "other": 75.0}
+    namespace: dict[str, Any] = {"inspect": inspect}
+    exec(compile("def look(): return inspect.currentframe()", "site-packages/botocore/auth.py", "exec"), namespace)
+    assert profile.area_of(namespace["look"]()) == "client: signing"
+    assert profile.area_of(None) == "other"

@@ -1,7 +1,8 @@
-"""Where operations are executed. A backend is anything with this one method."""
+"""Where operations are executed. A backend is anything with `execute`; what else it may have is told here, too."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Operation, Reply
 
 
@@ -16,4 +17,22 @@ class Backend(Protocol):
         Raises:
             StoreError: The store did not answer, or refused for another reason.
         """
+        ...
+
+
+@runtime_checkable
+class CreatesTables(Protocol):
+    """A backend that can create its table."""
+
+    async def create_table(self, table: Table) -> None:
+        """Create it, or find it as it should be; wait until it can be used."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """A backend that has something to close."""
+
+    async def aclose(self) -> None:
+        """Close it; a later operation opens anew."""
         ...

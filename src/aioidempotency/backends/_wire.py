@@ -1,10 +1,9 @@
 """Request bodies, written here and not by botocore's serializer.
 
-What the library sends is JSON as the wire has it, so there is nothing to translate: botocore walks
-each value of it, which takes 25 microseconds for one statement of a batch, and the encoder takes 0.25
-(`python -m bench.speed --profile`). A client that the library opens itself takes the body at its event
-`before-call`, ahead of signing and retries, which stay botocore's; a client of the user's is left as
-it is.
+What the library sends is JSON as the wire has it, so there is nothing to translate: botocore walks each
+value of it, which takes a hundred times as long as the encoder does. A client that the library opens
+itself takes the body at its event `before-call`, ahead of signing and retries, which stay botocore's; a
+client of the user's is left as it is.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

@@ -339,12 +339,18 @@ def _translated(error: Exception, operation: str, table_name: str) -> Idempotenc
             advice = _CONFIGURATION[code].format(permission=_PERMISSIONS.get(operation, f"dynamodb:{operation}"))
             return ConfigurationError(f"{operation} on table {table_name!r} was refused ({code}): {advice}")
         case ClientError():
-            return StoreError(operation, table_name, f"{_code(error)}; {_advice(error)}")
+            return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")
         case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
             return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
         case _:
             trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
+
+
+def _causes(error: ClientError) -> str:
+    """Name an error, and for a cancelled transaction what its parts met."""
+    met = dict.fromkeys(reason for reason in expressions.reasons(error.response) if reason != "None")
+    return f"{_code(error)} ({', '.join(met)})" if met else _code(error)
 
 
 def _advice(error: ClientError) -> str:

@@ -1,8 +1,8 @@
 """Operations of concurrent tasks, sent together.
 
 1. With nothing on its way, an operation leaves at once, as the plain call: a lone caller waits for
-   nobody. While calls are on their way, operations gather; they leave together when one of these
-   returns, or when they fill a batch.
+   nobody. While calls are on their way, operations gather; they leave together when they fill a
+   batch, or when one of these returns and fewer than two are left.
 2. Each operation is answered by itself. What one statement comes to, its cancellation, its throttling,
    changes nothing for its neighbours. A batch is no transaction.
 3. No two operations of one batch are about one item: the service would reject the whole.
@@ -131,3 +131,18 @@ class GroupCommitBackend:
         waiting, flying = sum(len(lane.waiting) for lane in lanes), sum(lane.in_flight for lane in lanes)
         doing = "plain calls only" if self._plain else f"{waiting} operations waiting, {flying} requests under way"
         return f"<GroupCommitBackend: {doing}, on {self._inner!r}>"
+
+
+def grouped(
+    inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: Callable[[], object]
+) -> GroupCommitBackend:
+    """Send operations of concurrent tasks together.
+
+    Raises:
+        ConfigurationError: The inner backend takes no batches.
+    """
+    if not isinstance(settings, GroupCommit):
+        raise ConfigurationError(f"group_commit= takes an instance of GroupCommit: not {settings!r}")
+    if not isinstance(inner, Batches):
+        raise ConfigurationError(f"group_commit= sends batches, and {inner!r} takes none; leave it out, or backend=")
+    return GroupCommitBackend(inner, settings, closes_inner=closes_inner, fell_back=fell_back)
