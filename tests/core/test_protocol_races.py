@@ -1,50 +1,18 @@
 """Contenders for one key, interleaved operation by operation, with answers that get lost on the way."""
 
 from dataclasses import replace
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._core.decisions import Claimed, Replay
 from aioidempotency._core.model import Encoded, Lease
-from aioidempotency._core.operations import Get, Operation, Refused, Reply
-from aioidempotency._core.placements import Procedure
+from aioidempotency._core.operations import Get, Refused
 from aioidempotency._core.protocol import Completed, Lost, claim, complete, read
-from tests.core.playing import NOW, RENAMED_PLACE, Shelf, attempt, parsed, play, stored
+from tests.core.playing import NOW, RENAMED_PLACE, Contender, Shelf, attempt, parsed, play, stored
 
 SKEWS = st.floats(-300, 300)
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40)
-
-
-class Contender:
-    """One procedure, advanced one operation at a time."""
-
-    def __init__(self, procedure: Procedure[Any]) -> None:
-        self._procedure = procedure
-        self._operation: Operation | None = next(procedure)
-        self.outcome: Any = None
-
-    def step(self, shelf: Shelf, *, lost: bool = False) -> None:
-        """Execute the next operation; if its answer gets lost, the client sends it once more, as botocore does."""
-        if self._operation is None:
-            return
-        reply = shelf.answer(self._operation)
-        if lost:
-            reply = shelf.answer(self._operation)
-        self._send(reply)
-
-    def finish(self, shelf: Shelf) -> Any:
-        """Go on undisturbed."""
-        while self._operation is not None:
-            self.step(shelf)
-        return self.outcome
-
-    def _send(self, reply: Reply) -> None:
-        try:
-            self._operation = self._procedure.send(reply)
-        except StopIteration as end:
-            self._operation, self.outcome = None, end.value
 
 
 def _race(shelf: Shelf, contenders: list[Contender], steps: list[tuple[int, bool]]) -> list[Lease]:

@@ -25,7 +25,7 @@ def _check_seen(shelf: Shelf, attempt: Claim, answers: tuple[Answer, ...], befor
     first = next((entries for _, entries in answers[:-1] if any(entry and entry[0] for entry in entries)), ())
     for place, entry in zip(attempt.places, first, strict=False):
         found = shelf.at(before, place)
-        if found is not None and found.running:
+        if found is not None and found.running and found.owner != attempt.owner:
             require(entry is not None and entry[0] is found, 1, f"{found.owner} had just taken the record over")
 
 
@@ -54,7 +54,10 @@ def _check_change(terms: Terms, call: Call, before: Cell | None, record: Cell | 
 def _check_take_over(terms: Terms, attempt: Claim, before: Cell, after: Cell | None) -> None:
     expired = before.expired(attempt.now)
     require(before.running or expired, 3, "a finished record was taken over before it had expired")
-    require(before.vacant(attempt.now, clock_skew=terms.clock_skew), 1, "a record was taken over that was not vacant")
+    # A late copy of a claim that this attempt has taken back protects nobody.
+    ours = before.owner == attempt.owner
+    vacant = ours or before.vacant(attempt.now, clock_skew=terms.clock_skew)
+    require(vacant, 1, "a record was taken over that was not vacant")
     require(after is not None and after.token > before.token, 4, "the fencing token did not grow")
     require(not before.protects(attempt.fingerprint, attempt.now), 5, "another request took the record over")
 

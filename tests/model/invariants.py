@@ -7,7 +7,8 @@ The table, at every write and every deletion (`changes`):
 
 1. A running record changes its owner, or goes away, only if its owner released it or took it back, or it
    was vacant by the clock of whoever took it over, as that was when the attempt began, and had not
-   changed since the attempt first looked.
+   changed since the attempt first looked. A late copy of a claim that was taken back protects nobody from
+   the attempt that made it.
 2. A renewal, a completion or a release changes nothing that is another's, whenever it arrives.
 3. A finished record is not changed or deleted until it has expired.
 4. The fencing token grows with every claim of one record, also from one place to another, and stays
