@@ -134,3 +134,16 @@ async def test_a_lease_longer_than_claims_look_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="lease=100 is longer than the store's windows look back"):
         await store.claim("key", lease=100)
     assert isinstance(await make_store(MemoryBackend(), reach=102).claim("key", lease=100), Claimed)
+
+
+@pytest.mark.parametrize("use", ["renew", "complete"])
+@in_virtual_time
+async def test_a_lease_that_is_over_is_lost_though_nobody_took_it_over(use: str) -> None:
+    """O4: a later window, at which its owner does not look, could hold the one who did. The key runs again."""
+    store = make_store(MemoryBackend())
+    lease = (await claimed(store)).lease
+    await pass_time(10.5)
+    with pytest.raises(LeaseLostError):
+        await (store.renew(lease) if use == "renew" else store.complete(lease, "late"))
+    await pass_time(1)
+    assert (await claimed(store)).lease.fencing_token > lease.fencing_token
