@@ -267,3 +267,12 @@ def test_a_backend_that_answers_a_read_as_a_write_is_refused(reply: Reply) -> No
     """The message names the key, a digest."""
     with pytest.raises(TypeError, match=r"the backend answered a read of shop#1234 with (Applied|Refused)"):
         play(claim(attempt()), Refused(None), reply)
+
+
+@pytest.mark.parametrize("refuser", ["another", "its own"])
+def test_the_last_refusal_counts_too(refuser: str) -> None:
+    """What refused the last write is judged like the first: a result is a replay, its own record is its claim."""
+    contended: list[Reply] = [Refused(None), Found(None)] * (ATTEMPTS - 1)
+    item = done() if refuser == "another" else stored(owner=attempt().owner)
+    decision = play(claim(attempt()), *contended, Refused(item)).outcome
+    assert isinstance(decision, Replay if refuser == "another" else Claimed)
