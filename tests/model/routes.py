@@ -58,7 +58,7 @@ RANDOM = route(RandomBuckets(2))
 def windows(retention: float) -> Windows:
     """Have windows of 3 s, for leases of 2 s and clocks that differ by 1 s; an answer counts for 1 s."""
     bound = TimeBuckets(3, buckets=1).bound(Terms(retention=retention, lease=2.0, clock_skew=1.0))
-    return replace(bound, ahead=1.0 + IN_TIME, answer_within=IN_TIME)
+    return replace(bound, ahead=1.0 + IN_TIME, within=IN_TIME)
 
 
 IN_TIME = 1.0

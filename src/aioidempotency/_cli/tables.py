@@ -58,7 +58,7 @@ class Choice:
             await backend.aclose()
 
     def _names(self) -> AttributeNames:
-        given = dict(each.partition("=")[::2] for each in self.attributes)
+        given = {role: name for role, _, name in (each.partition("=") for each in self.attributes)}
         try:
             return AttributeNames(**given)
         except TypeError as error:

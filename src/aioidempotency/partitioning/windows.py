@@ -134,7 +134,7 @@ class Windows(Settled):
     Attributes:
         kept: Seconds that a record may live after the end of its window.
         ahead: Seconds that claims look ahead.
-        answer_within: Seconds after which the answer to a claim does not count.
+        within: Seconds after which the answer to a claim does not count.
     """
 
     window: float
@@ -142,7 +142,12 @@ class Windows(Settled):
     prefix: str
     kept: float
     ahead: float
-    answer_within: float = ANSWER_WITHIN
+    within: float = ANSWER_WITHIN
+
+    @property
+    def answer_within(self) -> float:
+        """Seconds after which the answer to a claim does not count."""
+        return self.within
 
     @property
     def most_places(self) -> int:
