@@ -138,6 +138,22 @@ async def test_callers_wait_until_there_is_room() -> None:
 
 
 @in_virtual_time
+async def test_the_wait_for_room_counts_too() -> None:
+    """O14: whoever waited for room as long as an operation may take is not sent afterwards."""
+    crowd = Crowd(max_batch=1, max_in_flight=1, max_waiting=1)
+    await crowd.call(put("a"), put("b"), put("c"))
+    await pass_time(9)
+    crowd.inner.let_go()
+    await settle()
+    await pass_time(2)
+    crowd.inner.let_go()
+    await settle()
+    assert crowd.inner.requests == ["a", "b"]
+    assert "not sent within 10 s" in str(crowd.answers("c")[0])
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_what_waited_too_long_is_not_sent() -> None:
     """O14: a caller hears within the time limit that the store does not answer, not minutes later."""
     crowd = Crowd(max_in_flight=1)

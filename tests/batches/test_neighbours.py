@@ -144,6 +144,18 @@ async def test_closing_lets_what_waits_fail() -> None:
 
 
 @in_virtual_time
+async def test_closing_lets_those_fail_who_wait_for_room() -> None:
+    """They are not left in a queue that nobody sends any more."""
+    crowd = Crowd(max_in_flight=1, max_waiting=1)
+    await crowd.call(put("a"), put("b"), put("c"), put("d"))
+    await crowd.backend.aclose()
+    await settle()
+    assert [type(each) for each in crowd.answers("b", "c", "d")] == [StoreError] * 3
+    crowd.inner.let_all_go()
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_closing_ends_pauses_too() -> None:
     """What was to be sent again is not sent after its store was closed."""
     crowd = Crowd()

@@ -74,10 +74,12 @@ class Lane:
                 self.in_flight -= 1
                 if self.waiting:
                     self._loop.call_soon(self._send)
-        while len(self.waiting) >= self._max_waiting:
+        waiting = _Waiting(operation, self._loop)
+        while len(self.waiting) >= self._max_waiting and not self._closed:
             self._room.clear()
             await self._room.wait()
-        waiting = _Waiting(operation, self._loop)
+        if self._closed:
+            raise _unanswered(operation, "the store was closed")
         self.waiting.append(waiting)
         self._send_full()
         return await waiting.answer
