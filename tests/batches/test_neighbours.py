@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
+from dataclasses import replace
 
 import pytest
 
 from aioidempotency import ConfigurationError, StoreError
-from aioidempotency._core.operations import Applied, Refused
+from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.operations import Applied, Delete, Found, Refused
 from aioidempotency.backends._batches import BatchError, Outcome
-from tests.batches.crowd import Crowd, put, settle
+from tests.batches.crowd import Crowd, get, put, settle
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 TOO_LARGE = ConfigurationError("too large")
@@ -72,6 +74,22 @@ async def test_a_cancelled_caller_leaves_its_batch_alone() -> None:
     assert crowd.answers("b", "c") == [Applied(), Applied()]
     assert crowd.calls["a"].cancelled()
     assert crowd.inner.requests == ["first", ["a", "b", "c"]]
+
+
+@in_virtual_time
+async def test_the_release_of_a_cancelled_claim_does_not_overtake_it() -> None:
+    """O5, G5: its batch is still under way, so the release waits for that; and holds nobody else up."""
+    crowd = Crowd(max_batch=2)
+    claimed = put("a")
+    claimed = replace(claimed, item={**claimed.item, "status": {"S": "INPROGRESS"}})
+    await crowd.call(put("first"), claimed, put("b"))
+    crowd.calls["a"].cancel()
+    await crowd.call(Delete(claimed.location, HeldBy("me")), put("c"), put("d"))
+    assert crowd.inner.requests == ["first", ["a", "b"], "c", "d"]
+    await crowd.all()
+    assert crowd.inner.requests[4:] == ["a"]
+    assert crowd.answers("a again") == [Applied()]
+    assert await crowd.backend.execute(get("a")) == Found(None)
 
 
 @in_virtual_time

@@ -62,6 +62,7 @@ class Lane:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._items: set[object] = set()
         self._room = asyncio.Event()
 
     async def execute(self, operation: Operation) -> Reply:
@@ -95,8 +96,9 @@ class Lane:
         self.waiting.clear()
         self._room.set()
 
-    def _land(self) -> None:
+    def _land(self, batch: list[_Waiting]) -> None:
         """Note that a batch has returned, once those that it answered had the time to add to the next one."""
+        self._items.difference_update(place(waiting.operation.location) for waiting in batch)
         self.in_flight -= 1
         self._send()
 
@@ -109,13 +111,14 @@ class Lane:
     def _send_full(self) -> None:
         """Send what fills a batch; and whatever there is, where nothing is under way that would wake it."""
         while self._has_room and (len(self.waiting) >= self._max_batch or (self.waiting and not self.in_flight)):
-            self._send_one()
+            if not self._send_one():
+                return
 
     @property
     def _has_room(self) -> bool:
         return self.in_flight < self._max_in_flight and not self._closed
 
-    def _send_one(self) -> None:
+    def _send_one(self) -> bool:
         batch = self._next()
         self._room.set()
         if batch:
@@ -123,11 +126,14 @@ class Lane:
             task = self._loop.create_task(self._carry(batch), name="group commit")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return bool(batch)
 
     def _next(self) -> list[_Waiting]:
-        """Take the next batch: the oldest first, no two about one item; who left or waited too long is passed over."""
+        """Take the next batch: the oldest first; who left or waited too long is passed over.
+
+        What is about an item of this batch, or of one that is under way, waits: a release does not overtake its claim.
+        """
         batch: list[_Waiting] = []
-        taken: set[object] = set()
         later: deque[_Waiting] = deque()
         latest = self._loop.time() - self._inner.time_limit
         while self.waiting and len(batch) < self._max_batch:
@@ -137,10 +143,10 @@ class Lane:
                 continue
             if waiting.since < latest:
                 waiting.settle(_unanswered(waiting.operation, f"not sent within {self._inner.time_limit:g} s"))
-            elif item in taken:
+            elif item in self._items:
                 later.append(waiting)
             else:
-                taken.add(item)
+                self._items.add(item)
                 batch.append(waiting)
         self.waiting.extendleft(reversed(later))
         return batch
@@ -155,7 +161,7 @@ class Lane:
             _fail(batch, _unanswered(batch[0].operation, f"its batch ended with {type(error).__name__}"))
             raise
         finally:
-            self._loop.call_soon(self._land)
+            self._loop.call_soon(self._land, batch)
 
     async def _answer(self, batch: list[_Waiting]) -> None:
         if len(batch) == 1:

@@ -5,7 +5,8 @@
    batch, or when one of these returns and fewer than two are left.
 2. Each operation is answered by itself. What one statement comes to, its cancellation, its throttling,
    changes nothing for its neighbours. A batch is no transaction.
-3. No two operations of one batch are about one item: the service would reject the whole.
+3. No two operations of one batch are about one item: the service would reject the whole. Nor of two that
+   are under way together: the release of a cancelled claim would overtake it, and the key stay held.
 4. A batch belongs to no caller: it has a task of its own, which no caller's cancellation reaches.
 """
 
