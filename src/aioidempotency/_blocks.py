@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Self, final
 
 from aioidempotency._driver import Driver
-from aioidempotency._execution import Executing, Manner
+from aioidempotency._executing import Executing, Manner
 from aioidempotency._lease import time_left
 from aioidempotency._settings import Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
 

@@ -9,15 +9,18 @@ import anyio
 from aioidempotency import _results
 from aioidempotency._cache import Cache
 from aioidempotency._concurrency import Once, concurrently, to_the_end
-from aioidempotency._core import layout, protocol
-from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
+from aioidempotency._core import commits, layout, protocol
+from aioidempotency._core.commits import Commit, Rejected
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.effects import Writes
 from aioidempotency._core.layout import Differs, Laid
 from aioidempotency._core.model import Encoded, Lease, Location, Record
+from aioidempotency._core.outbox import Outbox
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Heartbeats, time_left
-from aioidempotency.backends import Backend
+from aioidempotency.backends import Backend, DescribesKeys
 from aioidempotency.codecs import Codec
 from aioidempotency.events import Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, ResultDropped, report
 from aioidempotency.exceptions import (
@@ -27,7 +30,9 @@ from aioidempotency.exceptions import (
     LeaseLostError,
     SerializationError,
     StoreError,
+    TransactionError,
 )
+from aioidempotency.transactions import Transaction
 
 T = TypeVar("T")
 
@@ -42,6 +47,7 @@ class Driver:
         cache: The finished records that are kept in this process.
         fail_open: Whether calls run unprotected while the store does not answer.
         on_completion_failure: What to do when a result could not be stored before the lease ended.
+        outbox: Where events are written to; None where there is no table for them.
         failed_open: How many calls ran unprotected because the store did not answer.
         opening: Verifies the table's layout, before anything else is asked; None where there is nothing to verify.
     """
@@ -67,11 +73,18 @@ class Driver:
         self.failed_open = 0
         self.opening: Once | None = None
         self.cache = Cache(local_cache)
+        self.outbox: Outbox | None = None
+        self._keys: dict[str, frozenset[str]] = {}
         self.fail_open = fail_open
         self.on_completion_failure = on_completion_failure
         self._clock_skew = clock_skew
         self._compress_over = compress_over
         self._hook = hook
+
+    @property
+    def desk(self) -> tuple[Codec, Outbox | None]:
+        """What a call needs to write events: how, and where to."""
+        return self.codec, self.outbox
 
     async def drive(self, procedure: Procedure[T]) -> T:
         """Execute a procedure's operations, one after the other."""
@@ -163,11 +176,50 @@ class Driver:
             case Completed() if protocol.lapsed(lease, now=self.now()):
                 raise self._lost(lease, None)
             case Completed(record):
-                self.cache.put(lease.route.key, record)
-                self.report(RecordCompleted(lease.key))
-                return record
+                return self._completed(lease.route.key, record)
             case Lost(record):
                 raise self._lost(lease, record)
+
+    async def commit(self, wanted: Commit) -> Record:
+        """Apply the caller's writes and store a result, or neither.
+
+        Raises:
+            TransactionError: The writes were refused; nothing was applied.
+        """
+        match await self.drive(commits.commit(wanted)):
+            case Completed(record):
+                return self._completed(wanted.lease.route.key, record)
+            case Lost(record):
+                raise self._lost(wanted.lease, record)
+            case Rejected(reasons):
+                raise TransactionError(reasons)
+
+    def commit_of(self, lease: Lease, result: Encoded, effects: Writes) -> Commit:
+        """Make the transaction of a result and the caller's writes, as of now."""
+        return Commit(lease=lease, result=result, effects=effects, now=self.now(), clock_skew=self._clock_skew)
+
+    async def commit_once(
+        self, attempt: Claim, result: Encoded, transaction: Transaction
+    ) -> Completed | Replay | InProgress | Mismatch | Rejected:
+        """Apply the caller's writes and store a result, unless the key was executed before."""
+        effects = await self.collected(transaction, spare=len(result.data))
+        outcome = await self.drive(commits.commit_once(attempt, result, effects))
+        if isinstance(outcome, Completed):
+            self._completed(attempt.route.key, outcome.record)
+        return outcome
+
+    async def collected(self, transaction: Transaction, *, spare: int) -> Writes:
+        """Check a transaction as a whole; a table's key is asked for where it decides."""
+        for table_name in transaction.doubtful(self._keys):
+            if isinstance(self.backend, DescribesKeys):
+                with suppress(StoreError, ConfigurationError):  # without the permission, DynamoDB itself judges
+                    self._keys[table_name] = await self.backend.key_of(table_name)
+        return transaction.collected(self._keys, spare=spare)
+
+    def _completed(self, key: str, record: Record) -> Record:
+        self.cache.put(key, record)
+        self.report(RecordCompleted(record.key))
+        return record
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now."""
@@ -210,6 +262,15 @@ class Driver:
             said = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
             self.report(ResultDropped(lease.key, said))
             return _results.TOMBSTONE
+
+    def encoded_for(self, attempt: Claim, result: object) -> Encoded:
+        """Write a result before anything has happened.
+
+        Raises:
+            SerializationError: It cannot be stored.
+        """
+        lease = protocol.grant(attempt, attempt.places[0], 0)
+        return _results.encode(result, lease, self.codec, compress_over=self._compress_over)
 
     def report(self, event: Event) -> None:
         """Log an event and hand it to the hook."""

@@ -13,10 +13,11 @@ from math import inf
 from types import UnionType
 from typing import Literal, final
 
-from aioidempotency._core import keys
+from aioidempotency._core import ids, keys
 from aioidempotency._core import layout as layouts
 from aioidempotency._core.layout import Laid
-from aioidempotency._core.model import Route, Table
+from aioidempotency._core.model import Location, Route, Table
+from aioidempotency._core.outbox import Outbox
 from aioidempotency._core.protocol import Claim
 from aioidempotency._lease import time_left
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError
@@ -74,6 +75,19 @@ class Settings:
             raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
         check_namespace(namespace)
         return f"{_joined(self.namespace, namespace)}#{keys.digest(material)}"
+
+    def outbox(self, table_name: str | None) -> Outbox | None:
+        """Say where events are written: to a table of this name, or beside the records if there is a sort key."""
+        table = self.table
+        if table_name is not None:
+            check_table_name(table_name)
+            table = Table(table_name, "pk", "sk", table.attributes)
+        return None if table.sort_attribute is None else Outbox(table, self.namespace)
+
+    def place_of_id(self, material: object, namespace: str) -> Location:
+        """Find the id of a key."""
+        self.key(material, namespace)
+        return ids.place_of(self.table, _joined(self.namespace, namespace), keys.digest(material))
 
     def route(self, material: object, namespace: str) -> Route:
         """Say where a key's record may be."""

@@ -14,6 +14,7 @@ from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._driver import Driver
+from aioidempotency._effects import Effects
 from aioidempotency._execution import Execution
 from aioidempotency._functions import check_awaitable, return_type
 from aioidempotency._settings import (
@@ -42,7 +43,7 @@ T = TypeVar("T")
 
 
 @final
-class AsyncIdempotencyStore:
+class AsyncIdempotencyStore(Effects):
     """Remembers which calls were executed, and with what result, in one DynamoDB table.
 
     Make one for an application, and share it between tasks. It opens a client at its first call, or
@@ -70,6 +71,8 @@ class AsyncIdempotencyStore:
         clock_skew: Seconds by which the clocks of two machines may differ.
         verify_layout: Whether the first call makes sure that the table's records lie as `layout` says. It
             costs one read, and one write where the table does not say yet.
+        outbox_table: The table of the events that transactions emit; it has the key attributes `pk` and `sk`.
+            None: the store's own table, if that has a sort key.
         compress_over: Characters of JSON over which a result is compressed; None compresses nothing.
             Powertools cannot read a compressed result.
         on_completion_failure: What to do when a result could not be stored before the lease ended:
@@ -103,6 +106,7 @@ class AsyncIdempotencyStore:
         read_first: bool = False,
         clock_skew: Duration = 1.0,
         verify_layout: bool = True,
+        outbox_table: str | None = None,
         compress_over: int | None = 32 * 1024,
         on_completion_failure: Literal["report", "raise"] = "report",
         fail_open: bool = False,
@@ -140,7 +144,10 @@ class AsyncIdempotencyStore:
                 time_limit=time_limit(terms.lease),
             )
         if group_commit is not None:
-            asked = grouped(asked, group_commit, closes_inner=backend is None, fell_back=self._warn_of_plain_calls)
+            plain_only = GroupCommitUnavailable(table_name)
+            asked = grouped(
+                asked, group_commit, closes_inner=backend is None, fell_back=lambda: self._driver.report(plain_only)
+            )
         self._driver = Driver(
             asked,
             codec,
@@ -152,6 +159,7 @@ class AsyncIdempotencyStore:
             on_completion_failure=on_completion_failure,
             local_cache=whole_number(local_cache, "local_cache"),
         )
+        self._driver.outbox = self._settings.outbox(outbox_table)
         if verify_layout and self._settings.laid is not None:
             self._driver.opening = Once(self.verify_layout)
 
@@ -336,7 +344,7 @@ class AsyncIdempotencyStore:
         return await concurrently(get, keys, limit=limit)
 
     async def create_table(self) -> None:
-        """Create the table: on demand, with TTL on its expiration; wait until it can be used.
+        """Create the table, and that of the outbox if it is another: on demand, with TTL on its expiration; wait until it can be used.
 
         A table of the same name and key keeps its settings, but its TTL is turned on. The layout is
         written into the table, where it does not say one yet.
@@ -350,6 +358,8 @@ class AsyncIdempotencyStore:
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
         await backend.create_table(table)
+        if self._driver.outbox is not None and self._driver.outbox.table is not table:
+            await backend.create_table(self._driver.outbox.table)
         if self._driver.opening is not None:
             await self._driver.opening()
 
@@ -378,9 +388,6 @@ class AsyncIdempotencyStore:
     def warn_of_missing_key(self, namespace: str) -> None:
         """Report that calls in this namespace run without a key."""
         self._driver.report(KeyMissing(namespace))
-
-    def _warn_of_plain_calls(self) -> None:
-        self._driver.report(GroupCommitUnavailable(self._settings.table.name))
 
     async def __aenter__(self) -> Self:
         return self

@@ -11,13 +11,16 @@ IdempotencyError
 ├── ResultUnavailableError      it ran, and its result cannot be had
 ├── SerializationError          a value cannot be a key, or a result
 ├── TransactionError            a transaction was refused
+│   └── TransactionClosedError  its execution is a replay, or has ended
 └── StoreError                  the store did not answer
 
 Constructors take facts and keep them; `str` builds the message from them, so that errors survive
 pickling. Messages name a record by its digest: no payload, result or raw key is in any of them.
 """
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, final
 
 if TYPE_CHECKING:
     from aioidempotency._core.model import Record
@@ -33,7 +36,7 @@ class IdempotencyError(Exception):
             failed with `on_completion_failure="raise"`.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     status_hint: ClassVar[int] = 500
     result: object = None
 
@@ -179,21 +182,73 @@ class SerializationError(IdempotencyError):
         return f"{self.subject} cannot hold {self.kind}: {self.advice}"
 
 
+PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""Codes of reasons that may be gone a moment later."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one write of a transaction could not be applied.
+
+    Attributes:
+        code: DynamoDB's: `ConditionalCheckFailed`, `TransactionConflict`, `ThrottlingError`,
+            `ProvisionedThroughputExceeded`, `ItemCollectionSizeLimitExceeded` or `ValidationError`.
+        item: What refused the write, as plain Python values; None where it was not asked for with
+            `ReturnValuesOnConditionCheckFailure="ALL_OLD"`, or nothing was there.
+        message: DynamoDB's own words, which may name attributes.
+    """
+
+    code: str
+    item: Mapping[str, object] | None = field(default=None, repr=False)
+    message: str = field(default="", repr=False)
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same write may be applied a moment later."""
+        return self.code in PASSING
+
+
 class TransactionError(IdempotencyError):
-    """DynamoDB refused a transaction; nothing in it was applied.
+    """A transaction was refused, by DynamoDB or before it was sent; nothing in it was applied.
+
+    It is `retryable` where all that stood in the way was another transaction, or throttling.
 
     Attributes:
         reasons: One entry for each write, in order; None where the write itself was fine.
+        trouble: Why it was not sent, and what to do, in words; None where DynamoDB refused it.
     """
 
     status_hint = 409
 
-    def __init__(self, reasons: tuple[object | None, ...]) -> None:
+    def __init__(self, reasons: tuple[Reason | None, ...], trouble: str | None = None) -> None:
         self.reasons = reasons
+        self.trouble = trouble
+        given = [reason for reason in reasons if reason is not None]
+        self.retryable = bool(given) and all(reason.passing for reason in given)
 
     def __str__(self) -> str:
-        refused = sum(reason is not None for reason in self.reasons)
-        return f"the transaction was refused: {refused} of its {len(self.reasons)} writes could not be applied"
+        if self.trouble is not None:
+            return f"nothing was sent: {self.trouble}"
+        refused = [f"{reason.code} at index {index}" for index, reason in enumerate(self.reasons) if reason is not None]
+        return (
+            f"the transaction was refused, and nothing in it was applied: {', '.join(refused)} of its "
+            f"{len(self.reasons)} writes"
+        )
+
+
+class TransactionClosedError(TransactionError, RuntimeError):
+    """A transaction cannot be had, or not any more: its execution is a replay, or has ended.
+
+    Attributes:
+        key: The execution's key, a digest.
+        state: What it is, in words.
+    """
+
+    def __init__(self, key: str, state: str) -> None:
+        super().__init__((), f"{key} {state}")
+        self.key = key
+        self.state = state
 
 
 class StoreError(IdempotencyError):

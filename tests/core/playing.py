@@ -12,12 +12,14 @@ from aioidempotency._core.operations import (
     Applied,
     Check,
     Declined,
+    Effect,
     Found,
     FoundAll,
     Get,
     GetAll,
     Operation,
     Put,
+    Query,
     Refused,
     Reply,
     Transact,
@@ -102,6 +104,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.items: dict[tuple[str, str | None], Item] = {}
+        self.effects: tuple[Effect | Put, ...] = ()
 
     def answer(self, operation: Operation) -> Reply:
         """Execute one operation."""
@@ -109,12 +112,15 @@ class Shelf:
             return Found(self.found(operation.location))
         if isinstance(operation, GetAll):
             return FoundAll(tuple(map(self.found, operation.locations)))
+        if isinstance(operation, Query):
+            return FoundAll(self._page(operation))
         if isinstance(operation, Transact):
             refusals = tuple(map(self._refusal, operation.writes))
             if any(refusals):
                 return Declined(refusals)
             for write in operation.writes:
                 self._apply(write)
+            self.effects += operation.effects
             return Applied()
         refusal = self._refusal(operation)
         if refusal is None:
@@ -124,6 +130,10 @@ class Shelf:
     def found(self, location: Location) -> Item | None:
         """Look at one place."""
         return self.items.get((location.partition, location.sort))
+
+    def _page(self, query: Query) -> tuple[Item, ...]:
+        found = {place: item for place, item in self.items.items() if place[0] == query.location.partition}
+        return tuple(found[place] for place in sorted(found, key=str))[: query.limit]
 
     def _refusal(self, write: Write | Check) -> Refused | None:
         found = self.found(write.location)

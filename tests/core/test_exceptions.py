@@ -16,9 +16,11 @@ from aioidempotency.exceptions import (
     MismatchError,
     MissingKeyError,
     PartitioningError,
+    Reason,
     ResultUnavailableError,
     SerializationError,
     StoreError,
+    TransactionClosedError,
     TransactionError,
 )
 
@@ -78,11 +80,22 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     ),
     (SerializationError("the result", "set", "sort it"), "the result cannot hold set: sort it", False, 422),
     (
-        TransactionError((None, "refused", None)),
-        "the transaction was refused: 1 of its 3 writes could not be applied",
+        TransactionError((None, Reason("ConditionalCheckFailed", {"secret": 1}), None)),
+        "the transaction was refused, and nothing in it was applied: ConditionalCheckFailed at index 1 of its 3 writes",
         False,
         409,
     ),
+    (
+        TransactionError((Reason("TransactionConflict"), Reason("ThrottlingError"))),
+        (
+            "the transaction was refused, and nothing in it was applied: TransactionConflict at index 0, "
+            "ThrottlingError at index 1 of its 2 writes"
+        ),
+        True,
+        409,
+    ),
+    (TransactionError((), "make one of them"), "nothing was sent: make one of them", False, 409),
+    (TransactionClosedError("shop#1234", "has ended"), "nothing was sent: shop#1234 has ended", False, 409),
     (StoreError("PutItem", "records", "time is up"), "PutItem on table 'records' failed: time is up", True, 503),
 ]
 
@@ -121,7 +134,9 @@ def test_facts_are_attributes() -> None:
     assert vars(LeaseLostError("k", RECORD)) == {"key": "k", "record": RECORD}
     assert vars(ResultUnavailableError(RECORD, "why")) == {"record": RECORD, "reason": "why"}
     assert vars(SerializationError("a", "b", "c")) == {"subject": "a", "kind": "b", "advice": "c"}
-    assert TransactionError((None, "x")).reasons == (None, "x")
+    reasons = (None, Reason("ValidationError", message="a number"))
+    assert vars(TransactionError(reasons)) == {"reasons": reasons, "trouble": None, "retryable": False}
+    assert TransactionClosedError("k", "has ended").key == "k"
     assert vars(StoreError("a", "b", "c")) == {"operation": "a", "table_name": "b", "reason": "c"}
     assert MissingKeyError("the header").source == "the header"
 
@@ -133,5 +148,6 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
     parents = {kind.__name__: kind.__bases__[0].__name__ for kind in classes}
     assert all(f"{name} " in drawn or f"{name}\n" in drawn for name in parents)
     assert parents.pop("IdempotencyError") == "Exception"
+    assert parents.pop("TransactionClosedError") == "TransactionError"
     assert parents.pop("PartitioningError") == parents.pop("LayoutMismatchError") == "ConfigurationError"
     assert set(parents.values()) == {"IdempotencyError"}

@@ -23,6 +23,7 @@ from aioidempotency._core.operations import (
     GetAll,
     Operation,
     Put,
+    Query,
     Refused,
     Reply,
     Transact,
@@ -115,6 +116,8 @@ class Shelf:
                     if set(refusals) == {None}
                     else (("declined", refusals), cells)
                 )
+            case Query():
+                raise AssertionError("no procedure over a key reads a partition")
             case write:
                 refusal = self._refusal(write, cells)
                 return (

@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     ),
     "who loses a take-over judges the winner by its clock": (
         CLOCK_AHEAD,
-        _replacing(protocol, "_sightings", _known_to_none),
+        _replacing(protocol, "sightings", _known_to_none),
         "1",
     ),
     "its own write is another's": (
@@ -119,7 +119,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     ),
     "a token does not grow from place to place": (
         LAPSED_TWICE,
-        _replacing(protocol, "_grant", _same_token),
+        _replacing(protocol, "grant", _same_token),
         "4",
     ),
     "what runs answers before what is finished": (
@@ -145,7 +145,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     ),
     "a result outlasts the looks at its window": (
         IN_WINDOWS,
-        _replacing(protocol, "_expiration", lambda _: lambda route, place, wanted: int(wanted)),
+        _replacing(protocol, "expiration_of", lambda _: lambda route, place, wanted: int(wanted)),
         "(15|16|17)",
     ),
     "what is claimed too late is released by its owner": (

@@ -129,8 +129,8 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
         _judging(record=lambda it, _: replace(it, in_progress_expiration=9e9)),
         "invariant 15:",
     ),
-    "a record expires before its lease ends": (SHORT, _replacing("_grant", _expiring_early), "invariant 6:"),
-    "a token does not grow": (TOKEN_AHEAD, _replacing("_grant", _same_token), "invariant 4:"),
+    "a record expires before its lease ends": (SHORT, _replacing("grant", _expiring_early), "invariant 6:"),
+    "a token does not grow": (TOKEN_AHEAD, _replacing("grant", _same_token), "invariant 4:"),
     "a lost renewal is told as one": (TWO, _replacing("renew", _always_renewed), "invariant 13:"),
     "a lost completion is told as one": (TWO, _replacing("complete", _always_completed), "invariant 11:"),
 }

@@ -8,7 +8,16 @@ from typing import Any, Literal, final
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
-from aioidempotency import AsyncIdempotencyStore, InProgressError, LeaseLostError, StoreError, Wait, idempotent
+from aioidempotency import (
+    AsyncIdempotencyStore,
+    Execution,
+    InProgressError,
+    LeaseLostError,
+    StoreError,
+    TransactionError,
+    Wait,
+    idempotent,
+)
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, ReleaseFailed
 from tests.processes.ledger import Ledger
 
@@ -21,7 +30,8 @@ RETENTION = 3600
 class Setup:
     """What all processes of one test share. Times are seconds.
 
-    `lease` is the store's, which bounds each of its requests, too; `own_lease` the function's.
+    `lease` is the store's, which bounds each of its requests, too; `own_lease` the function's. `entities` is a
+    table in which each run counts its key up, in the transaction of its result.
     """
 
     endpoint_url: str
@@ -32,6 +42,7 @@ class Setup:
     clock_skew: float = 0.5
     heartbeat: bool = True
     answer_limit: float = 0.5
+    entities: str | None = None
 
     def store(self, ledger: Ledger | None = None) -> AsyncIdempotencyStore:
         """Make a store; what it reports as going wrong goes into the ledger."""
@@ -109,6 +120,7 @@ def handler(
     lease: float | None = None,
     heartbeat: bool = True,
     patience: float | None = None,
+    entities: str | None = None,
 ) -> Handle:
     """Make the function. The end of a run is written when its completion was answered, not before."""
     gate = gate or Gate()
@@ -124,6 +136,13 @@ def handler(
     )
     async def handle(delivery: Delivery) -> Receipt:
         ledger.write("begin", delivery.key, delivery.run)
+        if entities is not None:
+            Execution.current().transaction.update(
+                entities,
+                {"pk": delivery.key},
+                "SET run = :run ADD n :one",
+                ExpressionAttributeValues={":run": delivery.run, ":one": 1},
+            )
         await gate.passed(delivery)
         await asyncio.sleep(delivery.work)
         ledger.write("effect", delivery.key, delivery.run)
@@ -145,6 +164,10 @@ async def answer(handle: Handle, delivery: Delivery) -> dict[str, Any]:
         receipt = await handle(delivery)
     except InProgressError as error:
         return {"outcome": "refused", "retry_after": error.retry_after}
+    except TransactionError as error:
+        if not error.retryable:
+            raise
+        return {"outcome": "conflict"}
     except LeaseLostError:
         return {"outcome": "lost"}
     except StoreError:

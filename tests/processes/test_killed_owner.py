@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
-from typing import final
+from typing import Any, final
 
 import pytest
+from aiobotocore.session import AioSession
 
 from aioidempotency import AsyncIdempotencyStore, InProgressError, Record, Status
+from tests.effects.conftest import items_of, make_table
 from tests.processes.crew import END_LIMIT, Answer, Worker, working
 from tests.processes.deliveries import NAMESPACE, RETENTION, Delivery, Handle, Receipt, Setup, handler
 from tests.processes.ledger import Ledger, Story
-from tests.support.engines import Engine
+from tests.support.engines import Engine, client_options
 from tests.support.proxy import Fault, FaultProxy
 
 LEASE = 1.0
@@ -43,10 +45,11 @@ class Scene:
     ledger: Ledger
     path: Path
     proxy: FaultProxy
+    entities: str | None
 
     def handle(self, *, patience: float | None = None) -> Handle:
         """Have the function as this process calls it."""
-        return handler(self.store, self.ledger, patience=patience)
+        return handler(self.store, self.ledger, patience=patience, entities=self.entities)
 
     async def record(self) -> Record:
         """Read the key's record."""
@@ -94,7 +97,7 @@ async def begun(setup: Setup, *, heartbeat: bool = True) -> AsyncIterator[Scene]
             async with working(replace(setup, endpoint_url=proxy.url, heartbeat=heartbeat)) as owner:
                 answer = owner.deliver(FIRST)
                 await owner.began(FIRST)
-                yield Scene(owner, answer, store, ledger, path, proxy)
+                yield Scene(owner, answer, store, ledger, path, proxy, setup.entities)
 
 
 @pytest.mark.parametrize(("lease", "renewals"), [(LEASE, 0), (1.5 * LEASE, 2)], ids=["plain", "with heartbeats"])
@@ -130,6 +133,43 @@ async def test_a_killed_owners_late_completion_changes_nothing(setup: Setup) -> 
         assert await scene.record() == taken_over
         assert await scene.handle()(THIRD) == Receipt(KEY, SECOND.run)
     assert [kind for kind, _ in scene.told()].count("effect") == 2
+
+
+@pytest.fixture
+async def client(engine: Engine, session: AioSession) -> AsyncIterator[Any]:
+    """A client that reaches the engine past everything."""
+    given = {name: value for name, value in client_options(engine).items() if not name.startswith("aws_")}
+    async with session.create_client("dynamodb", **given) as made:
+        yield made
+
+
+async def test_what_a_killed_owner_had_collected_is_never_written(setup: Setup, client: Any) -> None:
+    """X2, O6: killed between body and commit: no effect and no result; the next owner's are the only ones."""
+    entities = await make_table(client, pk="S")
+    async with begun(replace(setup, entities=entities)) as scene:
+        assert await scene.owner.end(SIGKILL) == -SIGKILL
+        assert await items_of(client, entities) == {}
+        await scene.handle(patience=PATIENCE)(SECOND)
+        assert await scene.handle()(THIRD) == Receipt(KEY, SECOND.run)
+    assert await items_of(client, entities) == {KEY: {"n": 1, "run": SECOND.run}}
+
+
+@pytest.mark.parametrize("arrives", ["before the take-over", "after it"])
+async def test_a_killed_owners_transaction_that_is_on_its_way_is_whole(setup: Setup, client: Any, arrives: str) -> None:
+    """X2, X3: it comes in time and is the one effect, with its result; or too late, and changes nothing."""
+    entities = await make_table(client, pk="S")
+    async with begun(replace(setup, entities=entities), heartbeat=False) as scene:
+        scene.proxy.inject(Fault.DELAY, operation="TransactWriteItems", times=10)
+        scene.owner.open_gate()
+        await scene.proxy.wait_until_held()
+        assert await scene.owner.end(SIGKILL) == -SIGKILL
+        if arrives == "after it":
+            await scene.handle(patience=PATIENCE)(SECOND)
+        scene.proxy.release()
+        await scene.proxy.wait_for("TransactWriteItems")
+        run = SECOND.run if arrives == "after it" else FIRST.run
+        assert await scene.handle()(THIRD) == Receipt(KEY, run)
+    assert await items_of(client, entities) == {KEY: {"n": 1, "run": run}}
 
 
 async def test_a_stopped_owner_is_cancelled_when_it_goes_on(setup: Setup) -> None:

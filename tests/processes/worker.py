@@ -27,7 +27,14 @@ async def main(setup: Setup) -> None:
     with Ledger(Path(setup.ledger)) as ledger:
         async with setup.store(ledger) as store:
             gate = Gate(began=lambda delivery: say({"began": delivery.number}))
-            handle = handler(store, ledger, gate=gate, lease=setup.own_lease, heartbeat=setup.heartbeat)
+            handle = handler(
+                store,
+                ledger,
+                gate=gate,
+                lease=setup.own_lease,
+                heartbeat=setup.heartbeat,
+                entities=setup.entities,
+            )
             await work(handle, gate)
 
 

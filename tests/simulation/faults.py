@@ -17,7 +17,7 @@ from aioidempotency._core.decisions import Claimed, InProgress
 from aioidempotency._core.model import Record, Status
 from aioidempotency._core.operations import Put, Update
 from aioidempotency._core.protocol import Claim, Completed, Vacant
-from aioidempotency._execution import Executing
+from aioidempotency._executing import Executing
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Heartbeats, Held
 from tests.simulation.planting import (
@@ -79,7 +79,7 @@ def _lapsed_is_running(judge: Callable[..., Any], record: Any, attempt: Claim) -
 
 def _refused_runs(attempt: Claim, decision: Any) -> Any:
     token = records.milliseconds(attempt.now)
-    return Claimed(protocol._grant(attempt, attempt.places[0], token)) if isinstance(decision, InProgress) else decision
+    return Claimed(protocol.grant(attempt, attempt.places[0], token)) if isinstance(decision, InProgress) else decision
 
 
 def _told_more(attempt: Claim, decision: Any) -> Any:
@@ -89,8 +89,8 @@ def _told_more(attempt: Claim, decision: Any) -> Any:
 
 
 def _same_token(patch: pytest.MonkeyPatch) -> None:
-    real = protocol._grant
-    patch.setattr(protocol, "_grant", lambda attempt, place, _: real(attempt, place, 1))
+    real = protocol.grant
+    patch.setattr(protocol, "grant", lambda attempt, place, _: real(attempt, place, 1))
 
 
 def _read_then_write(patch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def _early_flight(patch: pytest.MonkeyPatch) -> None:
     async def follow(self: Executing, flight: Flight, gives_up: float) -> Any:
         if flight.record is None and not flight.over:
             attempt = self._fresh()
-            lease = protocol._grant(attempt, attempt.places[0], 0)
+            lease = protocol.grant(attempt, attempt.places[0], 0)
             return InProgress(records.parse(records.running(lease), lease.location), 0.0)
         return await real(self, flight, gives_up)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aioidempotency import _execution
+from aioidempotency import _executing
 from aioidempotency._core import conditions, protocol
 from aioidempotency._core.conditions import HeldBy, Requirement
 from aioidempotency._core.operations import Get
@@ -69,7 +69,7 @@ def judging(change: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
             return change(lambda *arguments: real(*arguments, **kwargs), record, attempt)
 
         patch.setattr(protocol, "judge", judge)
-        patch.setattr(_execution, "judge", judge)
+        patch.setattr(_executing, "judge", judge)
 
     return plant
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import final
 from unittest import mock
 
-from aioidempotency import AsyncIdempotencyStore, InProgressError, _execution, _settings, events
+from aioidempotency import AsyncIdempotencyStore, InProgressError, _executing, _settings, events
 from aioidempotency._core.operations import Operation, Reply
 from tests.simulation.calls import CALL, EPOCH
 from tests.simulation.drawing import make_plan
@@ -72,7 +72,7 @@ def _drawn(dice: random.Random) -> Iterator[None]:
 
     with (
         mock.patch.object(_settings, "secrets", SimpleNamespace(token_hex=owner)),
-        mock.patch.object(_execution, "random", dice),
+        mock.patch.object(_executing, "random", dice),
         mock.patch.object(events.LOGGER, "disabled", new=True),
     ):
         yield

@@ -36,6 +36,8 @@ class Fault(enum.Enum):
     ``CANCELLED_BY_CONFLICT``: not applied, a transaction that another one was in the way of.
     ``CANCELLED_BY_BOTH``: not applied, in the way of its first part, and the condition of its second did not hold.
     ``CANCELLED_AS_INVALID``: not applied, a transaction with an invalid part.
+    ``IN_PROGRESS``: not applied, a transaction whose token is another's that is under way.
+    ``EFFECT_CONFLICTS``: not applied, a transaction that another one was in the way of at its second part.
     ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``: not applied, answered with a refusal of the credentials.
     ``DELAY``: applied when the proxy's ``release`` is called, even if the client has left.
     """
@@ -54,6 +56,8 @@ class Fault(enum.Enum):
     CANCELLED_AS_INVALID = enum.auto()
     UNKNOWN_CREDENTIALS = enum.auto()
     BAD_SIGNATURE = enum.auto()
+    IN_PROGRESS = enum.auto()
+    EFFECT_CONFLICTS = enum.auto()
 
 
 @final
@@ -356,6 +360,12 @@ _NOT_FORWARDED: Final = {
     Fault.CANCELLED_BY_CONFLICT: _cancelled({"Code": "TransactionConflict"}, {"Code": "None"}),
     Fault.CANCELLED_BY_BOTH: _cancelled(
         {"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "there"}}}
+    ),
+    Fault.EFFECT_CONFLICTS: _cancelled({"Code": "None"}, {"Code": "TransactionConflict"}, {"Code": "None"}),
+    Fault.IN_PROGRESS: _error(
+        HTTPStatus.BAD_REQUEST,
+        f"{_DYNAMODB}#TransactionInProgressException",
+        "The transaction with the given request token is already in progress",
     ),
     Fault.CANCELLED_AS_INVALID: _cancelled({"Code": "None"}, {"Code": "ValidationError"}),
     Fault.UNKNOWN_CREDENTIALS: _error(

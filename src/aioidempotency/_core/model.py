@@ -116,12 +116,15 @@ class Route(Protocol):
 class Location:
     """Where one record lives. `sort` is None in a table without a sort key.
 
+    `typed` are the key's attributes where they need not be texts: in a table of the caller's own.
+
     It is a `Route`, too: that of a key whose record is always here.
     """
 
     table: Table
     partition: str
     sort: str | None = None
+    typed: Item | None = None
 
     @property
     def key(self) -> str:
@@ -131,6 +134,8 @@ class Location:
     @property
     def item(self) -> Item:
         """The key's attributes as the wire has them."""
+        if self.typed is not None:
+            return self.typed
         key: Item = {self.table.partition_attribute: {"S": self.partition}}
         if self.table.sort_attribute is None or self.sort is None:
             return key

@@ -7,10 +7,11 @@ exception. Where all records have one place, no transaction is ever asked for.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from aioidempotency._core.conditions import Condition
 from aioidempotency._core.model import AttributeValue, Item, Location, Places, Role
+from aioidempotency.exceptions import Reason
 
 
 @final
@@ -61,10 +62,28 @@ class Check:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """A write of the caller's own, to whatever table, in the wire's parameters; a part of a transaction."""
+
+    kind: Literal["Put", "Update", "Delete", "ConditionCheck"]
+    parameters: Mapping[str, object]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Transact:
-    """Apply all of these, or none of them: at most 100, no two at one place."""
+    """Apply all of these, or none of them: at most 100, no two at one place.
+
+    Attributes:
+        writes: Those of the record.
+        effects: What is committed together with them.
+        token: The same for each try of the same transaction: what was applied with it is not applied again,
+            where the store knows tokens.
+    """
 
     writes: tuple["Write | Check", ...]
+    effects: tuple["Effect | Put", ...] = ()
+    token: str | None = None
 
     @property
     def location(self) -> Location:
@@ -87,6 +106,18 @@ class GetAll:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Query:
+    """Read the first items of the location's partition, in the order of their sort keys, strongly consistent.
+
+    It reads up to `limit` items, or fewer where they are large.
+    """
+
+    location: Location
+    limit: int
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Applied:
     """The write happened."""
 
@@ -102,9 +133,13 @@ class Refused:
 @final
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A transaction was not applied. Each of its writes was refused, or None: that one would have been applied."""
+    """A transaction was not applied. Each of its writes was refused, or None: that one would have been applied.
+
+    `reasons` says the same of its effects; there are reasons besides their conditions.
+    """
 
     refusals: tuple[Refused | None, ...]
+    reasons: tuple[Reason | None, ...] = ()
 
 
 @final
@@ -118,12 +153,12 @@ class Found:
 @final
 @dataclass(frozen=True, slots=True)
 class FoundAll:
-    """The answer of a read of several places, in the order asked."""
+    """The answer of a read of several places, in the order asked; or of a query."""
 
     items: tuple[Item | None, ...]
 
 
 Write = Put | Update | Delete
-Operation = Write | Transact | Get | GetAll
+Operation = Write | Transact | Get | GetAll | Query
 WriteReply = Applied | Refused | Declined
 Reply = WriteReply | Found | FoundAll

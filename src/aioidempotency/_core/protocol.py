@@ -133,20 +133,20 @@ def claim(attempt: Claim) -> Procedure[Decision]:
     known: Seen | None = None
     seen = (yield from placements.look(places)) if attempt.read_first else None
     for _ in range(ATTEMPTS):
-        found = _sightings(places, seen, known)
-        verdict = _judge_all(found, attempt)
+        found = sightings(places, seen, known)
+        verdict = judge_all(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
         token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = _grant(attempt, places[0], token)
+        lease = grant(attempt, places[0], token)
         operation = placements.put(places, records.running(lease), seen)
         reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Claimed(lease)
         known, seen = seen, (yield from placements.seen_by(operation, reply))
-    found = _sightings(places, seen, known)
-    verdict = _judge_all(found, attempt)
-    ours = records.running(_grant(attempt, places[0], token))
+    found = sightings(places, seen, known)
+    verdict = judge_all(found, attempt)
+    ours = records.running(grant(attempt, places[0], token))
     record = found[0].record if found else records.parse(ours, places[0])
     return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
@@ -155,10 +155,10 @@ def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
     """Say what a claim would find now, without claiming."""
     places = attempt.places
     seen = yield from placements.look(places)
-    return _judge_all(_sightings(places, seen), attempt)
+    return judge_all(sightings(places, seen), attempt)
 
 
-def _judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
+def judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
     """Say what all that was found means: what this attempt wrote, then what is finished, then what runs.
 
     One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
@@ -229,22 +229,27 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
             places = lease.route.places(now)
         if places[0] is not lease.location:
             lease = replace(lease, location=places[0])
-        expiration = _expiration(lease.route, lease.location, now + lease.retention)
+        expiration = expiration_of(lease.route, lease.location, now + lease.retention)
         operation = _finish(lease, result, expiration, anew=places if gone else None)
         reply = yield from _write(operation)
         if isinstance(reply, Applied):
             return Completed(records.record_of(lease, result, expiration=expiration))
-        found = _sightings(places, (yield from placements.seen_by(operation, reply)))
+        found = sightings(places, (yield from placements.seen_by(operation, reply)))
         gone = not found
         if gone:
             continue
         place, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
         if record.owner != lease.owner:
             break
-        if record.status is Status.COMPLETED:
+        if finished_by(record, lease.owner):
             return Completed(record)
         places = (place,)
     return Lost(record)
+
+
+def finished_by(record: Record, owner: str) -> bool:
+    """Tell whether an owner has finished a record: then its completion was applied, and its answer lost."""
+    return record.owner == owner and record.status is Status.COMPLETED
 
 
 def lapsed(lease: Lease, *, now: float) -> bool:
@@ -307,12 +312,12 @@ def take_back(lease: Lease) -> Procedure[None]:
 def read(route: Route, *, now: float) -> Procedure[Record | None]:
     """Read the record that counts now; an expired one does not, even while it is still stored."""
     places = route.places(now)
-    found = _sightings(places, (yield from placements.look(places)))
+    found = sightings(places, (yield from placements.look(places)))
     living = [each.record for each in found if floor(now) <= each.record.expiration]
     return max(living, key=lambda record: (record.status is Status.COMPLETED, record.fencing_token), default=None)
 
 
-def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
+def grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
     duration = _duration(attempt.route, place, attempt.lease, now=attempt.now, clock_skew=attempt.clock_skew)
     ends = records.whole_milliseconds(attempt.now + duration)
     expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
@@ -322,7 +327,7 @@ def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=_expiration(attempt.route, place, expiration),
+        expiration=expiration_of(attempt.route, place, expiration),
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
@@ -331,7 +336,7 @@ def _grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
 
 def _regrant(record: Record, attempt: Claim) -> Lease:
     """Take our own write for granted as it stands: an earlier look of this call may have sent it."""
-    lease = _grant(attempt, attempt.places[0], record.fencing_token)
+    lease = grant(attempt, attempt.places[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
     return replace(lease, expires_at=ends, expiration=floor(record.expiration))
 
@@ -341,12 +346,12 @@ def _duration(route: Route, place: Location, wanted: float, *, now: float, clock
     return min(wanted, route.looked_at_until(place) - clock_skew - now)
 
 
-def _expiration(route: Route, place: Location, wanted: float) -> int:
+def expiration_of(route: Route, place: Location, wanted: float) -> int:
     """Let a record expire when wanted, but not after claims have stopped to look at its place."""
     return floor(min(wanted, route.looked_at_until(place)))
 
 
-def _sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> tuple[Sighting, ...]:
+def sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> tuple[Sighting, ...]:
     """Read what was seen in the places, and known from the look before, if there was one."""
     if seen is None:
         return ()
@@ -359,7 +364,7 @@ def _sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> 
 
 def _refuser(operation: Write, reply: Refused | Declined) -> Procedure[Record | None]:
     """Have the record that refused a write of one place."""
-    found = _sightings((operation.location,), (yield from placements.seen_by(operation, reply)))
+    found = sightings((operation.location,), (yield from placements.seen_by(operation, reply)))
     return found[0].record if found else None
 
 

@@ -30,6 +30,15 @@ class CreatesTables(Protocol):
 
 
 @runtime_checkable
+class DescribesKeys(Protocol):
+    """A backend that can say by which attributes a table names its items."""
+
+    async def key_of(self, table_name: str) -> frozenset[str]:
+        """Name them."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """A backend that has something to close."""
 

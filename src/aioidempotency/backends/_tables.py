@@ -20,6 +20,12 @@ async def create(client: Any, table: Table) -> None:
     await _turn_on_ttl(client, table)
 
 
+async def key_of(client: Any, table_name: str) -> frozenset[str]:
+    """Read the names of a table's key attributes."""
+    described = await client.describe_table(TableName=table_name)
+    return frozenset(key["AttributeName"] for key in described["Table"]["KeySchema"])
+
+
 async def count(
     client: Any, table: Table, partition: str, *, now: float, after: Item | None
 ) -> tuple[int, Item | None]:

@@ -27,11 +27,12 @@ from botocore.exceptions import (
 )
 
 from aioidempotency._core import expressions
+from aioidempotency._core.effects import table_of
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply, Transact
 from aioidempotency.backends import _batches, _tables, _wire
 from aioidempotency.backends._batches import Outcome
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
+from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
 Session = AioSession
@@ -127,6 +128,9 @@ class DynamoDBBackend:
         table_name = operation.location.table.name
         client = await self._ready(table_name)
         sending = _send(client, request, operation, writes_bodies=self._client is None)
+        if isinstance(operation, Transact) and operation.effects:
+            table_name = ", ".join(dict.fromkeys((table_name, *map(table_of, operation.effects))))
+            return await self._answered(_WITH_EFFECTS, table_name, sending)
         return await self._answered(request.operation, table_name, sending)
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
@@ -159,6 +163,16 @@ class DynamoDBBackend:
         """
         client: Any = await self._ready(table.name)
         await self._answered("CreateTable", table.name, _tables.create(client, table), limit=120.0)
+
+    async def key_of(self, table_name: str) -> frozenset[str]:
+        """Read the names of a table's key attributes.
+
+        Raises:
+            StoreError: DynamoDB did not answer.
+            ConfigurationError: There is no such table, or no permission to look at it.
+        """
+        client: Any = await self._ready(table_name)
+        return await self._answered("DescribeTable", table_name, _tables.key_of(client, table_name))
 
     async def count(self, table: Table, partition: str, *, now: float) -> int:
         """Count the records of one partition that have not expired, by queries; each has the time limit.
@@ -242,12 +256,13 @@ async def _send(client: Any, request: expressions.Request, operation: Operation,
         try:
             return expressions.reply(operation, await call())
         except ClientError as error:
-            refused = expressions.refusal(operation, _code(error), error.response)
-            if refused is not None:
-                return refused
-            pause = next(pauses, None) if _met_another(error) else None
+            refused = expressions.refusal(operation, _given_code(error), error.response)
+            passes = _met_another(error, operation) if refused is None else not expressions.lasts(refused)
+            pause = next(pauses, None) if passes else None
             if pause is None:
-                raise
+                if refused is None:
+                    raise
+                return refused
         await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - it keeps rivals apart, no secret
 
 
@@ -268,6 +283,7 @@ _METHODS = {
     "DeleteItem": "delete_item",
     "TransactWriteItems": "transact_write_items",
     "TransactGetItems": "transact_get_items",
+    "Query": "query",
 }
 
 _CONFIGURATION = {
@@ -287,11 +303,16 @@ _PERMISSIONS = {
 }
 """A transaction needs the permissions of its parts, and none of its own."""
 
+_WITH_EFFECTS = "a transaction with writes of yours"
+_PERMISSIONS[_WITH_EFFECTS] = _PERMISSIONS["TransactWriteItems"]
+_OF_EFFECTS = {
+    "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
+    "ResourceNotFoundException": "one of the tables is not there; create it, or correct its name",
+}
+"""Nothing was applied. What DynamoDB says may hold data, so it is not repeated."""
+
 _CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds before what met a transaction is sent again: it was not applied, and no retry mode repeats it."""
-
-_PASSING = {"None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Why a transaction was cancelled, where the same one may be applied a moment later."""
 
 
 def _tuned(time_limit: float) -> AioConfig:
@@ -312,17 +333,24 @@ def _tuned(time_limit: float) -> AioConfig:
     )
 
 
+def _given_code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
 def _code(error: ClientError) -> str:
     """Read an error's code; a cancelled transaction that is invalid is told from one that met another."""
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    return "ValidationException" if "ValidationError" in expressions.reasons(error.response) else code
+    return "ValidationException" if "ValidationError" in expressions.reasons(error.response) else _given_code(error)
 
 
-def _met_another(error: ClientError) -> bool:
-    """Tell whether a request met a transaction, or throttling inside its own: it was not applied, and may be later."""
-    if _code(error) == expressions.CANCELLATION:
-        return set(expressions.reasons(error.response)) <= _PASSING
-    return _code(error) == "TransactionConflictException"
+def _met_another(error: ClientError, operation: Operation) -> bool:
+    """Tell whether a request met a transaction, or throttling inside its own: it was not applied, and may be later.
+
+    Of a transaction with effects, the record's part says so. With a token, an earlier try may still be under way.
+    """
+    if _given_code(error) == expressions.CANCELLATION:
+        parts = len(operation.writes) if isinstance(operation, Transact) else None
+        return set(expressions.reasons(error.response)[:parts]) <= {"None", *PASSING}
+    return _given_code(error) in {"TransactionConflictException", "TransactionInProgressException"}
 
 
 def _translated(error: Exception, operation: str, table_name: str) -> IdempotencyError:
@@ -336,7 +364,9 @@ def _translated(error: Exception, operation: str, table_name: str) -> Idempotenc
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
             )
         case ClientError() if (code := _code(error)) in _CONFIGURATION:
-            advice = _CONFIGURATION[code].format(permission=_PERMISSIONS.get(operation, f"dynamodb:{operation}"))
+            permission = _PERMISSIONS.get(operation, f"dynamodb:{operation}")
+            advice = _OF_EFFECTS.get(code) if operation == _WITH_EFFECTS else None
+            advice = (advice or _CONFIGURATION[code]).format(permission=permission)
             return ConfigurationError(f"{operation} on table {table_name!r} was refused ({code}): {advice}")
         case ClientError():
             return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")

@@ -18,6 +18,7 @@ from typing import final
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply
 from aioidempotency._core.statements import can_be_said
+from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends._batches import BatchError, Batches
 from aioidempotency.backends._lane import Lane
 from aioidempotency.exceptions import ConfigurationError
@@ -93,6 +94,12 @@ class GroupCommitBackend:
     async def create_table(self, table: Table) -> None:
         """Create the table, as the inner backend does."""
         await self._inner.create_table(table)
+
+    async def key_of(self, table_name: str) -> frozenset[str]:
+        """Name the attributes of a table's key, as the inner backend does."""
+        if not isinstance(self._inner, DescribesKeys):
+            raise ConfigurationError(f"{self._inner!r} does not tell the key of a table")
+        return await self._inner.key_of(table_name)
 
     async def aclose(self) -> None:
         """Let the running loop's waiting operations fail, and close what was opened."""

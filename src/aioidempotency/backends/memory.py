@@ -11,18 +11,21 @@ from aioidempotency._core.operations import (
     Check,
     Declined,
     Delete,
+    Effect,
     Found,
     FoundAll,
     Get,
     GetAll,
     Operation,
     Put,
+    Query,
     Refused,
     Reply,
     Transact,
     Update,
     Write,
 )
+from aioidempotency.exceptions import ConfigurationError, Reason
 
 Place = tuple[str, str, str | None]
 
@@ -42,8 +45,10 @@ class MemoryBackend:
                 return Found(self._found(location))
             case GetAll(locations):
                 return FoundAll(tuple(self._found(location) for location in locations))
-            case Transact(writes):
-                return self._transacted(writes)
+            case Query(location, limit):
+                return FoundAll(self._page(location)[:limit])
+            case Transact(writes, effects):
+                return self._transacted(writes, effects)
             case _:
                 refusal = self._refusal(operation)
                 if refusal is None:
@@ -53,11 +58,18 @@ class MemoryBackend:
     async def create_table(self, table: Table) -> None:
         """Do nothing: there is room for every table."""
 
-    def _transacted(self, writes: tuple[Write | Check, ...]) -> Applied | Declined:
+    def _transacted(self, writes: tuple[Write | Check, ...], effects: tuple[Effect | Put, ...]) -> Applied | Declined:
+        events = tuple(each for each in effects if isinstance(each, Put))
+        if len(events) < len(effects):
+            raise ConfigurationError(
+                "an in-memory store has none of your tables, and cannot write them in a transaction; "
+                "test such code on an emulator of DynamoDB, with endpoint_url="
+            )
         refusals = tuple(self._refusal(write) for write in writes)
-        if any(each is not None for each in refusals):
-            return Declined(refusals)
-        for write in writes:
+        reasons = tuple(self._refusal(event) and Reason("ConditionalCheckFailed") for event in events)
+        if any((*refusals, *reasons)):
+            return Declined(refusals, reasons)
+        for write in (*writes, *events):
             self._apply(write)
         return Applied()
 
@@ -79,6 +91,12 @@ class MemoryBackend:
                 self._items.pop(_place(location), None)
             case _ as never:
                 assert_never(never)
+
+    def _page(self, location: Location) -> tuple[Item, ...]:
+        """Read a partition, in the order of its sort keys."""
+        table, partition, _ = _place(location)
+        found = {place[2] or "": item for place, item in self._items.items() if place[:2] == (table, partition)}
+        return tuple(found[sort] for sort in sorted(found))
 
     def _found(self, location: Location) -> Item | None:
         return self._items.get(_place(location))

@@ -1,0 +1,213 @@
+"""Python values as the wire's attribute values, and back; and their sizes.
+
+1. A mapping of one name that is a type's, as in `{"S": "text"}`, is taken as it is where it stands for an
+   attribute; inside a plain value it is a mapping like any other. To store such a mapping, write it typed.
+2. Numbers are exact: a float by its shortest text, and what DynamoDB would round is refused.
+3. Back, a number is an int where it is whole, else a `Decimal`; a tuple is a list.
+"""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, cast
+
+from aioidempotency._core.model import AttributeValue, Item
+from aioidempotency.exceptions import SerializationError
+
+MOST_DIGITS: Final = 38
+"""Significant digits of a number that DynamoDB keeps."""
+
+_BYTES: Final = (bytes, bytearray, memoryview)
+_LEAST, _MOST = -130, 125
+"""Powers of ten that DynamoDB's numbers reach."""
+
+
+def item(values: object, subject: str) -> dict[str, AttributeValue]:
+    """Write a mapping of attribute names to values.
+
+    Raises:
+        SerializationError: It is no mapping, is empty, or holds what DynamoDB cannot.
+    """
+    if not isinstance(values, Mapping) or not values or not all(isinstance(name, str) for name in values):
+        advice = "give a mapping of attribute names to values"
+        raise SerializationError(subject, type(values).__name__ if values else "nothing", advice)
+    return {name: attribute(value, subject) for name, value in values.items()}
+
+
+def attribute(value: object, subject: str) -> AttributeValue:
+    """Write the value of one attribute, which may be written already.
+
+    Raises:
+        SerializationError: DynamoDB cannot hold it.
+    """
+    if not isinstance(value, Mapping) or len(value) != 1 or (kind := next(iter(value))) not in _TYPED:
+        return written(value, subject)
+    if is_typed(value):
+        return value
+    advice = f'a mapping of one name that is a type\'s is taken as typed; write a map as {{"M": {{"{kind}": ...}}}}'
+    raise SerializationError(subject, f'{{"{kind}": ...}} with a value of another type', advice)
+
+
+def is_typed(value: object) -> bool:
+    """Tell whether a value is an attribute value as the wire has it."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return False
+    ((kind, inner),) = value.items()
+    return kind in _TYPED and bool(_TYPED[kind](inner))
+
+
+def written(value: Any, subject: str) -> AttributeValue:  # noqa: PLR0911 - one for each type
+    """Write a plain value.
+
+    Raises:
+        SerializationError: DynamoDB cannot hold it.
+    """
+    match value:
+        case None:
+            return {"NULL": True}
+        case bool():
+            return {"BOOL": value}
+        case str():
+            return {"S": str.__str__(value)}
+        case int() | float() | Decimal():
+            return {"N": _number(value, subject)}
+        case bytes() | bytearray() | memoryview():
+            return {"B": bytes(value)}
+        case Mapping():
+            if not all(isinstance(name, str) for name in value):
+                raise SerializationError(subject, "a mapping with names that are no texts", "make them texts")
+            return {"M": {name: written(member, subject) for name, member in value.items()}}
+        case list() | tuple():
+            return {"L": [written(member, subject) for member in value]}
+        case AbstractSet():
+            return _set(value, subject)
+        case _:
+            raise SerializationError(
+                subject, type(value).__name__, "give text, numbers, bytes, sets, lists or mappings"
+            )
+
+
+def read(value: AttributeValue) -> object:  # noqa: PLR0911 - one for each type
+    """Read an attribute value as a plain one."""
+    ((kind, inner),) = cast("Mapping[str, Any]", value).items()
+    match kind:
+        case "N":
+            return _read_number(inner)
+        case "NULL":
+            return None
+        case "B":
+            return bytes(inner)
+        case "M":
+            return {name: read(member) for name, member in inner.items()}
+        case "L":
+            return [read(member) for member in inner]
+        case "NS":
+            return {_read_number(member) for member in inner}
+        case "SS" | "BS":
+            return set(inner)
+        case _:
+            return inner
+
+
+def read_item(found: Item) -> dict[str, object]:
+    """Read an item as plain values."""
+    return {name: read(value) for name, value in found.items()}
+
+
+def size(found: Mapping[str, AttributeValue]) -> int:
+    """Count the bytes of an item by DynamoDB's rules, names included."""
+    return sum(len(name.encode()) + _size(value) for name, value in found.items())
+
+
+def same(one: AttributeValue) -> tuple[str, object]:
+    """Make a scalar comparable: two that DynamoDB takes for one key are equal."""
+    ((kind, inner),) = cast("Mapping[str, Any]", one).items()
+    return kind, Decimal(str(inner)) if kind == "N" else bytes(inner) if kind == "B" else inner
+
+
+def _number(value: float | Decimal, subject: str) -> str:
+    """Write a number; an enumeration's member by its value."""
+    exact = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
+    if not exact.is_finite():
+        raise SerializationError(subject, "NaN or an infinity", "DynamoDB has neither; leave it out")
+    normal = exact.normalize() if len(exact.as_tuple().digits) <= MOST_DIGITS else _shortened(exact)
+    if len(normal.as_tuple().digits) > MOST_DIGITS or (normal and not _LEAST <= normal.adjusted() <= _MOST):
+        advice = f"DynamoDB keeps {MOST_DIGITS} digits, from 1E{_LEAST} to 1E{_MOST}; round it, or give text"
+        raise SerializationError(subject, "a number that is out of bounds", advice)
+    return str(exact)
+
+
+def _shortened(exact: Decimal) -> Decimal:
+    """Take the zeros off the end of a long number, exactly."""
+    sign, digits, exponent = exact.as_tuple()
+    kept = digits
+    while len(kept) > 1 and kept[-1] == 0:
+        kept = kept[:-1]
+    return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
+
+
+def _read_number(text: str) -> int | Decimal:
+    number = Decimal(text)
+    return int(number) if number == number.to_integral_value() and abs(number.adjusted()) < MOST_DIGITS else number
+
+
+def _set(value: AbstractSet[Any], subject: str) -> AttributeValue:
+    for kind, types, write in (
+        ("SS", str, str),
+        ("NS", (int, float, Decimal), lambda member: _number(member, subject)),
+        ("BS", _BYTES, bytes),
+    ):
+        if value and all(isinstance(member, types) and not isinstance(member, bool) for member in value):
+            return {kind: sorted(write(member) for member in value)}
+    advice = "DynamoDB's sets hold texts, numbers or bytes, one of them at least"
+    raise SerializationError(subject, "an empty set" if not value else "a set of mixed or other values", advice)
+
+
+def _size(value: AttributeValue) -> int:  # noqa: PLR0911 - one for each type
+    ((kind, inner),) = cast("Mapping[str, Any]", value).items()
+    match kind:
+        case "S":
+            return len(inner.encode(errors="replace"))
+        case "N":
+            return _number_size(inner)
+        case "B":
+            return len(inner)
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + _size(member) for name, member in inner.items())
+        case "L":
+            return 3 + sum(1 + _size(member) for member in inner)
+        case "SS" | "NS" | "BS":
+            return sum(_size({kind[0]: member}) for member in inner)
+        case _:
+            return 1
+
+
+def _number_size(text: str) -> int:
+    digits = len(Decimal(text).normalize().as_tuple().digits)
+    return (digits + 1) // 2 + 1 + text.startswith("-")
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, str) and Decimal(value).is_finite()
+    except InvalidOperation:
+        return False
+
+
+def _all(test: Any) -> Any:
+    return lambda value: isinstance(value, list | tuple) and len(value) > 0 and all(test(member) for member in value)
+
+
+_TYPED: Final[Mapping[str, Any]] = {
+    "S": lambda value: isinstance(value, str),
+    "N": _is_number,
+    "B": lambda value: isinstance(value, _BYTES),
+    "BOOL": lambda value: isinstance(value, bool),
+    "NULL": lambda value: value is True,
+    "SS": _all(lambda member: isinstance(member, str)),
+    "NS": _all(_is_number),
+    "BS": _all(lambda member: isinstance(member, _BYTES)),
+    "L": lambda value: isinstance(value, list | tuple) and all(is_typed(member) for member in value),
+    "M": lambda value: isinstance(value, Mapping) and all(is_typed(member) for member in value.values()),
+}
+"""Whether a value fits a type of the wire."""

@@ -1,0 +1,119 @@
+"""The protocol of effects: the caller's own writes and the finished record, in one transaction.
+
+1. Together or not at all. The transaction insists that the record is ours and running, or that there is
+   none, as a completion or a claim does; when it is applied, neither holds any more. So it is applied once
+   at the most, and never after the key was taken over.
+2. Each try of one transaction is the same request, with one token. Whoever finds the record finished by
+   itself has had its answer lost: that settles it, whether the store knows tokens or not.
+3. What refused the caller's writes is told only where the record's own part was judged, and was fine: then
+   nothing was applied, by this try or an earlier one.
+4. A record that is gone is lost. A plain completion would put it anew, which changes nothing; a
+   transaction's writes may have been applied before it went.
+5. While tries go on the finished record does not expire: it lives until the lease's end, at the least.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+from aioidempotency._core import placements, protocol, records
+from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
+from aioidempotency._core.effects import Writes
+from aioidempotency._core.model import Encoded, Lease, Record
+from aioidempotency._core.operations import Applied, Declined, Transact, Update
+from aioidempotency._core.placements import Procedure, Seen
+from aioidempotency._core.protocol import Claim, Completed, Lost, Vacant
+from aioidempotency.exceptions import Reason
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The caller's writes were refused, and nothing was applied. A reason for each of them, or None."""
+
+    reasons: tuple[Reason | None, ...]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One transaction of a lease's result and the caller's writes: the same at each try, as of `now`."""
+
+    lease: Lease
+    result: Encoded
+    effects: Writes
+    now: float
+    clock_skew: float
+
+
+def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
+    """Apply the caller's writes and complete the record, or neither."""
+    lease = wanted.lease
+    if protocol.lapsed(lease, now=wanted.now):
+        return Lost(None)
+    ends = max(wanted.now + lease.retention, lease.expires_at + wanted.clock_skew)
+    expiration = protocol.expiration_of(lease.route, lease.location, ends)
+    finish = Update(lease.location, records.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
+    operation = Transact((finish,), tuple(wanted.effects), lease.owner)
+    record: Record | None = None
+    for _ in range(protocol.ATTEMPTS):
+        reply = yield from _transact(operation)
+        if isinstance(reply, Applied):
+            return Completed(records.record_of(lease, wanted.result, expiration=expiration))
+        if reply.refusals == (None,):
+            return Rejected(reply.reasons)
+        found = protocol.sightings((lease.location,), (yield from placements.seen_by(operation, reply)))
+        record = found[0].record if found else None
+        if record is None or record.owner != lease.owner:
+            break
+        if protocol.finished_by(record, lease.owner):
+            return Completed(record)
+    return Lost(record)
+
+
+def commit_once(
+    attempt: Claim, result: Encoded, effects: Writes
+) -> Procedure[Completed | Replay | InProgress | Mismatch | Rejected]:
+    """Apply the caller's writes and put the finished record, where the key is free; one round trip."""
+    places, token = attempt.places, records.milliseconds(attempt.now)
+    known: Seen | None = None
+    seen = (yield from placements.look(places)) if attempt.read_first else None
+    for number in range(protocol.ATTEMPTS):
+        found = protocol.sightings(places, seen, known)
+        verdict = _judge(found, attempt)
+        if not isinstance(verdict, Vacant):
+            return verdict
+        token = max([token, *(each.record.fencing_token + 1 for each in found)])
+        lease = protocol.grant(attempt, places[0], token)
+        put = placements.put(places, records.finished(lease, result, expiration=lease.expiration), seen)
+        writes = put.writes if isinstance(put, Transact) else (put,)
+        operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
+        reply = yield from _transact(operation)
+        if isinstance(reply, Applied):
+            return Completed(records.record_of(lease, result, expiration=lease.expiration))
+        if not any(reply.refusals):
+            return Rejected(reply.reasons)
+        known, seen = seen, (yield from placements.seen_by(operation, reply))
+    found = protocol.sightings(places, seen, known)
+    verdict = _judge(found, attempt)
+    if not isinstance(verdict, Vacant):
+        return verdict
+    record = found[0].record if found else records.record_of(lease, result, expiration=lease.expiration)
+    return InProgress(record, retry_after=attempt.lease)
+
+
+def _judge(found: tuple[protocol.Sighting, ...], attempt: Claim) -> Completed | Replay | InProgress | Mismatch | Vacant:
+    """Say what was found: first, whether this very attempt was applied, even where its record has expired since."""
+    for each in found:
+        if protocol.finished_by(each.record, attempt.owner):
+            return Completed(each.record)
+    verdict = protocol.judge_all(found, attempt)
+    assert not isinstance(verdict, Claimed)  # noqa: S101 - nobody has claimed with this owner
+    return verdict
+
+
+def _transact(operation: Transact) -> Procedure[Applied | Declined]:
+    reply = yield operation
+    if not isinstance(reply, Applied | Declined):
+        raise TypeError(f"the backend answered a transaction with {type(reply).__name__}")
+    return reply
