@@ -17,6 +17,7 @@ from aioidempotency import (
     MismatchError,
     ResultUnavailableError,
     StoreError,
+    TransactionError,
 )
 from tests.simulation.body_rules import at_loss, lapsed
 from tests.simulation.calls import BodyFailedError, Call, DeclinedError
@@ -46,8 +47,8 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
             fine = True
         case MismatchError():
             fine = any(differ(row.payload, call.payload) for row in _seen(plan, history, call))
-        case BodyFailedError() if call.body_how == "fails":
-            fine = outcome.args == (call.name,)
+        case BodyFailedError() | TransactionError():
+            fine = _failed(call, outcome)
         case BaseException() if call.cancelled_at is not None and not isinstance(outcome, Exception):
             fine = True
         case ResultUnavailableError() | DeclinedError() | dict():
@@ -63,10 +64,17 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
         yield f"{call.name} was answered {outcome!r} for no reason"
 
 
+def _failed(call: Call, outcome: BodyFailedError | TransactionError) -> bool:
+    """Judge an error of the body's, or of what it writes."""
+    if isinstance(outcome, TransactionError):
+        return call.body_how == "refused"
+    return call.body_how == "fails" and outcome.args == (call.name,)
+
+
 def _answered(plan: Plan, history: History, call: Call, outcome: object) -> Iterator[str]:
     """Judge a result, or an error that stands for one."""
     author = _author(outcome)
-    if call.body_how in {"value", "declines"}:
+    if call.body_how in {"value", "declines"} and (call.script.manner != "at once" or author == call.name):
         yield from _own(plan, history, call)
         if author != call.name:
             yield f"{call.name} ran its body, and was answered with the result of {author}"

@@ -10,7 +10,7 @@ from tests.simulation.table import digest
 EPOCH = 1_700_000_000.0
 """What a right clock says at the start of a run."""
 
-How = Literal["value", "fails", "declines", "cancelled", "died"]
+How = Literal["value", "fails", "declines", "refused", "cancelled", "died"]
 
 
 class BodyFailedError(Exception):
@@ -39,8 +39,9 @@ class Call:
     Attributes:
         owner: The owner that was drawn for it.
         acknowledged: Until when, by its own clock, the table's answers say that it holds its lease.
-        overdue: Whether a renewal was answered when the lease that it was to prolong was over.
+        overdue: Whether anything was answered when the lease was over that it held by the answers before.
         failures: When it was told that the store did not answer.
+        effects_applied: How often the effects that it commits with its result were applied.
     """
 
     script: Script
@@ -57,6 +58,7 @@ class Call:
     requests: list[Request] = field(default_factory=list)
     failures: list[float] = field(default_factory=list)
     impatient: bool = False
+    effects_applied: int = 0
     outcome: object = None
 
     @property

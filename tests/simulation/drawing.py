@@ -1,6 +1,6 @@
 """Draws a run: what one seed decides before it begins.
 
-What has to do with places is drawn from dice of its own, and so are the later stages of a run.
+What has to do with places is drawn from dice of its own, and so are the later stages of a run, and effects.
 """
 
 import random
@@ -9,29 +9,47 @@ from typing import final
 
 from aioidempotency._settings import time_limit
 from tests.simulation import schemes
-from tests.simulation.plan import MANNERS, TROUBLES, Ending, Host, Plan, Script, Span, Stage, Weather
+from tests.simulation.plan import MANNERS, TROUBLES, Effect, Ending, Host, Plan, Script, Span, Stage, Weather
 from tests.simulation.schemes import CLOCK_SKEW, Scheme
+
+SHORT = 0.5
+"""Seconds that results answer in some runs."""
 
 
 def make_plan(seed: int) -> Plan:
     """Draw a run."""
     dice, places = random.Random(f"{seed}/plan"), random.Random(f"{seed}/places")
+    effects = random.Random(f"{seed}/effects")
     lease = dice.choice((6.0, 10.0, 10.0, 30.0))
     scheme = schemes.draw(places, lease)
     apart = dice.random() < 0.3 and scheme.window is None
     stages = _stages(dice, places, lease, scheme, apart=apart)
     lasting = scheme.name in {"one place", "random buckets"}
+    retention = _retention(dice, places, effects, lease, lasting=lasting, apart=apart)
     return Plan(
         seed=seed,
         lease=lease,
-        retention=dice.choice((3600.0, 3600.0, 3600.0, 2 * lease)) if lasting else places.choice((2, 2, 4)) * lease,
+        retention=retention,
         apart=apart,
-        reaped=dice.random() < 0.3,
+        reaped=dice.random() < 0.3 or retention == SHORT,
         scheme=scheme,
         stages=stages,
-        scripts=_scripts(dice, places, lease, scheme, len(stages[0].hosts)),
+        scripts=tuple(
+            _with_effects(effects, script, scheme)
+            for script in _scripts(dice, places, lease, scheme, len(stages[0].hosts))
+        ),
         weather=_haunted(places, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
     )
+
+
+def _retention(
+    dice: random.Random, places: random.Random, effects: random.Random, lease: float, *, lasting: bool, apart: bool
+) -> float:
+    """Draw how long results answer; in some runs where clocks agree, for less than tries of a completion may take."""
+    if not lasting:
+        return places.choice((2, 2, 4)) * lease
+    usual = dice.choice((3600.0, 3600.0, 3600.0, 2 * lease))
+    return SHORT if effects.random() < 0.2 and not apart else usual
 
 
 def _stages(
@@ -118,6 +136,16 @@ def _scripts(
         for number in range(places.randint(3, 6))
     )
     return (*first, *later)
+
+
+def _with_effects(dice: random.Random, script: Script, scheme: Scheme) -> Script:
+    """Let some calls commit effects with their results, and some do so without a claim."""
+    effect: Effect = "refused" if dice.random() < 0.15 else "applied"
+    if script.manner in {"execute", "decorated"}:
+        return replace(script, effect=effect) if dice.random() < 0.4 else script
+    if scheme.window is not None or dice.random() >= 0.4:
+        return script
+    return replace(script, manner="at once", effect=effect, heartbeat=False, ending="value", pauses=(), patience=None)
 
 
 def _script(dice: random.Random, name: str, mood: _Mood) -> Script:

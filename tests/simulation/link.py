@@ -71,6 +71,8 @@ def learn(call: Call, operation: Operation, reply: Reply) -> None:
     """Note until when the answer says that the call holds its lease."""
     if is_of_layout(operation):
         return
+    if call.acknowledged:
+        call.overdue |= call.clock(asyncio.get_running_loop().time()) > call.acknowledged
     first = operation.writes[0] if isinstance(operation, Transact) else operation
     if isinstance(first, Put):
         for item in (first.item,) if isinstance(reply, Applied) else items(reply):
@@ -78,5 +80,4 @@ def learn(call: Call, operation: Operation, reply: Reply) -> None:
                 call.acknowledged = row(item).lease_end
     elif is_renewal(operation) and isinstance(reply, Applied):
         assert isinstance(operation, Update)
-        call.overdue |= call.clock(asyncio.get_running_loop().time()) > call.acknowledged
         call.acknowledged = int(str(operation.changes["in_progress_expiration"]["N"])) / 1000

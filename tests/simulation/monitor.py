@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from aioidempotency import StoreError
-from tests.simulation import answer_rules, body_rules, place_rules, table_rules
+from tests.simulation import answer_rules, body_rules, effect_rules, place_rules, table_rules
 from tests.simulation.calls import EPOCH, Call, How
 from tests.simulation.history import History
 from tests.simulation.plan import Plan
@@ -51,6 +51,15 @@ class Monitor:
         self._count_claim(write)
         self._watch_token(write)
         self._judge(table_rules.broken_by(self.plan, write, call))
+        self._judge(effect_rules.at_write(write, call))
+
+    def applied(self, sender: str, write: Write | None) -> None:
+        """Take in that effects were applied."""
+        call = self.history.calls[sender]
+        call.effects_applied += 1
+        self.count("effects applied")
+        self.say(f"    {sender} has its effect")
+        self._judge(effect_rules.at_application(self.history, call, write))
 
     def starts(self, call: Call) -> None:
         """Take in that a call is made."""
@@ -73,6 +82,10 @@ class Monitor:
         self.say(f"{call.name} ends its body: {how}")
         self._judge(body_rules.at_end(self.plan, self.history, call, self.now()))
 
+    def prepares(self, call: Call, how: How) -> None:
+        """Take in what a call without a body is going to write."""
+        call.body_how = how
+
     def ends(self, call: Call, outcome: object) -> None:
         """Take in what a call came to."""
         if not self.watching:
@@ -81,6 +94,7 @@ class Monitor:
         self.count(f"{'not run' if call.body_began is None else 'run'}: {type(outcome).__name__}")
         self.say(f"{call.name} is answered {outcome if isinstance(outcome, dict) else type(outcome).__name__}")
         self._judge(answer_rules.at_end(self.plan, self.history, call, outcome, self.now()))
+        self._judge(effect_rules.at_end(self.plan, call, outcome))
 
     def breaks(self, rule: str) -> None:
         """Note a broken rule."""

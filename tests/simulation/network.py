@@ -142,7 +142,14 @@ class Network:
         self.under_way -= 1
         request.arrived = next(self._arrivals)
         if answer is None:
-            what = "transact" if isinstance(operation, Transact) else spell(operation).split(" until")[0]
+            effects = isinstance(operation, Transact) and operation.effects
+            what = (
+                "commit"
+                if effects
+                else "transact"
+                if isinstance(operation, Transact)
+                else spell(operation).split(" until")[0]
+            )
             self.count(f"late {what}: {type(reply).__name__}")
             return
         reply = self._forgotten(reply)
@@ -155,7 +162,8 @@ class Network:
             return reply
         self.count(f"{'refusal' if isinstance(reply, Refused) else 'declined'} without item")
         if isinstance(reply, Declined):
-            return Declined(tuple(None if each is None else Refused(None) for each in reply.refusals))
+            refusals = tuple(None if each is None else Refused(None) for each in reply.refusals)
+            return Declined(refusals, reply.reasons)
         return Refused(None)
 
     def _later(self, delay: float, callback: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
@@ -179,7 +187,8 @@ def spell(operation: Operation) -> str:
     if isinstance(operation, Update):
         name = "renewal" if is_renewal(operation) else "completion"
     if isinstance(operation, Transact):
-        return f"{name} of {', '.join(spell_part(each) for each in operation.writes)}"
+        effects = " with effects" if operation.effects else ""
+        return f"{name} of {', '.join(spell_part(each) for each in operation.writes)}{effects}"
     return spell_part(operation, name)
 
 

@@ -9,10 +9,13 @@ from tests.simulation.schemes import Scheme
 Trouble = Literal["fine", "throttled", "dropped", "late", "reply lost", "cut after applying", "copied"]
 TROUBLES: tuple[Trouble, ...] = ("throttled", "dropped", "late", "reply lost", "cut after applying", "copied")
 
-Manner = Literal["execute", "decorated", "run", "by hand"]
+Manner = Literal["execute", "decorated", "run", "by hand", "at once"]
 MANNERS: tuple[Manner, ...] = ("execute", "decorated", "run", "by hand")
 
 Ending = Literal["value", "unstorable", "fails", "declines"]
+Effect = Literal["applied", "refused"]
+"""What a call writes together with its result: something, or something that the store refuses."""
+
 Span = tuple[float, float]
 """When something begins, and when it ends."""
 
@@ -38,6 +41,7 @@ class Script:
     ending: Ending
     cancelled_after: float | None
     renewals_fail: bool
+    effect: Effect | None = None
 
 
 @final

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,12 +35,12 @@ def without(*roles: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: requirements(patch, change)
 
 
-def rewriting(procedure: str, change: Change) -> Callable[[pytest.MonkeyPatch], None]:
+def rewriting(procedure: str, change: Change, *, module: ModuleType = protocol) -> Callable[[pytest.MonkeyPatch], None]:
     """Change the operations that a procedure asks for."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        real = getattr(protocol, procedure)
-        patch.setattr(protocol, procedure, lambda *args, **kwargs: changed(real(*args, **kwargs), change))
+        real = getattr(module, procedure)
+        patch.setattr(module, procedure, lambda *args, **kwargs: changed(real(*args, **kwargs), change))
         requirements(patch, lambda condition, required: () if condition is ANYTHING else required)
 
     return plant

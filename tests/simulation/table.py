@@ -16,7 +16,8 @@ from typing import final
 from aioidempotency import MemoryBackend
 from aioidempotency._core import layout
 from aioidempotency._core.model import Item, Location
-from aioidempotency._core.operations import Get, GetAll, Operation, Reply, Transact
+from aioidempotency._core.operations import Applied, Declined, Effect, Get, GetAll, Operation, Reply, Transact
+from aioidempotency.exceptions import Reason
 
 Place = tuple[str, str, str | None]
 """Where the backend keeps an item: table, partition, sort key."""
@@ -53,6 +54,7 @@ class Write:
     Attributes:
         place: Where it was put or changed; where it was deleted, if it is gone.
         before: What was in that place.
+        with_effects: Whether effects were applied by the same operation.
         cleared: What the same operation deleted in other places.
         beside: What is in the key's other places when all is done.
     """
@@ -63,6 +65,7 @@ class Write:
     place: Place
     before: Row | None
     after: Row | None
+    with_effects: bool = False
     cleared: tuple[tuple[Place, Row], ...] = ()
     beside: tuple[tuple[Place, Row], ...] = ()
 
@@ -75,9 +78,12 @@ class Write:
 class WatchedTable:
     """Executes operations, and tells of each change before anything else can happen."""
 
-    def __init__(self, now: Callable[[], float], tell: Callable[[Write], None]) -> None:
+    def __init__(
+        self, now: Callable[[], float], tell: Callable[[Write], None], applied: Callable[[str, Write | None], None]
+    ) -> None:
         self._now = now
         self._tell = tell
+        self._applied = applied
         self._memory = MemoryBackend()
         self._known: dict[str, dict[Place, Item]] = defaultdict(dict)
 
@@ -89,11 +95,26 @@ class WatchedTable:
 
     async def execute(self, operation: Operation, sender: str) -> Reply:
         """Execute one operation. This is a white-box test: the items are looked at where they are."""
-        reply = await self._memory.execute(operation)
+        effects = operation.effects if isinstance(operation, Transact) else ()
+        if any(isinstance(each, Effect) and each.kind == "ConditionCheck" for each in effects):
+            assert isinstance(operation, Transact)
+            return self._refused(operation)
+        if isinstance(operation, Transact):
+            reply = await self._memory.execute(Transact(operation.writes))
+        else:
+            reply = await self._memory.execute(operation)
+        applied = bool(effects) and isinstance(reply, Applied)
         if not isinstance(operation, Get | GetAll) and not is_of_layout(operation):
             writes = operation.writes if isinstance(operation, Transact) else (operation,)
-            self._note(operation.location.key, [_place(each.location) for each in writes], sender)
-        return reply
+            write = self._note(operation.location.key, [_place(each.location) for each in writes], sender, applied)
+            if applied:
+                self._applied(sender, write)
+        return Declined(reply.refusals, (None,) * len(effects)) if isinstance(reply, Declined) else reply
+
+    def _refused(self, operation: Transact) -> Declined:
+        """Refuse effects, of which one is a check that never holds; tell of the record what is the matter with it."""
+        reason = Reason("ConditionalCheckFailed")
+        return Declined(tuple(map(self._memory._refusal, operation.writes)), (reason,) * len(operation.effects))
 
     def reap(self, epoch: float) -> None:
         """Delete what has expired, as the table's TTL does."""
@@ -102,12 +123,12 @@ class WatchedTable:
                 del self._memory._items[place]
                 self._note(place[2] or place[1], [place], "ttl")
 
-    def _note(self, key: str, places: list[Place], sender: str) -> None:
+    def _note(self, key: str, places: list[Place], sender: str, applied: bool = False) -> Write | None:
         """Find out what an operation changed in some places, and tell of it."""
         known, stored = self._known[key], self._memory._items
         changed = [place for place in places if known.get(place) is not stored.get(place)]
         if not changed:
-            return
+            return None
         befores = {place: row(known[place]) for place in changed if place in known}
         put = [place for place in changed if place in stored]
         assert len(put) <= 1, "two records of one key, put by one operation"
@@ -115,18 +136,19 @@ class WatchedTable:
             known.pop(place, None)
         known.update({place: stored[place] for place in put})
         home = (put or changed)[0]
-        self._tell(
-            Write(
-                time=self._now(),
-                key=key,
-                sender=sender,
-                place=home,
-                before=befores.pop(home, None),
-                after=row(known[home]) if put else None,
-                cleared=tuple(befores.items()),
-                beside=tuple((place, row(item)) for place, item in known.items() if place != home),
-            )
+        write = Write(
+            time=self._now(),
+            key=key,
+            sender=sender,
+            place=home,
+            before=befores.pop(home, None),
+            after=row(known[home]) if put else None,
+            with_effects=applied,
+            cleared=tuple(befores.items()),
+            beside=tuple((place, row(item)) for place, item in known.items() if place != home),
         )
+        self._tell(write)
+        return write
 
 
 def is_of_layout(operation: Operation) -> bool:

@@ -1,6 +1,7 @@
 """What must be true of each write, whatever the library says about it.
 
-1. A call writes records that it owns, and nothing else: it replaces another's only by claiming.
+1. A call writes records that it owns, and nothing else: it replaces another's only by claiming, or by a commit
+   that needs no claim, to which the rules of claims apply.
 2. A finished record does not change while it lives by every clock.
 3. A running record is claimed by another only when its lease is over by the claimant's own clock and
    `clock_skew`; where the clocks agree, that is after its true end.
@@ -61,7 +62,7 @@ def _claims_over(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[
         yield f"{call.name} deleted another's record"
     elif not before.running and lives(plan, before, write.time):
         yield f"{call.name} overwrote a stored result that lives"
-    elif not after.running:
+    elif not after.running and call.script.manner != "at once":
         yield f"{call.name} stored its result over another's record"
     else:
         if before.running and call.clock(write.time) < before.lease_end + CLOCK_SKEW - TICK:

@@ -5,11 +5,12 @@ import re
 import pytest
 
 from tests.simulation.drawing import make_plan
+from tests.simulation.effect_faults import EFFECT_FAULTS
 from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.place_faults import PLACE_FAULTS
 from tests.simulation.world import Run, simulate
 
-ALL = (*FAULTS, *PLACE_FAULTS)
+ALL = (*FAULTS, *PLACE_FAULTS, *EFFECT_FAULTS)
 
 WITHIN = 1000
 """Seeds within which a fault must be found."""

@@ -41,6 +41,15 @@ PLACES = {
 }
 """Where records lay, and what happened between the places."""
 
+EFFECTS = {
+    "effects applied",
+    "late commit: Applied",
+    "late commit: Declined",
+    "not run: TransactionError",
+    "run: TransactionError",
+}
+"""What became of effects that were committed with results."""
+
 
 @pytest.fixture(scope="module")
 def counts() -> Counter[str]:
@@ -64,7 +73,7 @@ def test_everything_that_can_go_wrong_went_wrong(counts: Counter[str]) -> None:
     """Each fault was injected, bodies ran, and calls were answered in every way there is."""
     print(*(f"{number:7} {what}" for what, number in sorted(counts.items())), sep="\n")  # noqa: T201 - for `pytest -s`
     answers = {"dict", "DeclinedError", "InProgressError", "MismatchError", "ResultUnavailableError", "StoreError"}
-    assert counts.keys() >= ALL_FAULTS | PLACES
+    assert counts.keys() >= ALL_FAULTS | PLACES | EFFECTS
     assert {f"not run: {answer}" for answer in answers} <= counts.keys()
     assert {"run: dict", "run: BodyFailedError", "run: CancelledError", "run: LeaseLostError"} <= counts.keys()
 

@@ -3,9 +3,19 @@
 import asyncio
 from typing import Any, final
 
-from aioidempotency import AsyncIdempotencyStore, Claimed, InProgress, Lease, Mismatch, Replay, Wait, idempotent
+from aioidempotency import (
+    AsyncIdempotencyStore,
+    Claimed,
+    Execution,
+    InProgress,
+    Lease,
+    Mismatch,
+    Replay,
+    Wait,
+    idempotent,
+)
 from aioidempotency.exceptions import InProgressError, LeaseLostError, MismatchError
-from tests.simulation.calls import BodyFailedError, Call, DeclinedError
+from tests.simulation.calls import BodyFailedError, Call, DeclinedError, How
 from tests.simulation.monitor import Monitor
 
 
@@ -37,6 +47,8 @@ class Workload:
                 return await self.store.run(call.script.key, self._body, call, None)
             case "by hand":
                 return await self._by_hand(call)
+            case "at once":
+                return await self._at_once(call)
 
     async def _execute(self, call: Call) -> object:
         script = call.script
@@ -45,6 +57,7 @@ class Workload:
         ) as execution:
             if not execution.replayed:
                 execution.complete(await self._body(call, execution.lease))
+                self._write(call)
         return execution.result
 
     async def _decorated(self, call: Call) -> object:
@@ -52,9 +65,28 @@ class Workload:
 
         @idempotent(self.store, key="key", fingerprint="payload", namespace="", **_manner(call))
         async def decorated(key: str, payload: str | None) -> Any:
-            return await self._body(call, None)
+            value = await self._body(call, None)
+            self._write(call)
+            return value
 
         return await decorated(script.key, script.payload)
+
+    def _write(self, call: Call) -> None:
+        """Write what the script says, in the transaction of the result."""
+        if call.script.effect is not None:
+            Execution.current().transaction.put("ledger", {"pk": call.name})
+        if call.script.effect == "refused":
+            Execution.current().transaction.check("limits", {"pk": call.name}, "attribute_exists(pk)")
+
+    async def _at_once(self, call: Call) -> object:
+        """Commit a result and its effects without a claim."""
+        script = call.script
+        writes = [{"Put": {"TableName": "ledger", "Item": {"pk": call.name}}}]
+        if script.effect == "refused":
+            check = {"TableName": "limits", "Key": {"pk": call.name}, "ConditionExpression": "attribute_exists(pk)"}
+            writes.append({"ConditionCheck": check})
+        self._monitor.prepares(call, "refused" if script.effect == "refused" else "value")
+        return await self.store.commit_once(script.key, {"by": call.name}, writes, fingerprint=script.payload)
 
     async def _by_hand(self, call: Call) -> object:
         match await self.store.claim(call.script.key, fingerprint=call.script.payload):
@@ -107,11 +139,15 @@ class Workload:
                 self._monitor.body_ends(call, "declines")
                 raise DeclinedError(call.name)
             case "unstorable":
-                self._monitor.body_ends(call, "value")
+                self._monitor.body_ends(call, self._finished(call))
                 return object()
             case "value":
-                self._monitor.body_ends(call, "value")
+                self._monitor.body_ends(call, self._finished(call))
                 return {"by": call.name}
+
+    @staticmethod
+    def _finished(call: Call) -> How:
+        return "refused" if call.script.effect == "refused" else "value"
 
 
 def _manner(call: Call) -> dict[str, Any]:

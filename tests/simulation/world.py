@@ -86,7 +86,7 @@ class World:
         self.monitor = Monitor(plan, loop.time)
         self._plan = plan
         self._loop = loop
-        self._table = WatchedTable(loop.time, self._changed)
+        self._table = WatchedTable(loop.time, self._changed, self.monitor.applied)
         self._network = Network(
             self._table,
             plan.weather,
@@ -203,6 +203,7 @@ def _probing(script: Script, name: str, starts: float) -> Script:
         heartbeat=False,
         patience=None,
         pauses=(),
+        effect=None,
         ending="value",
         cancelled_after=None,
         renewals_fail=False,
