@@ -18,6 +18,7 @@ from aioidempotency._core.model import Encoded, Lease, Location, Record
 from aioidempotency._core.outbox import Outbox
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._draft import Draft
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Heartbeats, time_left
 from aioidempotency.backends import Backend, DescribesKeys
@@ -32,7 +33,6 @@ from aioidempotency.exceptions import (
     StoreError,
     TransactionError,
 )
-from aioidempotency.transactions import Transaction
 
 T = TypeVar("T")
 
@@ -199,22 +199,22 @@ class Driver:
         return Commit(lease=lease, result=result, effects=effects, now=self.now(), clock_skew=self._clock_skew)
 
     async def commit_once(
-        self, attempt: Claim, result: Encoded, transaction: Transaction
+        self, attempt: Claim, result: Encoded, draft: Draft
     ) -> Completed | Replay | InProgress | Mismatch | Rejected:
         """Apply the caller's writes and store a result, unless the key was executed before."""
-        effects = await self.collected(transaction, spare=len(result.data))
+        effects = await self.collected(draft, spare=len(result.data))
         outcome = await self.drive(commits.commit_once(attempt, result, effects))
         if isinstance(outcome, Completed):
             self._completed(attempt.route.key, outcome.record)
         return outcome
 
-    async def collected(self, transaction: Transaction, *, spare: int) -> Writes:
-        """Check a transaction as a whole; a table's key is asked for where it decides."""
-        for table_name in transaction.doubtful(self._keys):
+    async def collected(self, draft: Draft, *, spare: int) -> Writes:
+        """Check a draft as a whole; a table's key is asked for where it decides."""
+        for table_name in draft.doubtful(self._keys):
             if isinstance(self.backend, DescribesKeys):
                 with suppress(StoreError, ConfigurationError):  # without the permission, DynamoDB itself judges
                     self._keys[table_name] = await self.backend.key_of(table_name)
-        return transaction.collected(self._keys, spare=spare)
+        return draft.collected(self._keys, spare=spare)
 
     def _completed(self, key: str, record: Record) -> Record:
         self.cache.put(key, record)

@@ -3,6 +3,7 @@
 import inspect
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from aioidempotency._core.effects import LARGEST_ITEM
 from aioidempotency._core.model import Location, Table
 from aioidempotency._core.outbox import SHARDS, Outbox
 from aioidempotency._core.protocol import Claim, Completed
+from aioidempotency._draft import ENDED, Draft, Origin
 from aioidempotency._driver import Driver
 from aioidempotency._settings import Duration, Settings, check_table_name, seconds
 from aioidempotency.events import decided
@@ -25,7 +27,7 @@ from aioidempotency.exceptions import (
     SerializationError,
     TransactionError,
 )
-from aioidempotency.transactions import ENDED, Origin, OutboxEvent, Transaction, Writes
+from aioidempotency.transactions import OutboxEvent, Writes, fill
 
 RANDOM_BITS = 74
 """Of a UUID of version 7."""
@@ -69,6 +71,7 @@ class Effects:
 
         Raises:
             TransactionError: The writes were refused, by DynamoDB or before they were sent; nothing is stored.
+            ConfigurationError: The places of keys depend on time, as with `TimeBuckets`.
             InProgressError: The key is held by a claim that runs.
             MismatchError: The key was used with another fingerprint.
             ResultUnavailableError: The key was executed, and its result cannot be had.
@@ -78,8 +81,13 @@ class Effects:
         driver = self._driver
         kept = None if retention is None else self._settings.kept(retention)
         attempt = self._settings.attempt(key, namespace=namespace, fingerprint=fingerprint, retention=kept)
-        transaction, encoded = self._filled(attempt, writes), driver.encoded_for(attempt, result)
-        outcome = driver.cached(attempt) or await driver.commit_once(attempt, encoded, transaction)
+        if attempt.route.answer_within < inf:
+            raise ConfigurationError(
+                "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its writes "
+                "cannot be taken back as a claim is; use execution.transaction, or another partitioning="
+            )
+        draft, encoded = self._filled(attempt, writes), driver.encoded_for(attempt, result)
+        outcome = driver.cached(attempt) or await driver.commit_once(attempt, encoded, draft)
         if isinstance(outcome, Replay | InProgress | Mismatch):
             driver.report(decided(outcome))
         match outcome:
@@ -209,7 +217,7 @@ class Effects:
             if idle and pause is not None:
                 await anyio.sleep(pause)
 
-    def _filled(self, attempt: Claim, writes: Writes) -> Transaction:
+    def _filled(self, attempt: Claim, writes: Writes) -> Draft:
         own = attempt.places
         origin = Origin(
             key=attempt.route.key,
@@ -218,10 +226,10 @@ class Effects:
             own=own,
             parts=len(own),
         )
-        transaction = Transaction(origin, self._driver.codec, self._driver.outbox)
-        transaction.fill(writes)
-        transaction.close(ENDED)
-        return transaction
+        draft = Draft(origin, self._driver.codec, self._driver.outbox)
+        fill(draft, writes)
+        draft.close(ENDED)
+        return draft
 
     @staticmethod
     def _uuid7(now: float) -> str:

@@ -21,8 +21,9 @@ from aioidempotency._core.commits import Commit
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Encoded, Lease, Record
 from aioidempotency._core.protocol import Claim, Vacant, judge
+from aioidempotency._draft import Draft
 from aioidempotency._driver import Driver
-from aioidempotency._execution import CURRENT, Execution
+from aioidempotency._execution import CURRENT, Execution, take_draft
 from aioidempotency._flights import Flight
 from aioidempotency._lease import Held, loop_time, time_left
 from aioidempotency.events import (
@@ -42,7 +43,6 @@ from aioidempotency.exceptions import (
     StoreError,
     TransactionError,
 )
-from aioidempotency.transactions import Transaction
 
 RETRY_PAUSE = 0.2
 """Seconds between two tries of a completion that the store did not answer."""
@@ -123,7 +123,7 @@ class Executing:
     ) -> None:
         """Complete the record, or release it when the block raised."""
         CURRENT.set(self._outer)
-        transaction = self._execution.take_transaction()
+        draft = take_draft(self._execution)
         held = self._held
         if held is None:
             return
@@ -133,10 +133,10 @@ class Executing:
             cancelled_by_us = held.leave(kind, error, trace)
             if error is not None:
                 left = await self._fail(held, error)
-            elif transaction is None:
+            elif draft is None:
                 left = await self._complete(held)
             else:
-                left = await self._commit(held, transaction)
+                left = await self._commit(held, draft)
         finally:
             self._land(left)
         if cancelled_by_us:
@@ -245,7 +245,7 @@ class Executing:
         encoded = self._driver.encoded(held.lease, self._execution.result)
         return await in_any_case(lambda: self._store(held, encoded), otherwise=self._completion_failed)
 
-    async def _commit(self, held: Held, transaction: Transaction) -> Record:
+    async def _commit(self, held: Held, draft: Draft) -> Record:
         """Apply the block's writes and store its result. What refuses the writes counts as the block's own error."""
         encoded = self._driver.encoded(held.lease, self._execution.result)
         refusals: list[IdempotencyError] = []
@@ -258,7 +258,7 @@ class Executing:
                 raise
 
         try:
-            effects = await self._driver.collected(transaction, spare=len(encoded.data))
+            effects = await self._driver.collected(draft, spare=len(encoded.data))
         except BaseException as error:
             await self._fail(held, error)
             raise

@@ -7,9 +7,10 @@ from typing import final
 from aioidempotency._core import keys
 from aioidempotency._core.model import Lease, Record
 from aioidempotency._core.outbox import Outbox
+from aioidempotency._draft import ENDED, REPLAYED, Draft, Origin
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import MissingKeyError, SerializationError, StoreError, TransactionClosedError
-from aioidempotency.transactions import ENDED, REPLAYED, Origin, Transaction
+from aioidempotency.transactions import Transaction
 
 
 @final
@@ -24,7 +25,7 @@ class Execution:
         record: The finished record, when replayed.
     """
 
-    __slots__ = ("_desk", "_transaction", "key", "lease", "record", "replayed", "result")
+    __slots__ = ("_desk", "_draft", "key", "lease", "record", "replayed", "result")
     key: str
     replayed: bool
     result: object
@@ -45,7 +46,7 @@ class Execution:
         self.replayed = record is not None
         self.result = None if record is None else record.result
         self._desk = desk
-        self._transaction: Transaction | None = None
+        self._draft: Draft | None = None
 
     @staticmethod
     def current() -> "Execution":
@@ -88,9 +89,9 @@ class Execution:
         if self.lease is None:
             reason = "the claim was not answered, and without a record no transaction is applied once; try again later"
             raise StoreError("claim", "of the records", reason)
-        if self._transaction is None:
-            self._transaction = self._opened(self.lease, *self._desk)
-        return self._transaction
+        if self._draft is None:
+            self._draft = _drafting(self.lease, *self._desk)
+        return Transaction(self._draft)
 
     def derive_key(self, step: str) -> str:
         """Make a key for a step of this call in another system: 64 hexadecimal digits.
@@ -108,20 +109,6 @@ class Execution:
             raise MissingKeyError("the name of the step")
         return hashlib.sha256(keys.canonical([self.key, step])).hexdigest()
 
-    def take_transaction(self) -> Transaction | None:
-        """End the transaction, and read it; None where nothing was written."""
-        transaction, self._desk = self._transaction, None
-        if transaction is not None:
-            transaction.close(ENDED)
-        return transaction or None
-
-    @staticmethod
-    def _opened(lease: Lease, codec: Codec, outbox: Outbox | None) -> Transaction:
-        own = lease.route.places(lease.expires_at - lease.duration)
-        places = tuple(dict.fromkeys((lease.location, *own)))
-        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=places)
-        return Transaction(origin, codec, outbox)
-
     def __repr__(self) -> str:
         state = "replayed" if self.replayed else "running unprotected" if self.lease is None else repr(self.lease)
         return f"<Execution {self.key}: {state}>"
@@ -129,3 +116,19 @@ class Execution:
 
 CURRENT: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", default=None)
 """The execution around the running code."""
+
+
+def take_draft(execution: Execution) -> Draft | None:
+    """End an execution's transaction, and read what it is to write; None where that is nothing."""
+    draft, execution._desk = execution._draft, None  # noqa: SLF001 - what the block does, and its caller may not
+    if draft is not None:
+        draft.close(ENDED)
+    return draft or None
+
+
+def _drafting(lease: Lease, codec: Codec, outbox: Outbox | None) -> Draft:
+    own = lease.route.places(lease.expires_at - lease.duration)
+    places = tuple(dict.fromkeys((lease.location, *own)))
+    return Draft(
+        Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=places), codec, outbox
+    )

@@ -66,13 +66,11 @@ class AsyncIdempotencyStore(Effects):
         group_commit: Send the operations of concurrent tasks together, `GroupCommit()`; None sends each alone.
         local_cache: Finished records to keep in this process, those last used: their duplicates send nothing. A
             record that is deleted from the table by other means still answers here until it expires.
-        read_first: Read before claiming. A refused write is billed by the size of the item it met, a
-            read at a twentieth of that: worth it where duplicates of large results are common.
+        read_first: Read before claiming: worth it where duplicates of large results are common, since a refused
+            write is billed by the size of the item it met, and a read at a twentieth of that.
         clock_skew: Seconds by which the clocks of two machines may differ.
-        verify_layout: Whether the first call makes sure that the table's records lie as `layout` says. It
-            costs one read, and one write where the table does not say yet.
-        outbox_table: The table of the events that transactions emit; it has the key attributes `pk` and `sk`.
-            None: the store's own table, if that has a sort key.
+        verify_layout: Whether the first call makes sure that the table's records lie as `layout` says, by one read.
+        outbox_table: The table of emitted events, with the key `pk` and `sk`; None: the own one, if it has a sort key.
         compress_over: Characters of JSON over which a result is compressed; None compresses nothing.
             Powertools cannot read a compressed result.
         on_completion_failure: What to do when a result could not be stored before the lease ended:

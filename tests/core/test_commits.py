@@ -89,11 +89,18 @@ def test_a_record_that_is_gone_is_lost() -> None:
 
 def test_a_lost_answer_is_settled_by_the_record() -> None:
     """X3: finished by us, so it was applied, though the effects' own conditions refuse them now."""
-    mine = done(owner="me")
+    mine = {**done(owner="me", expiration=1_700_003_620), "d": {"S": RESULT.data}}
     played = play(committing(), refused(mine, CONDITION))
     assert played.operations == (TRANSACTION,)
     assert played.outcome == Completed(parsed(mine))
     assert play(committing(), refused(None), Found(mine)).outcome == Completed(parsed(mine))
+
+
+@pytest.mark.parametrize("change", [{"d": {"S": '{"paid":true}'}}, {"e": {"N": "1700003621"}}])
+def test_a_record_that_another_finished_in_our_name_is_lost(change: Item) -> None:
+    """X3: as Powertools does where it shares the record; our effects were not applied."""
+    theirs = {**done(owner="me", expiration=1_700_003_620), "d": {"S": RESULT.data}, **change}
+    assert play(committing(), refused(theirs)).outcome == Lost(parsed(theirs))
 
 
 def test_a_transaction_is_sent_again_as_it_was_while_the_record_is_ours_and_runs() -> None:

@@ -34,6 +34,19 @@ def test_events_of_one_key_are_one_item() -> None:
     assert outbox.parse(put.item, RENAMED) == EVENTS
 
 
+def test_an_item_is_as_its_page_says() -> None:
+    """The vector of the page on records."""
+    owner = "3490a3a03d91f99037901e36354af944"
+    written = Emitted(key="order-1", sequence=3, owner=owner, events=('{"type":"paid"}',))
+    digest = "0bafe22156d2698c143b86040446d366ead863ba600d5c924f3d15c786ef4057"
+    assert BOX.put(written).item == {
+        "part": {"S": "aioidempotency#outbox#7#shop"},
+        "sort": {"S": f"{digest}#00000000000000000003#{owner}"},
+        "o": {"S": owner},
+        "d": {"S": r'{"key": "order-1", "sequence": 3, "events": ["{\"type\":\"paid\"}"]}'},
+    }
+
+
 @pytest.mark.parametrize(("key", "shard"), [("order-1", 7), ("order-2", 3), ("", 5), ("é", 12)])
 def test_the_shard_of_a_key_is_part_of_the_format(key: str, shard: int) -> None:
     assert outbox.shard_of(key) == shard

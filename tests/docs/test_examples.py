@@ -33,8 +33,8 @@ NOT_RUN: Counter[str] = Counter()
 """How many Python blocks of each page are marked `no-run`: none, so far."""
 
 LANGUAGES = {"python", "json", "console"}
-TABLE = "idempotency"
-"""The table that examples use; it is dropped after each page."""
+TABLES = ("idempotency", "shop")
+"""The tables that examples use; they are dropped after each page."""
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install -q '.[demo]' && .venv/bin/aioidempotency demo"
 TESTS = "python3 -m venv .venv && .venv/bin/pip install -q nox && .venv/bin/nox -s tests"
@@ -86,13 +86,14 @@ def amazon(ministack: Engine, session: AioSession, monkeypatch: pytest.MonkeyPat
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     yield
-    asyncio.run(_drop_table(store_options(ministack, session)))
+    asyncio.run(_drop_tables(store_options(ministack, session)))
 
 
-async def _drop_table(options: dict[str, Any]) -> None:
+async def _drop_tables(options: dict[str, Any]) -> None:
     async with options.pop("session").create_client("dynamodb", **options) as client:
-        if TABLE in (await client.list_tables(ExclusiveStartTableName=TABLE[:-1]))["TableNames"]:
-            await client.delete_table(TableName=TABLE)
+        for table in TABLES:
+            if table in (await client.list_tables(ExclusiveStartTableName=table[:-1]))["TableNames"]:
+                await client.delete_table(TableName=table)
 
 
 @EVERY_PAGE
@@ -193,7 +194,7 @@ def test_every_exported_name_is_in_the_reference() -> None:
     """Each public name has its entry."""
     reference = (ROOT / "docs" / "pages" / "reference.md").read_text(encoding="utf-8")
     listed = re.findall(r"^::: aioidempotency\.([A-Za-z]\w*)$", reference, flags=re.MULTILINE)
-    assert set(aioidempotency.__all__) == set(listed) - {"events", "testing"}
+    assert set(aioidempotency.__all__) == set(listed) - {"events", "testing", "transactions"}
     assert not [name for name, count in Counter(listed).items() if count > 1]
 
 

@@ -8,13 +8,17 @@ import pytest
 
 from aioidempotency import (
     AsyncIdempotencyStore,
+    ConfigurationError,
+    HashBuckets,
     InProgressError,
     MemoryBackend,
     MismatchError,
     MissingKeyError,
     RandomBuckets,
+    Reshard,
     ResultUnavailableError,
     SerializationError,
+    TimeBuckets,
     TransactionError,
 )
 from aioidempotency import CompositeKey as Composite
@@ -242,3 +246,17 @@ async def test_an_expensive_duplicate_can_be_read_first() -> None:
     for _ in range(2):
         assert await store.commit_once("k", 1, []) == 1
     assert [type(operation).__name__ for operation in backend.operations] == ["Get", "Transact", "Get"]
+
+
+@pytest.mark.parametrize(
+    "partitioning",
+    [TimeBuckets(3600, 4), Reshard(HashBuckets(4), TimeBuckets(3600, 4), "prepare")],
+    ids=["windows", "a move to windows"],
+)
+async def test_where_places_pass_there_is_no_commit_without_a_claim(partitioning: Any) -> None:
+    """A late claim is taken back there, and effects could not be."""
+    store = AsyncIdempotencyStore.in_memory(layout=Composite(partitioning=partitioning))
+    with pytest.raises(ConfigurationError, match="commit_once cannot be had with TimeBuckets"):
+        await store.commit_once("k", 1, [])
+    async with store.execute("k") as execution:
+        execution.transaction.emit("fine")

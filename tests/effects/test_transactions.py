@@ -248,7 +248,7 @@ async def test_what_was_refused_is_not_collected_and_the_rest_stays(shop: Shop) 
             with pytest.raises((TransactionError, SerializationError)):
                 misuse(execution.transaction, shop.table)
             for _ in range(len(execution.transaction) - before):
-                execution.transaction._effects.pop()  # those that fitted
+                execution.transaction._draft._effects.pop()  # those that fitted
         execution.transaction.put(shop.table, {"pk": "fine, too"})
     assert sorted(await shop.items()) == ["fine", "fine, too"]
 

@@ -38,7 +38,8 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
     """Judge what a call came to: its result, or its error."""
     match outcome:
         case StoreError():
-            fine = plan.too_slow or any(each.failures for each in _of_one_process(plan, history, call))
+            slow = plan.too_slow or plan.claims_may_lapse
+            fine = slow or any(each.failures for each in _of_one_process(plan, history, call))
         case LeaseLostError():
             yield from at_loss(plan, history, call, now)
             fine = True

@@ -7,8 +7,9 @@
    where requests come later than records live, and tokens are not known, that is counted.
 3. A caller that is answered with its own result has had its effect; one that is told that its lease is lost, that
    its effects are refused, or of its body's own error, has had none, and never will.
-   Where clocks are minutes apart, a finished record may be taken for expired, or deleted by TTL, while its call
-   still asks what came of it: that is counted.
+   A commit without a claim that was refused has nothing to give back: a copy of it that comes late may be applied,
+   and is then what the next call finds. Where clocks are minutes apart, a finished record may be taken for expired, or deleted by TTL, while its call
+   still asks what came of it. Both are counted.
 4. One that is told that the store did not answer, or was cancelled when its body had ended, may have had it.
 """
 
@@ -32,7 +33,8 @@ def at_application(history: History, call: Call, write: Write | None) -> Iterato
     if call.script.effect != "applied":
         yield f"{call.name} had an effect that it did not ask for"
     if isinstance(call.outcome, LeaseLostError | TransactionError | BodyFailedError):
-        yield f"{call.name} had its effect after it was told {type(call.outcome).__name__}"
+        told = f"had its effect after it was told {type(call.outcome).__name__}"
+        yield f"counted: {told}" if call.script.manner == "at once" else f"{call.name} {told}"
 
 
 def at_write(write: Write, call: Call) -> Iterator[str]:
@@ -53,7 +55,8 @@ def at_end(plan: Plan, call: Call, outcome: object) -> Iterator[str]:
     )
     if told_none and call.effects_applied and call.body_how != "declines":
         told = f"was told {type(outcome).__name__}, and had its effect"
-        yield f"counted: {told}" if plan.apart else f"{call.name} {told}"
+        allowed = plan.apart or (call.script.manner == "at once" and not isinstance(outcome, LeaseLostError))
+        yield f"counted: {told}" if allowed else f"{call.name} {told}"
     own = isinstance(outcome, dict) and outcome.get("by") == call.name
     if own and call.script.effect == "applied" and not call.effects_applied:
         yield f"{call.name} was answered with its result, and has not had its effect"

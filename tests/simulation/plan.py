@@ -127,6 +127,11 @@ class Plan:
         return self.scheme.window is not None and self.weather.slow > 0
 
     @property
+    def claims_may_lapse(self) -> bool:
+        """Whether claims may be answered when their lease is over and their record deleted, again and again."""
+        return self.weather.slow > 0 and self.reaped and (self.apart or self.retention < self.lease)
+
+    @property
     def spread(self) -> float:
         """The largest difference between two clocks, the true one among them."""
         offsets = [0.0, *(host.offset for host in self.hosts)]

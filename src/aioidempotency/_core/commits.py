@@ -4,7 +4,8 @@
    none, as a completion or a claim does; when it is applied, neither holds any more. So it is applied once
    at the most, and never after the key was taken over.
 2. Each try of one transaction is the same request, with one token. Whoever finds the record finished by
-   itself has had its answer lost: that settles it, whether the store knows tokens or not.
+   itself, as the transaction would have left it, has had its answer lost: that settles it, whether the
+   store knows tokens or not. (Powertools, on a shared record, finishes it in our name, and otherwise.)
 3. What refused the caller's writes is told only where the record's own part was judged, and was fine: then
    nothing was applied, by this try or an earlier one.
 4. A record that is gone is lost. A plain completion would put it anew, which changes nothing; a
@@ -54,12 +55,13 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
     ends = max(wanted.now + lease.retention, lease.expires_at + wanted.clock_skew)
     expiration = protocol.expiration_of(lease.route, lease.location, ends)
     finish = Update(lease.location, records.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
+    finished = records.record_of(lease, wanted.result, expiration=expiration)
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)
     record: Record | None = None
     for _ in range(protocol.ATTEMPTS):
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
-            return Completed(records.record_of(lease, wanted.result, expiration=expiration))
+            return Completed(finished)
         if reply.refusals == (None,):
             return Rejected(reply.reasons)
         found = protocol.sightings((lease.location,), (yield from placements.seen_by(operation, reply)))
@@ -67,7 +69,8 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
         if record is None or record.owner != lease.owner:
             break
         if protocol.finished_by(record, lease.owner):
-            return Completed(record)
+            ours = (record.data, record.expiration) == (finished.data, finished.expiration)
+            return Completed(record) if ours else Lost(record)
     return Lost(record)
 
 
