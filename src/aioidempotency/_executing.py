@@ -199,7 +199,7 @@ class Executing:
                 await flight.change()
                 continue
             verdict = judge(record, self._fresh())
-            if isinstance(verdict, Vacant):
+            if isinstance(verdict, Vacant | Claimed):  # a late copy of our own claim is claimed again, and renewed
                 return await self._driver.claim(self._fresh())
             remaining = gives_up - loop_time()
             if not isinstance(verdict, InProgress) or remaining <= 0 or flight.over:

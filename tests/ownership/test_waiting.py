@@ -9,6 +9,7 @@ import pytest
 
 from aioidempotency import (
     AsyncIdempotencyStore,
+    Claimed,
     ConfigurationError,
     InProgressError,
     MemoryBackend,
@@ -19,6 +20,7 @@ from aioidempotency import (
     idempotent,
 )
 from aioidempotency._core.operations import Get, Put
+from aioidempotency._flights import Flight
 from tests.support.scripted import Down, ScriptedBackend, SlowlyDown, Stall
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
@@ -288,3 +290,21 @@ def test_a_wait_needs_a_time(timeout: float) -> None:
     """Bad input: Wait(0) is 'raise'."""
     with pytest.raises(ConfigurationError, match="Wait"):
         Wait(timeout)
+
+
+@in_virtual_time
+async def test_a_duplicate_whose_own_late_claim_another_call_met_begins_on_a_fresh_lease() -> None:
+    """It follows a call of its process that was refused by a copy of its own claim: that lease has nearly passed."""
+    backend = MemoryBackend()
+    store = make_store(backend)
+    block: Any = store.execute("key", lease=10, on_in_progress=Wait(60))
+    copied = block._attempt
+    decision = await make_store(backend)._driver.claim(copied)
+    assert isinstance(decision, Claimed)
+    await pass_time(9)
+    flight = Flight()
+    flight.show(await store.get("key"))
+    store._driver.flights[copied.route.key] = flight
+    async with block as execution:
+        assert execution.lease.expires_at > epoch_seconds() + 9
+        flight.land(None, None)
