@@ -185,10 +185,14 @@ class Driver:
 
         Raises:
             TransactionError: The writes were refused; nothing was applied.
+            StoreError: Whether they were applied is not known.
         """
         match await self.drive(commits.commit(wanted)):
             case Completed(record):
                 return self._completed(wanted.lease.route.key, record)
+            case Lost() if self.now() > commits.expiration_of(wanted):
+                reason = "its answer came so late that the record has expired: whether it was applied is not known"
+                raise StoreError("the transaction", wanted.lease.location.table.name, reason)
             case Lost(record):
                 raise self._lost(wanted.lease, record)
             case Rejected(reasons):

@@ -230,3 +230,13 @@ def test_a_stored_result_expires_as_its_attempt_says() -> None:
     played = play(at_once(retention=10.0), Applied())
     assert isinstance(played.outcome, Completed)
     assert played.outcome.record.expiration == 1_700_000_061
+
+
+def test_what_the_last_try_meets_is_judged_too() -> None:
+    """A lapsed record that was seen to change before may be finished by then."""
+    lapsed = [refused(stored(in_progress_expiration=1_600_000_000_000, owner=f"o{n}")) for n in range(ATTEMPTS - 1)]
+    first, *_ = lapsed
+    played = play(at_once(), first, refused(done()))
+    assert played.outcome == Replay(parsed(done()))
+    gone: list[Reply] = [reply for _ in range(ATTEMPTS - 1) for reply in (refused(None), Found(None))]
+    assert play(at_once(), *gone, refused(done())).outcome == Replay(parsed(done()))

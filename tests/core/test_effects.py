@@ -194,4 +194,6 @@ def test_the_events_of_a_key_are_one_item() -> None:
         effects.check([replace(event, item={**event.item, "e": {"S": 1024 * "x"}})], OWN, {})
     with pytest.raises(TransactionError, match="two writes are of one item"):
         effects.check([event, delete("renamed", part="outbox", sort="k")], OWN, {})
+    with pytest.raises(TransactionError, match="two writes are of one item"):
+        effects.check([event, put("renamed", part="outbox", sort="k", n=1)], (PLACE,), {})
     assert effects.table_of(event) == "renamed"

@@ -17,6 +17,7 @@ from aioidempotency import (
 from aioidempotency._core.operations import Declined, Delete, Operation, Reply, Transact
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, RecordReleased
 from aioidempotency.exceptions import Reason
+from aioidempotency.testing import FakeClock
 from tests.ownership.test_cancellation import Cancel, at_each_side, every_cancellation
 from tests.support.gate import GateBackend
 from tests.support.scripted import Down, Fault, LostReply, ScriptedBackend, Stall
@@ -232,3 +233,26 @@ async def test_the_result_stays_in_this_process_after_a_commit() -> None:
     sent = len(backend.operations)
     assert await order(store) == "done"
     assert len(backend.operations) == sent
+
+
+@in_virtual_time
+async def test_an_answer_that_comes_when_its_record_has_expired_tells_nothing() -> None:
+    """X3: applied and not answered, then paused for longer than the retention: gone is not the same as never applied."""
+    table, clock = MemoryBackend(), FakeClock()
+
+    class Pause(Fault):
+        async def answer(self, backend: Any, operation: Operation) -> Reply:
+            await backend.execute(operation)
+            clock.advance(3700)
+            async with store_on(table, clock=clock).execute("key") as execution:
+                assert not execution.replayed
+            return await backend.execute(operation)  # type: ignore[no-any-return] # as a client's own retry does
+
+    store = store_on(ScriptedBackend(table, on_transactions(Pause(), None)), clock=clock)
+    with pytest.raises(StoreError, match="whether it was applied is not known") as failed:
+        async with store.execute("key", heartbeat=False) as execution:
+            execution.transaction.emit("paid")
+            execution.complete("done")
+            await asyncio.sleep(0)
+    assert failed.value.result == "done"
+    assert await effects_on(table) == ["paid"]

@@ -4,10 +4,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession
 
 from aioidempotency import (
+    CompositeKey,
     ConfigurationError,
+    DynamoDBBackend,
     Execution,
+    GroupCommit,
     IdempotencyError,
     InProgressError,
     LeaseLostError,
@@ -20,7 +24,9 @@ from aioidempotency import (
 )
 from aioidempotency.testing import FakeClock
 from aioidempotency.transactions import Transaction, TransactionClosedError
-from tests.effects.conftest import Shop, make_table
+from tests.conftest import store_options
+from tests.effects.conftest import Shop, make_table, shop_on
+from tests.support.engines import Engine
 from tests.support.proxy import Fault
 
 ABSENT = "attribute_not_exists(pk)"
@@ -396,3 +402,42 @@ async def test_a_derived_key_is_the_same_for_each_attempt_and_each_replay(shop: 
     async with store.execute({"order": 1}, namespace="other") as execution:
         assert execution.derive_key("capture") not in derived
         assert execution.derive_key("mail") != execution.derive_key("capture")
+
+
+async def test_with_group_commit_transactions_are_as_without_it(ministack: Engine, session: AioSession) -> None:
+    """G1: a transaction is sent by itself, and so is the question for a table's key; ids go in batches."""
+    async with shop_on(ministack, session, {"layout": CompositeKey(), "group_commit": GroupCommit()}) as shop:
+        store = shop.make_store()
+
+        async def order(number: int) -> None:
+            async with store.execute(f"order-{number}") as execution:
+                execution.transaction.put(shop.table, {"pk": f"a-{number}", "n": 1})
+                execution.transaction.put(shop.table, {"pk": f"b-{number}", "n": 1})
+                execution.transaction.emit(number)
+                execution.complete(await store.get_or_create_id(f"order-{number}"))
+
+        await asyncio.gather(*(order(number) for number in range(20)), *(order(number + 20) for number in range(20)))
+        assert len(await shop.items()) == 80
+        assert len([event async for event in store.outbox(poll=None)]) == 40
+        assert len(shop.sent()) == 40
+        assert shop.sent("BatchExecuteStatement")
+
+
+async def test_a_backend_of_ones_own_behind_group_commit_need_not_know_keys(
+    ministack: Engine, session: AioSession
+) -> None:
+    """Then DynamoDB itself judges."""
+    async with shop_on(ministack, session, {}) as shop:
+        real = DynamoDBBackend(**store_options(ministack, session))
+
+        class Batching:
+            time_limit = 10.0
+            execute, execute_many = real.execute, real.execute_many
+            create_table, aclose = real.create_table, real.aclose
+
+        store = shop.make_store(backend=Batching(), group_commit=GroupCommit())
+        async with store.execute("k") as execution:
+            execution.transaction.put(shop.table, {"pk": "a", "n": 1})
+            execution.transaction.put(shop.table, {"pk": "b", "n": 1})
+        assert sorted(await shop.items()) == ["a", "b"]
+        await real.aclose()

@@ -4,7 +4,8 @@
 2. A stored result that lived while the call was under way, of its own payload.
 3. That the key is running, or used with another payload, if it was so while the call was under way; one
    that waits hears it no sooner than it was ready to wait.
-4. That the store did not answer, if it did not, or too late for windows that pass; that its lease is lost, if it is (`body_rules`).
+4. That the store did not answer, if it did not, or too late: for windows that pass, for its lease, or for the record
+   that tells of its effects; that its lease is lost, if it is (`body_rules`).
 5. Its own body's error. That it was cancelled, if it was.
 """
 
@@ -38,7 +39,7 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
     """Judge what a call came to: its result, or its error."""
     match outcome:
         case StoreError():
-            slow = plan.too_slow or plan.claims_may_lapse
+            slow = plan.too_slow or plan.claims_may_lapse or _has_expired(history, call, now)
             fine = slow or any(each.failures for each in _of_one_process(plan, history, call))
         case LeaseLostError():
             yield from at_loss(plan, history, call, now)
@@ -63,6 +64,12 @@ def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float
             yield from _own(plan, history, call) if fine else ()
     if not fine:
         yield f"{call.name} was answered {outcome!r} for no reason"
+
+
+def _has_expired(history: History, call: Call, now: float) -> bool:
+    """Whether a record that could tell of a call's effects has expired by its own clock."""
+    ours = (held.row for held in history.held(call) if held.row.owner == call.owner)
+    return call.script.effect is not None and any(call.clock(now) > row.expiration for row in ours)
 
 
 def _failed(call: Call, outcome: BodyFailedError | TransactionError) -> bool:

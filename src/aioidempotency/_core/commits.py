@@ -10,7 +10,8 @@
    nothing was applied, by this try or an earlier one.
 4. A record that is gone is lost. A plain completion would put it anew, which changes nothing; a
    transaction's writes may have been applied before it went.
-5. While tries go on the finished record does not expire: it lives until the lease's end, at the least.
+5. While tries go on the finished record does not expire: it lives until the lease's end, at the least. Who
+   hears of a lost lease after that (a paused process, say) cannot know what came of an earlier try.
 """
 
 from dataclasses import dataclass
@@ -49,11 +50,9 @@ class Commit:
 
 def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
     """Apply the caller's writes and complete the record, or neither."""
-    lease = wanted.lease
+    lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
         return Lost(None)
-    ends = max(wanted.now + lease.retention, lease.expires_at + wanted.clock_skew)
-    expiration = protocol.expiration_of(lease.route, lease.location, ends)
     finish = Update(lease.location, records.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
     finished = records.record_of(lease, wanted.result, expiration=expiration)
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)
@@ -72,6 +71,12 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
             ours = (record.data, record.expiration) == (finished.data, finished.expiration)
             return Completed(record) if ours else Lost(record)
     return Lost(record)
+
+
+def expiration_of(wanted: Commit) -> int:
+    """Say when the finished record expires: until then it tells whether the transaction was applied."""
+    ends = max(wanted.now + wanted.lease.retention, wanted.lease.expires_at + wanted.clock_skew)
+    return protocol.expiration_of(wanted.lease.route, wanted.lease.location, ends)
 
 
 def commit_once(

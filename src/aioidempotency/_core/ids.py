@@ -42,8 +42,6 @@ def get_or_create(place: Location, made: str, *, now: float, expires_after: floa
     condition: Condition = Absent()
     for _ in range(ATTEMPTS):
         found = yield from _put(Put(place, item, condition))
-        if found is item:
-            return made
         expiration = None if found is None else found.get(names["expiration"])
         over = expiration is not None and floor(now) > float(str(expiration["N"]))
         if found is not None and not over:
