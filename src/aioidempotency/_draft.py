@@ -4,16 +4,20 @@ Each addition is checked as a whole with what was collected before; one that is 
 call's block has ended, nothing is added any more.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Final, final
 
-from aioidempotency._core import effects
-from aioidempotency._core.effects import KeyNames
+from aioidempotency._core import attributes, effects
+from aioidempotency._core.effects import KeyNames, Tally
 from aioidempotency._core.model import Places
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency._core.outbox import LARGEST_SEQUENCE, Emitted, Outbox
 from aioidempotency.codecs import Codec
-from aioidempotency.exceptions import SerializationError, TransactionClosedError, TransactionError
+from aioidempotency.exceptions import SerializationError, TransactionClosedError
+
+OVERHEAD: Final = 400
+"""Bytes of an outbox's item around its events, at the most: its key, names, owner and numbers."""
 
 ENDED: Final = "has ended its block; write inside it"
 REPLAYED: Final = "is a replay, and has had its effects; test `execution.replayed` first"
@@ -40,6 +44,16 @@ class Origin:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The events of one key, and about how many bytes their item takes."""
+
+    sequence: int
+    texts: tuple[str, ...]
+    bytes: int
+
+
+@final
 class Draft:
     """The effects of one call."""
 
@@ -48,18 +62,18 @@ class Draft:
         self._codec = codec
         self._outbox = outbox
         self._effects: list[Effect] = []
-        self._events: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._tally = Tally(own=origin.own, parts=origin.parts)
+        self._events: dict[str, Events] = {}
         self._state: str | None = None
 
     def add(self, kind: str, **given: object) -> None:
         """Add a write, in the wire's parameters."""
         self._check_open()
-        self._effects.append(effects.effect(kind, given))
-        try:
-            self._check({})
-        except TransactionError:
-            self._effects.pop()
-            raise
+        effect = effects.effect(kind, given)
+        tally = self._tally.with_write(effect)
+        tally.check_room(actions=len(self._events), more=self._bytes_of_events)
+        self._tally = tally
+        self._effects.append(effect)
 
     def emit(self, event: object, *, key: str | None, sequence: int | None) -> None:
         """Add an event."""
@@ -67,19 +81,17 @@ class Draft:
         if self._outbox is None:
             raise effects.no_outbox()
         under = self._origin.key if key is None else key
-        number = self._sequence_of(under, sequence)
+        events = self._events_of(under, sequence)
         try:
             text = self._codec.encode(event)
         except SerializationError as error:
             advice = "emit what JSON can carry, or give the store another codec="
             raise SerializationError("the event", error.kind, advice) from None
-        before = dict(self._events)
-        self._events[under] = (number, (*before.get(under, (number, ()))[1], text))
-        try:
-            self._check({})
-        except TransactionError:
-            self._events = before
-            raise
+        more = len(json.dumps(text))
+        if events.bytes + more > effects.LARGEST_ITEM:
+            raise effects.too_many_events()
+        self._tally.check_room(actions=len(self._events.keys() | {under}), more=self._bytes_of_events + more)
+        self._events[under] = Events(events.sequence, (*events.texts, text), events.bytes + more)
 
     def close(self, state: str) -> None:
         """Take no more writes; `state` says why."""
@@ -87,11 +99,15 @@ class Draft:
 
     def collected(self, keys: KeyNames, *, spare: int = 0) -> tuple[Effect | Put, ...]:
         """Read all that is to be applied, checked as a whole; `spare` are the bytes that the record takes."""
-        return self._check(keys, spare=spare)
+        writes: tuple[Effect | Put, ...] = (*self._effects, *self._puts())
+        tally = Tally(own=self._origin.own, parts=self._origin.parts, keys=keys, bytes=spare)
+        for write in writes:
+            tally = tally.with_write(write)
+        return writes
 
     def doubtful(self, keys: KeyNames) -> list[str]:
         """Name the tables whose key must be known, to tell whether two puts are of one item."""
-        return list(effects.doubtful(self._effects, self._origin.own, keys))
+        return [name for name in self._tally.doubtful() if effects.bare(name) not in keys]
 
     def __len__(self) -> int:
         return len(self._effects) + len(self._events)
@@ -100,30 +116,30 @@ class Draft:
         what = f"{len(self)} writes" if self._state is None else self._state
         return f"<Transaction of {self._origin.key}: {what}>"
 
-    def _sequence_of(self, key: str, sequence: int | None) -> int:
-        """Say by which number the events of a key are ordered."""
+    @property
+    def _bytes_of_events(self) -> int:
+        return sum(events.bytes for events in self._events.values())
+
+    def _events_of(self, key: str, sequence: int | None) -> Events:
+        """Find the events of a key so far, and by which number they are ordered."""
         if not isinstance(key, str) or not key:
             raise effects.refused("emit takes key= as a text that is not empty")
+        plain = attributes.text(key, "the key of an event")
         known = self._events.get(key)
-        number = sequence if sequence is not None else self._origin.sequence if known is None else known[0]
+        number = sequence if sequence is not None else self._origin.sequence if known is None else known.sequence
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= LARGEST_SEQUENCE:
             raise effects.refused("emit takes sequence= as a whole number, 0 or more, of at most 20 digits")
-        if known is not None and known[0] != number:
+        if known is not None and known.sequence != number:
             raise effects.refused("the events of one key in one transaction have one sequence=; give each the same")
-        return number
-
-    def _check(self, keys: KeyNames, *, spare: int = 0) -> tuple[Effect | Put, ...]:
-        writes: tuple[Effect | Put, ...] = (*self._effects, *self._puts())
-        effects.check(writes, self._origin.own, keys, parts=self._origin.parts, spare=spare)
-        return writes
+        return known or Events(number, (), OVERHEAD + len(json.dumps(plain)))
 
     def _puts(self) -> list[Put]:
         if self._outbox is None:
             return []
         owner = self._origin.owner
         return [
-            self._outbox.put(Emitted(key=key, sequence=sequence, owner=owner, events=events))
-            for key, (sequence, events) in self._events.items()
+            self._outbox.put(Emitted(key=key, sequence=events.sequence, owner=owner, events=events.texts))
+            for key, events in self._events.items()
         ]
 
     def _check_open(self) -> None:

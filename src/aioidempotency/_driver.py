@@ -12,7 +12,7 @@ from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import commits, layout, protocol
 from aioidempotency._core.commits import Commit, Rejected
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.effects import Writes
+from aioidempotency._core.effects import Writes, bare
 from aioidempotency._core.layout import Differs, Laid
 from aioidempotency._core.model import Encoded, Lease, Location, Record
 from aioidempotency._core.outbox import Outbox
@@ -35,6 +35,9 @@ from aioidempotency.exceptions import (
 )
 
 T = TypeVar("T")
+
+LOOK_UP_LIMIT = 2.0
+"""Seconds that the keys of tables are waited for, before DynamoDB has to judge without them."""
 
 
 @final
@@ -75,6 +78,7 @@ class Driver:
         self.cache = Cache(local_cache)
         self.outbox: Outbox | None = None
         self._keys: dict[str, frozenset[str]] = {}
+        self._untold: set[str] = set()
         self.fail_open = fail_open
         self.on_completion_failure = on_completion_failure
         self._clock_skew = clock_skew
@@ -206,7 +210,7 @@ class Driver:
         self, attempt: Claim, result: Encoded, draft: Draft
     ) -> Completed | Replay | InProgress | Mismatch | Rejected:
         """Apply the caller's writes and store a result, unless the key was executed before."""
-        effects = await self.collected(draft, spare=len(result.data))
+        effects = await self.collected(draft, spare=len(result.data.encode()))
         outcome = await self.drive(commits.commit_once(attempt, result, effects))
         if isinstance(outcome, Completed):
             self._completed(attempt.route.key, outcome.record)
@@ -214,11 +218,20 @@ class Driver:
 
     async def collected(self, draft: Draft, *, spare: int) -> Writes:
         """Check a draft as a whole; a table's key is asked for where it decides."""
-        for table_name in draft.doubtful(self._keys):
-            if isinstance(self.backend, DescribesKeys):
-                with suppress(StoreError, ConfigurationError):  # without the permission, DynamoDB itself judges
-                    self._keys[table_name] = await self.backend.key_of(table_name)
+        asked = [name for name in draft.doubtful(self._keys) if name not in self._untold]
+        with anyio.move_on_after(LOOK_UP_LIMIT):
+            await concurrently(self._look_up, asked, limit=8)
         return draft.collected(self._keys, spare=spare)
+
+    async def _look_up(self, table_name: str) -> None:
+        """Ask for a table's key, once; where there is no permission for that, DynamoDB itself judges."""
+        self._untold.add(table_name)
+        if isinstance(self.backend, DescribesKeys):
+            with suppress(ConfigurationError):
+                try:
+                    self._keys[bare(table_name)] = await self.backend.key_of(table_name)
+                except StoreError:
+                    self._untold.discard(table_name)
 
     def _completed(self, key: str, record: Record) -> Record:
         self.cache.put(key, record)

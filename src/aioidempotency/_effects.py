@@ -135,7 +135,7 @@ class Effects:
         if not isinstance(made, str) or not made:
             raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
         kept = None if expires_after is None else seconds(expires_after, "expires_after")
-        return await self._driver.drive(ids.get_or_create(place, made, now=now, expires_after=kept))
+        return await self._driver.drive(ids.get_or_create(place, str.__str__(made), now=now, expires_after=kept))
 
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str] = ("pk",)
@@ -245,5 +245,5 @@ def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> 
             f"it is {key!r}"
         )
     table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
-    partition, *sort = (repr(attributes.same(value)) for value in named.values())
+    partition, *sort = (attributes.spelled(value) for value in named.values())
     return Location(table=table, partition=partition, sort=sort[0] if sort else None, typed=named)

@@ -98,12 +98,12 @@ class Executing:
     async def _entered(self) -> Execution:
         try:
             decision = await self._decide()
-        except StoreError:
+        except StoreError as error:
             if not self._driver.fail_open:
                 raise
             self._driver.failed_open += 1
             self._driver.report(FailedOpen(self._key))
-            return Execution(self._key, desk=self._driver.desk)
+            return Execution(self._key, unclaimed=error)
         self._driver.report(decided(decision))
         match decision:
             case Claimed(lease):
@@ -258,16 +258,20 @@ class Executing:
                 raise
 
         try:
-            effects = await self._driver.collected(draft, spare=len(encoded.data))
+            effects = await self._driver.collected(draft, spare=len(encoded.data.encode()))
         except BaseException as error:
-            await self._fail(held, error)
+            await self._fail(held, error, lasts=False)
             raise
         wanted = self._driver.commit_of(held.lease, encoded, effects)
         try:
             return await in_any_case(send, otherwise=lambda: None if refusals else self._completion_failed())
+        except StoreError as error:
+            self._completion_failed()
+            error.result = self._execution.result
+            raise
         finally:
             if refusals:
-                await self._fail(held, refusals[0])
+                await self._fail(held, refusals[0], lasts=_lasts(refusals[0]))
 
     async def _send(self, held: Held, wanted: Commit) -> Record:
         """Send the transaction; while the store does not answer, try until the lease ends."""
@@ -277,16 +281,14 @@ class Executing:
             except LeaseLostError as error:
                 error.result = self._execution.result
                 raise
-            except StoreError as error:
+            except StoreError:
                 if loop_time() + RETRY_PAUSE >= held.ends_at:
-                    self._completion_failed()
-                    error.result = self._execution.result
                     raise
             await anyio.sleep(RETRY_PAUSE)
 
-    async def _fail(self, held: Held, error: BaseException) -> Record | None:
-        """Store the error that ended the block, hold the key, or give it back."""
-        if isinstance(error, self._manner.store_errors):
+    async def _fail(self, held: Held, error: BaseException, *, lasts: bool = True) -> Record | None:
+        """Store the error that ended the block, hold the key, or give it back; what may pass is no result."""
+        if isinstance(error, self._manner.store_errors) and lasts:
             return await self._complete_with(held, error)
         if self._manner.on_error == "hold":
             return None
@@ -339,3 +341,8 @@ class Executing:
 
     def _release_failed(self) -> None:
         self._driver.report(ReleaseFailed(self._key))
+
+
+def _lasts(refusal: IdempotencyError) -> bool:
+    """Tell whether what refused a transaction is a result that can be stored: a condition, and nothing that may pass."""
+    return isinstance(refusal, TransactionError) and not refusal.retryable

@@ -25,7 +25,7 @@ class Execution:
         record: The finished record, when replayed.
     """
 
-    __slots__ = ("_desk", "_draft", "key", "lease", "record", "replayed", "result")
+    __slots__ = ("_desk", "_draft", "_unclaimed", "key", "lease", "record", "replayed", "result")
     key: str
     replayed: bool
     result: object
@@ -39,6 +39,7 @@ class Execution:
         lease: Lease | None = None,
         record: Record | None = None,
         desk: tuple[Codec, Outbox | None] | None = None,
+        unclaimed: StoreError | None = None,
     ) -> None:
         self.key = key
         self.lease = lease
@@ -46,6 +47,7 @@ class Execution:
         self.replayed = record is not None
         self.result = None if record is None else record.result
         self._desk = desk
+        self._unclaimed = unclaimed
         self._draft: Draft | None = None
 
     @staticmethod
@@ -84,11 +86,11 @@ class Execution:
         """
         if self.replayed:
             raise TransactionClosedError(self.key, REPLAYED)
-        if self._desk is None:
-            raise TransactionClosedError(self.key, ENDED)
-        if self.lease is None:
+        if (cause := self._unclaimed) is not None:
             reason = "the claim was not answered, and without a record no transaction is applied once; try again later"
-            raise StoreError("claim", "of the records", reason)
+            raise StoreError(cause.operation, cause.table_name, reason) from cause
+        if self._desk is None or self.lease is None:
+            raise TransactionClosedError(self.key, ENDED)
         if self._draft is None:
             self._draft = _drafting(self.lease, *self._desk)
         return Transaction(self._draft)

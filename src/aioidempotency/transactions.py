@@ -5,6 +5,7 @@
 none. `AsyncIdempotencyStore.commit_once` does the same for a call that needs no claim.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -162,7 +163,7 @@ class Transaction:
         return repr(self._draft)
 
 
-Writes = Iterable[Mapping[str, Mapping[str, Any]]] | Callable[[Transaction], object]
+Writes = Iterable[Mapping[str, Mapping[str, Any]]] | Callable[[Transaction], None]
 """A call's writes: actions as the wire has them, `[{"Put": {...}}, ...]`, or a function that is given a `Transaction`."""
 
 
@@ -170,7 +171,13 @@ def fill(draft: Draft, writes: Writes) -> None:
     """Collect writes that are given as a whole."""
     transaction = Transaction(draft)
     if callable(writes):
-        writes(transaction)
+        awaitable: object = writes(transaction)  # of a coroutine function, if one is given
+        if awaitable is not None:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            raise effects.refused(
+                "a function that writes is called in line, and not awaited; give a plain one, or a list"
+            )
         return
     for action in writes:
         _add_action(transaction, action)

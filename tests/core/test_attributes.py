@@ -1,9 +1,10 @@
 """Python values as DynamoDB has them, and back."""
 
 import enum
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Rounded, localcontext
 from fractions import Fraction
 from math import inf, nan
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ from aioidempotency._core import attributes
 
 class Size(enum.StrEnum):
     LARGE = "large"
+
+
+class Tag(str, enum.Enum):  # noqa: UP042 - as it was written before there was StrEnum
+    NEW = "new"
 
 
 PAIRS: list[tuple[Any, dict[str, Any]]] = [
@@ -41,7 +46,7 @@ PAIRS: list[tuple[Any, dict[str, Any]]] = [
 def test_a_plain_value_is_written_and_read_back(plain: object, wire: dict[str, Any]) -> None:
     assert attributes.attribute(plain, "the item") == wire
     assert attributes.read(wire) == plain
-    assert attributes.attribute(wire, "the item") is wire
+    assert attributes.attribute(wire, "the item") == wire
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,8 @@ def test_a_plain_value_is_written_and_read_back(plain: object, wire: dict[str, A
         ((1, 2), {"L": [{"N": "1"}, {"N": "2"}]}, [1, 2]),
         (Size.LARGE, {"S": "large"}, "large"),
         (bytearray(b"x"), {"B": b"x"}, b"x"),
+        (Tag.NEW, {"S": "new"}, "new"),
+        ({Tag.NEW}, {"SS": ["new"]}, {"new"}),
         (frozenset({1.5}), {"NS": ["1.5"]}, {Decimal("1.5")}),
         (10**40, {"N": f"1{40 * '0'}"}, Decimal("1E+40")),
         (-0.0, {"N": "-0.0"}, 0),
@@ -65,6 +72,11 @@ def test_some_values_come_back_as_another_type_and_equal(plain: object, wire: di
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
+        ("\ud800", "half a character"),
+        ({"\ud800"}, "half a character"),
+        ({"\ud800": 1}, "half a character"),
+        ({"S": "\ud800"}, "half a character"),
+        ({"M": {"\ud800": {"S": "a"}}}, "half a character"),
         (nan, "NaN"),
         (inf, "infinity"),
         (10**38 + 1, "out of bounds"),
@@ -102,6 +114,32 @@ def test_a_mapping_of_one_name_is_typed_at_the_top_only() -> None:
     assert attributes.attribute({"sizes": {"S": "small"}}, "x") == {"M": {"sizes": {"M": {"S": {"S": "small"}}}}}
     assert attributes.attribute({"M": {"S": {"S": "small"}}}, "x") == {"M": {"S": {"S": "small"}}}
     assert attributes.attribute({"X": 5}, "x") == {"M": {"X": {"N": "5"}}}
+
+
+def test_a_typed_value_is_a_copy() -> None:
+    """What its owner does with it after that changes nothing; whatever mappings it is made of."""
+    inner = {"S": "a"}
+    value = {"M": MappingProxyType({"list": {"L": [inner]}, "set": {"SS": ["b"]}, "raw": {"BS": [bytearray(b"c")]}})}
+    copy = attributes.attribute(value, "x")
+    inner["S"] = "changed"
+    assert copy == {"M": {"list": {"L": [{"S": "a"}]}, "set": {"SS": ["b"]}, "raw": {"BS": [b"c"]}}}
+    assert type(copy["M"]) is dict
+
+
+def test_the_callers_decimal_context_has_no_part_in_it() -> None:
+    """Whatever it rounds or traps."""
+    long = Decimal("1.234567890123456789012345678901234567")
+    with localcontext(Context(prec=3, traps=[Inexact, Rounded])):
+        wire = attributes.written(long, "x")
+        assert attributes.read(wire) == long
+        assert attributes.size({"n": wire}) == 1 + 20
+        assert attributes.spelled(wire) == f"N:{long}"
+
+
+def test_two_scalars_that_are_one_key_are_spelled_alike() -> None:
+    assert attributes.spelled({"N": "1"}) == attributes.spelled({"N": "1.0"}) == attributes.spelled({"N": "1E0"})
+    assert attributes.spelled({"N": "1"}) != attributes.spelled({"S": "1"})
+    assert attributes.spelled({"B": b"a"}) == attributes.spelled({"B": bytearray(b"a")})
 
 
 def test_an_item_is_a_mapping_with_names() -> None:

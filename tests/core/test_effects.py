@@ -1,6 +1,8 @@
 """The caller's own writes: what is refused before anything is sent."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from aioidempotency import SerializationError, TransactionError
 from aioidempotency._core import effects
 from aioidempotency._core.conditions import Absent
+from aioidempotency._core.effects import Tally
 from aioidempotency._core.model import Location
 from aioidempotency._core.operations import Effect, Put
 from tests.core.playing import PLACE, RENAMED, RENAMED_PLACE
@@ -22,6 +25,18 @@ def put(table: str = "orders", **item: object) -> Effect:
 
 def delete(table: str = "orders", **key: object) -> Effect:
     return effects.effect("Delete", {"TableName": table, "Key": key})
+
+
+def check(writes: list[Any], own: Any, keys: Mapping[str, frozenset[str]], *, parts: int = 1, spare: int = 0) -> Tally:
+    """Add one write after the other."""
+    tally = Tally(own=own, keys=keys, parts=parts, bytes=spare)
+    for write in writes:
+        tally = tally.with_write(write)
+    return tally
+
+
+def doubts(writes: list[Any], keys: Mapping[str, frozenset[str]] = MappingProxyType({})) -> list[str]:
+    return check(writes, OWN, keys).doubtful()
 
 
 def test_an_effect_has_the_wires_own_parameters() -> None:
@@ -74,11 +89,29 @@ def test_parameters_that_make_no_sense_are_refused(kind: Kind, parameters: dict[
     assert trouble in str(refused.value)
 
 
+def test_an_effect_is_a_copy() -> None:
+    """A key or names that are used again for the next write change nothing of this one."""
+    names, key = {"#a": "first"}, {"pk": {"S": "1"}}
+    given = {"TableName": "t", "Key": key, "UpdateExpression": "SET #a = :a", "ExpressionAttributeNames": names}
+    made = effects.effect("Update", given)
+    names["#a"], key["pk"]["S"] = "second", "2"
+    assert made.parameters["ExpressionAttributeNames"] == {"#a": "first"}
+    assert made.parameters["Key"] == {"pk": {"S": "1"}}
+    check([made, effects.effect("Update", given)], OWN, {})
+    assert "first" not in repr(made)
+
+
 @pytest.mark.parametrize(
     ("parameters", "subject"),
     [
         ({"TableName": "t", "Item": {"pk": object()}}, "the Item of put"),
         ({"TableName": "t", "Item": {}}, "the Item of put"),
+        ({"TableName": "\ud800", "Item": {"pk": 1}}, "the TableName of put"),
+        ({"TableName": "t", "Item": {"pk": 1}, "ConditionExpression": "\ud800"}, "the ConditionExpression of put"),
+        (
+            {"TableName": "t", "Item": {"pk": 1}, "ExpressionAttributeNames": {"#a": "\ud800"}},
+            "ExpressionAttributeNames of put",
+        ),
         ({"TableName": "t", "Item": {"pk": 1}, "ExpressionAttributeValues": {":a": set()}}, "the values of put"),
     ],
 )
@@ -90,22 +123,22 @@ def test_values_that_cannot_be_written_are_named_by_their_place(parameters: dict
 def test_a_transaction_has_a_hundred_actions_with_the_records() -> None:
     """X4: one of them is the record's, or one for each place."""
     many = [delete(pk=number) for number in range(99)]
-    effects.check(many, OWN, {})
+    check(many, OWN, {})
     with pytest.raises(TransactionError, match=r"takes 100 actions in one transaction, and 1 of them is the record's"):
-        effects.check([*many, delete(pk=99)], OWN, {})
-    effects.check(many[:97], OWN, {}, parts=3)
+        check([*many, delete(pk=99)], OWN, {})
+    check(many[:97], OWN, {}, parts=3)
     with pytest.raises(TransactionError, match=r"3 of them are the record's; split the work"):
-        effects.check(many[:98], OWN, {}, parts=3)
+        check(many[:98], OWN, {}, parts=3)
 
 
 def test_a_transaction_has_four_megabytes_with_the_record() -> None:
     """X4: items, expressions and their values are counted."""
     large = [put(pk=str(number), data=399 * 1024 * "x") for number in range(10)]
-    effects.check(large, OWN, {})
+    check(large, OWN, {})
     with pytest.raises(TransactionError, match="takes 4 MB"):
-        effects.check([*large, put(pk="10", data=110 * 1024 * "x")], OWN, {})
+        check([*large, put(pk="10", data=110 * 1024 * "x")], OWN, {})
     with pytest.raises(TransactionError, match="takes 4 MB"):
-        effects.check(large, OWN, {}, spare=110 * 1024)
+        check(large, OWN, {}, spare=110 * 1024)
 
 
 def test_the_size_of_an_action_is_all_that_is_sent_of_it() -> None:
@@ -137,7 +170,7 @@ def test_the_size_of_an_action_is_all_that_is_sent_of_it() -> None:
 def test_two_writes_of_one_item_are_refused(twice: list[Effect]) -> None:
     """X4: whatever kinds they are of, and however the table and the numbers are written."""
     with pytest.raises(TransactionError, match="two writes are of one item in table 'orders'"):
-        effects.check(twice, OWN, {})
+        check(twice, OWN, {})
 
 
 @pytest.mark.parametrize(
@@ -152,20 +185,20 @@ def test_two_writes_of_one_item_are_refused(twice: list[Effect]) -> None:
     ],
 )
 def test_writes_of_different_items_are_fine(fine: list[Effect]) -> None:
-    effects.check(fine, OWN, {})
-    assert not list(effects.doubtful(fine, OWN, {}))
+    check(fine, OWN, {})
+    assert not doubts(fine)
 
 
 def test_two_puts_that_have_something_in_common_need_the_tables_key() -> None:
     """Nothing else tells whether the common attribute is the key."""
     doubtful = [put(pk="a", kind="order"), put(pk="b", kind="order"), put("others", pk="a")]
-    effects.check(doubtful, OWN, {})
-    assert list(effects.doubtful(doubtful, OWN, {})) == ["orders"]
-    assert not list(effects.doubtful(doubtful, OWN, {"orders": frozenset({"pk"})}))
-    effects.check(doubtful, OWN, {"orders": frozenset({"pk"})})
+    check(doubtful, OWN, {})
+    assert doubts(doubtful) == ["orders"]
+    assert not doubts(doubtful, {"orders": frozenset({"pk"})})
+    check(doubtful, OWN, {"orders": frozenset({"pk"})})
     with pytest.raises(TransactionError, match="two writes are of one item"):
-        effects.check(doubtful, OWN, {"orders": frozenset({"kind"})})
-    assert not list(effects.doubtful([put(pk="a", n=[1]), put(pk="b", n=[1])], OWN, {}))
+        check(doubtful, OWN, {"orders": frozenset({"kind"})})
+    assert not doubts([put(pk="a", n=[1]), put(pk="b", n=[1])])
 
 
 @pytest.mark.parametrize("name", ["renamed", "arn:aws:dynamodb:eu-west-1:1:table/renamed"])
@@ -173,27 +206,27 @@ def test_a_write_of_the_records_own_item_is_refused(name: str) -> None:
     """In any of its places; other items of the same table are the caller's."""
     own = (RENAMED_PLACE, replace(RENAMED_PLACE, partition="bucket#8"))
     key = {"sort": "shop#1234"}
-    effects.check([delete(name, part="bucket#9", **key), put(name, part="bucket#7", sort="mine", n=1)], own, {})
+    check([delete(name, part="bucket#9", **key), put(name, part="bucket#7", sort="mine", n=1)], own, {})
     for place in ("bucket#7", "bucket#8"):
         for write in (delete(name, part=place, **key), put(name, part=place, **key, n=1)):
             with pytest.raises(TransactionError, match="of the execution's own record in table 'renamed'"):
-                effects.check([write], own, {})
+                check([write], own, {})
 
 
 def test_two_puts_in_the_records_table_are_told_apart_by_its_key() -> None:
     with pytest.raises(TransactionError, match="two writes are of one item"):
-        effects.check([put("renamed", part="a", sort="b", n=1), put("renamed", part="a", sort="b", n=2)], OWN, {})
+        check([put("renamed", part="a", sort="b", n=1), put("renamed", part="a", sort="b", n=2)], OWN, {})
 
 
 def test_the_events_of_a_key_are_one_item() -> None:
     """It is refused when it grows too large, and when another write is of it."""
     place = Location(table=RENAMED, partition="outbox", sort="k")
     event = Put(place, {**place.item, "d": {"S": 399 * 1024 * "x"}}, Absent())
-    effects.check([event], OWN, {})
+    check([event], OWN, {})
     with pytest.raises(TransactionError, match="events of one key are over 400 KB"):
-        effects.check([replace(event, item={**event.item, "e": {"S": 1024 * "x"}})], OWN, {})
+        check([replace(event, item={**event.item, "e": {"S": 1024 * "x"}})], OWN, {})
     with pytest.raises(TransactionError, match="two writes are of one item"):
-        effects.check([event, delete("renamed", part="outbox", sort="k")], OWN, {})
+        check([event, delete("renamed", part="outbox", sort="k")], OWN, {})
     with pytest.raises(TransactionError, match="two writes are of one item"):
-        effects.check([event, put("renamed", part="outbox", sort="k", n=1)], (PLACE,), {})
+        check([event, put("renamed", part="outbox", sort="k", n=1)], (PLACE,), {})
     assert effects.table_of(event) == "renamed"

@@ -161,7 +161,7 @@ async def test_a_transaction_that_is_not_answered_until_the_lease_ends_is_an_err
     with pytest.raises(StoreError) as failed:
         await order(store)
     assert failed.value.result == "done"
-    assert [type(event) for event in events][-1] is CompletionFailed
+    assert [type(event) for event in events].count(CompletionFailed) == 1
     assert await effects_on(table) == []
 
 
@@ -185,7 +185,7 @@ async def test_a_commit_that_hangs_in_a_clean_up_ends_and_is_reported() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert asyncio.get_running_loop().time() < 60
-    assert [type(event) for event in events][-1] is CompletionFailed
+    assert [type(event) for event in events].count(CompletionFailed) == 1
     record = await store_on(table).get("key")
     assert record is not None
     assert record.status is Status.INPROGRESS
@@ -256,3 +256,15 @@ async def test_an_answer_that_comes_when_its_record_has_expired_tells_nothing() 
             await asyncio.sleep(0)
     assert failed.value.result == "done"
     assert await effects_on(table) == ["paid"]
+
+
+@in_virtual_time
+async def test_a_cancelled_commit_that_fails_until_the_lease_ends_is_reported_once() -> None:
+    table, events = MemoryBackend(), list[Event]()
+    store = store_on(ScriptedBackend(table, on_transactions(Down())), events, lease=2)
+    task = asyncio.create_task(order(store))
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [type(event) for event in events].count(CompletionFailed) == 1

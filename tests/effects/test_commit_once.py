@@ -260,3 +260,17 @@ async def test_where_places_pass_there_is_no_commit_without_a_claim(partitioning
         await store.commit_once("k", 1, [])
     async with store.execute("k") as execution:
         execution.transaction.emit("fine")
+
+
+async def test_a_coroutine_function_that_writes_is_refused() -> None:
+    """It would not be awaited: nothing would be written, and the key be finished."""
+    backend = CountingBackend[Operation, Reply](MemoryBackend())
+    store = AsyncIdempotencyStore("table", backend=backend)
+
+    async def writes(transaction: Transaction) -> None:
+        transaction.emit("lost")
+
+    for wrong in (writes, lambda _: 5):
+        with pytest.raises(TransactionError, match="is called in line, and not awaited"):
+            await store.commit_once("k", 1, wrong)  # type: ignore[arg-type] # as a user without a type checker might
+    assert not backend.operations

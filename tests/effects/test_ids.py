@@ -5,11 +5,13 @@ import uuid
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession
 
 from aioidempotency import (
     AsyncIdempotencyStore,
     CompositeKey,
     ConfigurationError,
+    GroupCommit,
     MissingKeyError,
     Reshard,
     SerializationError,
@@ -18,7 +20,8 @@ from aioidempotency import (
 from aioidempotency.testing import FakeClock
 from tests.behaviours.conftest import Counted
 from tests.conftest import MakeStore
-from tests.effects.conftest import Shop, make_table
+from tests.effects.conftest import Shop, make_table, shop_on
+from tests.support.engines import Engine
 
 
 async def test_a_hundred_callers_get_one_id(make_store: MakeStore) -> None:
@@ -174,3 +177,28 @@ async def test_in_memory_items_are_put_once_too() -> None:
     assert await store.put_if_absent("others", {"status": "a", "n": 2}, key="status") == {"status": "a", "n": 2}
     assert await store.put_if_absent("orders", {"status": "1", "n": 2}, key="status") == {"status": "1", "n": 2}
     assert await store.put_if_absent("orders", {"status": 1, "n": 3}, key="status") == {"status": 1, "n": 3}
+    assert await store.put_if_absent("orders", {"status": 1.0, "n": 4}, key="status") == {"status": 1, "n": 3}
+
+
+async def test_with_group_commit_items_of_other_tables_go_by_themselves(ministack: Engine, session: AioSession) -> None:
+    """G3: a batch is of one table, whose key is text; its neighbours are not troubled."""
+    async with shop_on(ministack, session, {"group_commit": GroupCommit()}) as shop:
+        store = shop.make_store()
+        numbers = await make_table(shop.client, id="N")
+        puts = [store.put_if_absent(shop.table, {"pk": f"order-{n % 3}", "by": n}) for n in range(40)]
+        counted = [store.put_if_absent(numbers, {"id": float(n % 3), "by": n}, key="id") for n in range(40)]
+        gets = [store.get(f"k-{n}") for n in range(40)]
+        answers = await asyncio.gather(*puts, *counted, *gets)
+        assert len({str(answer) for answer in answers[:40]}) == 3
+        assert len({str(answer) for answer in answers[40:80]}) == 3
+        assert answers[80:] == 40 * [None]
+
+
+async def test_an_id_is_the_text_that_its_factorys_is(make_store: MakeStore) -> None:
+    """A subclass of str is stored by its value."""
+
+    class Spelled(str):
+        __slots__ = ()
+
+    made = await make_store().get_or_create_id("k", lambda: Spelled("order-1"))
+    assert (made, type(made)) == ("order-1", str)

@@ -207,6 +207,7 @@ async def test_events_are_read_as_the_type_that_is_asked_for() -> None:
         (object(), {}, SerializationError, "the event cannot hold object: emit what JSON can carry"),
         ("e", {"key": ""}, TransactionError, "emit takes key="),
         ("e", {"key": 5}, TransactionError, "emit takes key="),
+        ("e", {"key": "\ud800"}, SerializationError, "half a character"),
         ("e", {"sequence": -1}, TransactionError, "emit takes sequence="),
         ("e", {"sequence": 10**20}, TransactionError, "emit takes sequence="),
         ("e", {"sequence": True}, TransactionError, "emit takes sequence="),

@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from aioidempotency import (
+    AsyncIdempotencyStore,
     CompositeKey,
     ConfigurationError,
     DynamoDBBackend,
@@ -15,6 +17,7 @@ from aioidempotency import (
     IdempotencyError,
     InProgressError,
     LeaseLostError,
+    MemoryBackend,
     SerializationError,
     Status,
     StoreError,
@@ -22,6 +25,7 @@ from aioidempotency import (
     Wait,
     idempotent,
 )
+from aioidempotency._core.operations import Operation, Reply
 from aioidempotency.testing import FakeClock
 from aioidempotency.transactions import Transaction, TransactionClosedError
 from tests.conftest import store_options
@@ -249,12 +253,13 @@ async def test_what_was_refused_is_not_collected_and_the_rest_stays(shop: Shop) 
     """A caller that knows better goes on."""
     async with shop.make_store().execute("k") as execution:
         execution.transaction.put(shop.table, {"pk": "fine"})
-        for misuse, _ in BAD.values():
-            before = len(execution.transaction)
-            with pytest.raises((TransactionError, SerializationError)):
+        for name in ("over 400 KB", "no values", "no name"):
+            misuse, match = BAD[name]
+            with pytest.raises((TransactionError, SerializationError), match=match):
                 misuse(execution.transaction, shop.table)
-            for _ in range(len(execution.transaction) - before):
-                execution.transaction._draft._effects.pop()  # those that fitted
+        with pytest.raises(TransactionError, match="two writes"):
+            execution.transaction.delete(shop.table, {"pk": "fine"})
+        assert len(execution.transaction) == 1
         execution.transaction.put(shop.table, {"pk": "fine, too"})
     assert sorted(await shop.items()) == ["fine", "fine, too"]
 
@@ -441,3 +446,66 @@ async def test_a_backend_of_ones_own_behind_group_commit_need_not_know_keys(
             execution.transaction.put(shop.table, {"pk": "b", "n": 1})
         assert sorted(await shop.items()) == ["a", "b"]
         await real.aclose()
+
+
+async def test_what_may_pass_is_no_result(shop: Shop) -> None:
+    """`store_errors` stores what the caller's conditions say; a conflict, or a missing permission, is tried again."""
+    store = shop.make_store()
+
+    async def order() -> None:
+        async with store.execute("k", store_errors=(Exception,)) as execution:
+            execution.transaction.put(shop.table, {"pk": "order-1"}, ConditionExpression=ABSENT)
+
+    shop.proxy.inject(Fault.EFFECT_CONFLICTS, operation="TransactWriteItems", times=6)
+    with pytest.raises(TransactionError, match="TransactionConflict"):
+        await order()
+    shop.proxy.inject(Fault.DENY, operation="TransactWriteItems")
+    with pytest.raises(ConfigurationError, match="AccessDenied"):
+        await order()
+    await order()
+    assert list(await shop.items()) == ["order-1"]
+
+
+async def test_a_denied_question_for_a_tables_key_is_not_asked_again(simple_shop: Shop) -> None:
+    shop, store = simple_shop, simple_shop.make_store()
+    shop.proxy.inject(Fault.DENY, operation="DescribeTable", times=5)
+    for number in range(3):
+        async with store.execute(number) as execution:
+            execution.transaction.put(shop.table, {"pk": f"a-{number}", "n": 1})
+            execution.transaction.put(shop.table, {"pk": f"b-{number}", "n": 1})
+    assert len([seen for seen in shop.sent("DescribeTable") if seen.fault is Fault.DENY]) == 1
+
+
+async def test_a_question_that_is_not_answered_is_asked_again_by_the_next_call(simple_shop: Shop) -> None:
+    """Meanwhile DynamoDB judges."""
+    shop = simple_shop
+    store = shop.make_store(config=AioConfig(retries={"mode": "standard", "total_max_attempts": 1}))
+    shop.proxy.inject(Fault.REFUSE, operation="DescribeTable")
+    for number in range(3):
+        async with store.execute(number) as execution:
+            execution.transaction.put(shop.table, {"pk": f"a-{number}", "n": 1})
+            execution.transaction.put(shop.table, {"pk": f"b-{number}", "n": 1})
+    asked = [seen.fault for seen in shop.sent("DescribeTable") if seen.body["TableName"] == shop.table]
+    assert asked == [Fault.REFUSE, None]
+
+
+async def test_a_table_that_is_named_by_its_arn_is_asked_for_by_it() -> None:
+    """Its owner may be another account."""
+    asked = []
+
+    class Curious:
+        async def execute(self, operation: Operation) -> Reply:
+            return await table.execute(operation)
+
+        async def key_of(self, table_name: str) -> frozenset[str]:
+            asked.append(table_name)
+            return frozenset({"pk"})
+
+    table, arn = MemoryBackend(), "arn:aws:dynamodb:eu-west-1:222222222222:table/orders"
+    store = AsyncIdempotencyStore("table", backend=Curious())
+    for key in ("a", "b"):
+        with pytest.raises(ConfigurationError, match="has none of your tables"):
+            async with store.execute(key) as execution:
+                execution.transaction.put(arn, {"pk": "1", "n": 1})
+                execution.transaction.put(arn, {"pk": "2", "n": 1})
+    assert asked == [arn]

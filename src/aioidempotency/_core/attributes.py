@@ -8,7 +8,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any, Final, cast
 
 from aioidempotency._core.model import AttributeValue, Item
@@ -16,6 +16,9 @@ from aioidempotency.exceptions import SerializationError
 
 MOST_DIGITS: Final = 38
 """Significant digits of a number that DynamoDB keeps."""
+
+_EXACT: Final = Context(prec=400, traps=[])
+"""Whatever the caller's own context rounds or traps."""
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _LEAST, _MOST = -130, 125
@@ -31,7 +34,7 @@ def item(values: object, subject: str) -> dict[str, AttributeValue]:
     if not isinstance(values, Mapping) or not values or not all(isinstance(name, str) for name in values):
         advice = "give a mapping of attribute names to values"
         raise SerializationError(subject, type(values).__name__ if values else "nothing", advice)
-    return {name: attribute(value, subject) for name, value in values.items()}
+    return {text(name, subject): attribute(value, subject) for name, value in values.items()}
 
 
 def attribute(value: object, subject: str) -> AttributeValue:
@@ -43,7 +46,7 @@ def attribute(value: object, subject: str) -> AttributeValue:
     if not isinstance(value, Mapping) or len(value) != 1 or (kind := next(iter(value))) not in _TYPED:
         return written(value, subject)
     if is_typed(value):
-        return value
+        return _rebuilt(value, subject)
     advice = f'a mapping of one name that is a type\'s is taken as typed; write a map as {{"M": {{"{kind}": ...}}}}'
     raise SerializationError(subject, f'{{"{kind}": ...}} with a value of another type', advice)
 
@@ -68,7 +71,7 @@ def written(value: Any, subject: str) -> AttributeValue:  # noqa: PLR0911 - one 
         case bool():
             return {"BOOL": value}
         case str():
-            return {"S": str.__str__(value)}
+            return {"S": text(value, subject)}
         case int() | float() | Decimal():
             return {"N": _number(value, subject)}
         case bytes() | bytearray() | memoryview():
@@ -76,7 +79,7 @@ def written(value: Any, subject: str) -> AttributeValue:  # noqa: PLR0911 - one 
         case Mapping():
             if not all(isinstance(name, str) for name in value):
                 raise SerializationError(subject, "a mapping with names that are no texts", "make them texts")
-            return {"M": {name: written(member, subject) for name, member in value.items()}}
+            return {"M": {text(name, subject): written(member, subject) for name, member in value.items()}}
         case list() | tuple():
             return {"L": [written(member, subject) for member in value]}
         case AbstractSet():
@@ -119,6 +122,26 @@ def size(found: Mapping[str, AttributeValue]) -> int:
     return sum(len(name.encode()) + _size(value) for name, value in found.items())
 
 
+def text(value: str, subject: str) -> str:
+    """Read a text as the plain one that it is; an enumeration's member by its value.
+
+    Raises:
+        SerializationError: It holds half of a surrogate pair, which has no bytes.
+    """
+    plain = str.__str__(value)
+    try:
+        plain.encode()
+    except UnicodeEncodeError:
+        raise SerializationError(subject, "a text with half a character", "give whole ones") from None
+    return plain
+
+
+def spelled(one: AttributeValue) -> str:
+    """Write a scalar so that two that DynamoDB takes for one key are the same text."""
+    kind, value = same(one)
+    return f"{kind}:{value.normalize(_EXACT) if isinstance(value, Decimal) else value}"
+
+
 def same(one: AttributeValue) -> tuple[str, object]:
     """Make a scalar comparable: two that DynamoDB takes for one key are equal."""
     ((kind, inner),) = cast("Mapping[str, Any]", one).items()
@@ -130,7 +153,7 @@ def _number(value: float | Decimal, subject: str) -> str:
     exact = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         raise SerializationError(subject, "NaN or an infinity", "DynamoDB has neither; leave it out")
-    normal = exact.normalize() if len(exact.as_tuple().digits) <= MOST_DIGITS else _shortened(exact)
+    normal = _shortened(exact)
     if len(normal.as_tuple().digits) > MOST_DIGITS or (normal and not _LEAST <= normal.adjusted() <= _MOST):
         advice = f"DynamoDB keeps {MOST_DIGITS} digits, from 1E{_LEAST} to 1E{_MOST}; round it, or give text"
         raise SerializationError(subject, "a number that is out of bounds", advice)
@@ -146,14 +169,36 @@ def _shortened(exact: Decimal) -> Decimal:
     return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
 
 
-def _read_number(text: str) -> int | Decimal:
-    number = Decimal(text)
-    return int(number) if number == number.to_integral_value() and abs(number.adjusted()) < MOST_DIGITS else number
+def _read_number(written: str) -> int | Decimal:
+    number = Decimal(written)
+    return (
+        int(number)
+        if number == number.to_integral_value(context=_EXACT) and abs(number.adjusted()) < MOST_DIGITS
+        else number
+    )
+
+
+def _rebuilt(value: Mapping[str, Any], subject: str) -> AttributeValue:
+    """Copy a typed value, so that what its owner does with it later changes nothing."""
+    ((kind, inner),) = value.items()
+    match kind:
+        case "S" | "N":
+            return {kind: text(inner, subject)}
+        case "B":
+            return {kind: bytes(inner)}
+        case "M":
+            return {kind: {text(name, subject): _rebuilt(member, subject) for name, member in inner.items()}}
+        case "L":
+            return {kind: [_rebuilt(member, subject) for member in inner]}
+        case "SS" | "NS" | "BS":
+            return {kind: [bytes(each) if kind == "BS" else text(each, subject) for each in inner]}
+        case _:
+            return {kind: inner}
 
 
 def _set(value: AbstractSet[Any], subject: str) -> AttributeValue:
     for kind, types, write in (
-        ("SS", str, str),
+        ("SS", str, lambda member: text(member, subject)),
         ("NS", (int, float, Decimal), lambda member: _number(member, subject)),
         ("BS", _BYTES, bytes),
     ):
@@ -182,9 +227,9 @@ def _size(value: AttributeValue) -> int:  # noqa: PLR0911 - one for each type
             return 1
 
 
-def _number_size(text: str) -> int:
-    digits = len(Decimal(text).normalize().as_tuple().digits)
-    return (digits + 1) // 2 + 1 + text.startswith("-")
+def _number_size(number: str) -> int:
+    digits = len(_shortened(Decimal(number)).as_tuple().digits)
+    return (digits + 1) // 2 + 1 + number.startswith("-")
 
 
 def _is_number(value: object) -> bool:

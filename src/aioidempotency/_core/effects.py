@@ -3,13 +3,13 @@
 1. DynamoDB takes 100 actions of 4 MB together, and one action for an item. What breaks these limits is
    refused where it is said, and what was said before stays.
 2. A put names its item by the table's key, which only the table knows. It is known here where another action
-   gives a `Key`, or for the table of the records; else `doubtful` names the tables whose key decides.
+   gives a `Key`, or for the table of the records; else `Tally.doubtful` names the tables whose key decides.
 3. The record's own item belongs to the protocol: no other write of it is in its transaction.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from typing import Any, Final, cast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast, final
 
 from aioidempotency._core import attributes
 from aioidempotency._core.model import AttributeValue, Item, Places
@@ -48,14 +48,16 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
     parameters = {name: value for name, value in given.items() if value is not None}
     name = KINDS[kind]
     _check_texts(name, parameters)
-    for field in ("Item", "Key"):
-        if field in parameters:
-            parameters[field] = attributes.item(parameters[field], f"the {field} of {name}")
+    for part in ("Item", "Key"):
+        if part in parameters:
+            parameters[part] = attributes.item(parameters[part], f"the {part} of {name}")
     if "Key" in parameters:
         _check_key(name, parameters["Key"])
     if "ExpressionAttributeValues" in parameters:
         values = attributes.item(parameters["ExpressionAttributeValues"], f"the values of {name}")
         parameters["ExpressionAttributeValues"] = values
+    if "ExpressionAttributeNames" in parameters:
+        parameters["ExpressionAttributeNames"] = dict(cast("Mapping[str, str]", parameters["ExpressionAttributeNames"]))
     made = Effect(kind, parameters)
     if attributes.size(_item(made)) > LARGEST_ITEM:
         raise refused(f"the Item of {name} is over 400 KB, the most that DynamoDB takes; store a reference to it")
@@ -74,40 +76,83 @@ def refused(trouble: str) -> TransactionError:
     return TransactionError((), trouble)
 
 
-def check(writes: Writes, own: Places, keys: KeyNames, *, parts: int = 1, spare: int = 0) -> None:
-    """Refuse what DynamoDB would refuse, or what would break the record.
+@final
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items that a transaction writes in one table: by their keys, or, where the key is not known, as they are."""
 
-    Args:
-        writes: In the order in which they were made.
+    names: frozenset[str] | None
+    identities: frozenset[Identity] = frozenset()
+    puts: tuple[Effect, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What a transaction holds so far: each addition is checked against it.
+
+    Attributes:
         own: Where the record may be.
-        keys: What is known of the tables' keys.
         parts: How many actions the record takes.
-        spare: Bytes that the record takes.
-
-    Raises:
-        TransactionError: With what to do.
+        keys: What is known of the tables' keys.
+        count: Actions, without the record's.
+        bytes: What they take, and what is to be left for the record.
+        tables: The items of each table.
     """
-    if len(writes) + parts > MOST_ACTIONS:
-        raise refused(
-            f"DynamoDB takes {MOST_ACTIONS} actions in one transaction, and {parts} of them "
-            f"{'are' if parts > 1 else 'is'} the record's; split the work, with a key for each part"
-        )
-    if spare + sum(size(write) for write in writes) > LARGEST_TRANSACTION:
-        raise refused("DynamoDB takes 4 MB in one transaction; split the work, with a key for each part")
-    for table, group in _by_table(writes):
-        known = _key_names(table, group, own, keys)
-        _check_items(group)
-        if known is not None:
-            _check_identities(table, [_identity(write, known) for write in group], own)
-        elif any(one == other for index, one in enumerate(group) for other in group[:index]):
-            raise _twice(table)
 
+    own: Places
+    parts: int = 1
+    keys: KeyNames = field(default_factory=dict)
+    count: int = 0
+    bytes: int = 0
+    tables: Mapping[str, Items] = field(default_factory=dict)
 
-def doubtful(writes: Writes, own: Places, keys: KeyNames) -> Iterator[str]:
-    """Name the tables with puts of which only the table's key could tell that they are of different items."""
-    for table, group in _by_table(writes):
-        if _key_names(table, group, own, keys) is None and _have_something_in_common(group):
-            yield table
+    def with_write(self, write: Effect | Put) -> "Tally":
+        """Add a write.
+
+        Raises:
+            TransactionError: DynamoDB would refuse it together with the others, or it would break the record.
+        """
+        self.check_room(actions=1, more=(taken := size(write)))
+        table = table_of(write)
+        before = self.tables.get(table) or Items(self._known(table))
+        after = _with_key(_known_by(before, write, table), write, table)
+        self._check_own(table, after)
+        tables = {**self.tables, table: after}
+        return replace(self, count=self.count + 1, bytes=self.bytes + taken, tables=tables)
+
+    def check_room(self, *, actions: int, more: int) -> None:
+        """Refuse more actions, or more bytes, than DynamoDB takes."""
+        if self.count + self.parts + actions > MOST_ACTIONS:
+            raise refused(
+                f"DynamoDB takes {MOST_ACTIONS} actions in one transaction, and {self.parts} of them "
+                f"{'are' if self.parts > 1 else 'is'} the record's; split the work, with a key for each part"
+            )
+        if self.bytes + more > LARGEST_TRANSACTION:
+            raise refused("DynamoDB takes 4 MB in one transaction; split the work, with a key for each part")
+
+    def doubtful(self) -> list[str]:
+        """Name the tables with puts of which only the table's key could tell that they are of different items."""
+        unknown = (items.puts for items in self.tables.values() if items.names is None)
+        return [str(puts[0].parameters["TableName"]) for puts in unknown if _have_something_in_common(puts)]
+
+    def _known(self, table: str) -> frozenset[str] | None:
+        for place in self.own:
+            if bare(place.table.name) == table:
+                return frozenset(place.item)
+        return self.keys.get(table)
+
+    def _check_own(self, table: str, items: Items) -> None:
+        records = {
+            frozenset((name, attributes.same(value)) for name, value in place.item.items())
+            for place in self.own
+            if bare(place.table.name) == table
+        }
+        if not records.isdisjoint(items.identities):
+            raise refused(
+                f"a write is of the execution's own record in table {table!r}; the library writes it in the same "
+                "transaction: keep what is yours in items of your own"
+            )
 
 
 def size(write: Effect | Put) -> int:
@@ -122,19 +167,22 @@ def size(write: Effect | Put) -> int:
 def table_of(write: Effect | Put) -> str:
     """Name the table of an action; an ARN ends with it."""
     name = write.location.table.name if isinstance(write, Put) else str(write.parameters["TableName"])
-    return name.rpartition("/")[2]
+    return bare(name)
 
 
 def _check_texts(name: str, parameters: Mapping[str, object]) -> None:
-    for field in ("TableName", "ConditionExpression", "UpdateExpression"):
-        value = parameters.get(field, "-")
+    for part in ("TableName", "ConditionExpression", "UpdateExpression"):
+        value = parameters.get(part, "-")
         if not isinstance(value, str) or not value:
-            raise refused(f"{name} takes {field}= as a text that is not empty")
+            raise refused(f"{name} takes {part}= as a text that is not empty")
+        attributes.text(value, f"the {part} of {name}")
     if parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") not in {"ALL_OLD", "NONE"}:
         raise refused(f"{name} takes ReturnValuesOnConditionCheckFailure='ALL_OLD', or leaves it out")
     names = parameters.get("ExpressionAttributeNames", {})
     if not isinstance(names, Mapping) or not all(isinstance(each, str) for pair in names.items() for each in pair):
         raise refused(f"{name} takes ExpressionAttributeNames= as a mapping of texts to texts")
+    for each in (*names, *names.values()):
+        attributes.text(each, f"ExpressionAttributeNames of {name}")
 
 
 def _check_key(name: str, key: Any) -> None:
@@ -146,21 +194,40 @@ def _item(write: Effect) -> Item:
     return cast("Item", write.parameters.get("Item") or write.parameters.get("Key") or {})
 
 
-def _by_table(writes: Writes) -> Iterator[tuple[str, list[Effect | Put]]]:
-    return ((table, list(group)) for table, group in groupby(sorted(writes, key=table_of), key=table_of))
+def bare(table_name: str) -> str:
+    """Name a table without its ARN."""
+    return table_name.rpartition("/")[2]
 
 
-def _key_names(table: str, group: Iterable[Effect | Put], own: Places, keys: KeyNames) -> frozenset[str] | None:
-    """Find the names of a table's key; None where nothing tells."""
-    for place in own:
-        if place.table.name.rpartition("/")[2] == table:
-            return frozenset(place.item)
-    for write in group:
-        if isinstance(write, Put):
-            return frozenset(write.location.item)
-        if "Key" in write.parameters:
-            return frozenset(cast("Item", write.parameters["Key"]))
-    return keys.get(table)
+def _known_by(items: Items, write: Effect | Put, table: str) -> Items:
+    """Learn a table's key from a write that names it; then what was put before can be told apart, too."""
+    if items.names is not None:
+        return items
+    if isinstance(write, Put):
+        names = frozenset(write.location.item)
+    elif "Key" in write.parameters:
+        names = frozenset(cast("Item", write.parameters["Key"]))
+    else:
+        return items
+    known = Items(names)
+    for put in items.puts:
+        known = _with_key(known, put, table)
+    return known
+
+
+def _with_key(items: Items, write: Effect | Put, table: str) -> Items:
+    """Add a write of an item that none of the others is of."""
+    if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM:
+        raise too_many_events()
+    if items.names is None:
+        assert isinstance(write, Effect)  # noqa: S101 - a put of ours names its key
+        if write in items.puts:
+            raise _twice(table)
+        return replace(items, puts=(*items.puts, write))
+    identity = _identity(write, items.names)
+    if identity in items.identities:
+        raise _twice(table)
+    return replace(items, identities=items.identities | {identity})
 
 
 def _identity(write: Effect | Put, names: frozenset[str]) -> Identity:
@@ -173,27 +240,9 @@ def _comparable(value: AttributeValue) -> tuple[str, object]:
     return attributes.same(value) if kind in _SCALARS else (kind, None)
 
 
-def _check_identities(table: str, identities: list[Identity], own: Places) -> None:
-    if len(set(identities)) < len(identities):
-        raise _twice(table)
-    records = {
-        frozenset((name, attributes.same(value)) for name, value in place.item.items())
-        for place in own
-        if place.table.name.rpartition("/")[2] == table
-    }
-    if not records.isdisjoint(identities):
-        raise refused(
-            f"a write is of the execution's own record in table {table!r}; the library writes it in the same "
-            "transaction: keep what is yours in items of your own"
-        )
-
-
-def _check_items(group: Iterable[Effect | Put]) -> None:
-    """Refuse what grew over time: the events of one key."""
-    if any(attributes.size(write.item) > LARGEST_ITEM for write in group if isinstance(write, Put)):
-        raise refused(
-            "the events of one key are over 400 KB, the most that DynamoDB takes in one item; emit references"
-        )
+def too_many_events() -> TransactionError:
+    """Make the error of events that do not fit into one item."""
+    return refused("the events of one key are over 400 KB, the most that DynamoDB takes in one item; emit references")
 
 
 def _twice(table: str) -> TransactionError:
@@ -202,15 +251,11 @@ def _twice(table: str) -> TransactionError:
     )
 
 
-def _have_something_in_common(group: Iterable[Effect | Put]) -> bool:
+def _have_something_in_common(group: Iterable[Effect]) -> bool:
     """Tell whether two of these puts have a scalar in common, which could be the key."""
     seen: set[object] = set()
     for write in group:
-        scalars = {
-            (name, _comparable(value))
-            for name, value in _item(cast("Effect", write)).items()
-            if value.keys() <= _SCALARS
-        }
+        scalars = {(name, _comparable(value)) for name, value in _item(write).items() if value.keys() <= _SCALARS}
         if not seen.isdisjoint(scalars):
             return True
         seen |= scalars

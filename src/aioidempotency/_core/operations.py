@@ -6,7 +6,7 @@ exception. Where all records have one place, no transaction is ever asked for.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 from aioidempotency._core.conditions import Condition
@@ -66,7 +66,7 @@ class Effect:
     """A write of the caller's own, to whatever table, in the wire's parameters; a part of a transaction."""
 
     kind: Literal["Put", "Update", "Delete", "ConditionCheck"]
-    parameters: Mapping[str, object]
+    parameters: Mapping[str, object] = field(repr=False)
 
 
 @final

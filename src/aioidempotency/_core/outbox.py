@@ -10,7 +10,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, final
 
@@ -41,7 +41,7 @@ class Emitted:
     key: str
     sequence: int
     owner: str
-    events: tuple[str, ...]
+    events: tuple[str, ...] = field(repr=False)
 
 
 @final

@@ -292,6 +292,8 @@ _CONFIGURATION = {
     "AccessDeniedException": "these credentials may not do this; allow them {permission} on the table",
     "ValidationException": "the request does not fit the table: its key must be what layout= says "
     "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
+    "SerializationException": "a value cannot be read; check that texts are whole",
+    "IdempotentParameterMismatchException": "another transaction has this token; that is a bug of this library",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
     "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",

@@ -87,7 +87,8 @@ class GroupCommitBackend:
             ConfigurationError: There is no PartiQL here, or no permission for it.
         """
         reads = isinstance(operation, Get)
-        if self._plain or not (reads or can_be_said(operation)):
+        theirs = operation.location.typed is not None  # a batch is of one table, whose key is text
+        if self._plain or theirs or not (reads or can_be_said(operation)):
             return await self._inner.execute(operation)
         return await self._lane(reads=reads).execute(operation)
 
