@@ -13,7 +13,7 @@ from aioidempotency._core import attributes, effects, ids, outbox, records
 from aioidempotency._core.commits import Rejected
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
 from aioidempotency._core.effects import LARGEST_ITEM
-from aioidempotency._core.model import Location, Table
+from aioidempotency._core.model import Location, Route, Table
 from aioidempotency._core.outbox import SHARDS, Outbox
 from aioidempotency._core.protocol import Claim, Completed
 from aioidempotency._draft import ENDED, Draft, Origin
@@ -81,11 +81,7 @@ class Effects:
         driver = self._driver
         kept = None if retention is None else self._settings.kept(retention)
         attempt = self._settings.attempt(key, namespace=namespace, fingerprint=fingerprint, retention=kept)
-        if attempt.route.answer_within < inf:
-            raise ConfigurationError(
-                "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its writes "
-                "cannot be taken back as a claim is; use execution.transaction, or another partitioning="
-            )
+        _check_lasting(attempt.route)
         draft, encoded = self._filled(attempt, writes), driver.encoded_for(attempt, result)
         outcome = driver.cached(attempt) or await driver.commit_once(attempt, encoded, draft)
         if isinstance(outcome, Replay | InProgress | Mismatch):
@@ -234,6 +230,14 @@ class Effects:
     @staticmethod
     def _uuid7(now: float) -> str:
         return ids.uuid7(records.milliseconds(now), secrets.randbits(RANDOM_BITS))
+
+
+def _check_lasting(route: Route) -> None:
+    if route.answer_within < inf:
+        raise ConfigurationError(
+            "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its writes "
+            "cannot be taken back as a claim is; use execution.transaction, or another partitioning="
+        )
 
 
 def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:

@@ -8,14 +8,14 @@ none. `AsyncIdempotencyStore.commit_once` does the same for a call that needs no
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Literal, TypedDict, Unpack, final
 
 from aioidempotency._core import effects
 from aioidempotency._core.effects import KINDS
 from aioidempotency._draft import Draft
 from aioidempotency.exceptions import Reason, TransactionClosedError
 
-__all__ = ["OutboxEvent", "Reason", "Transaction", "TransactionClosedError", "Writes"]
+__all__ = ["Condition", "Expressions", "OutboxEvent", "Reason", "Transaction", "TransactionClosedError", "Writes"]
 
 
 @final
@@ -38,6 +38,30 @@ class OutboxEvent:
     event: object = field(repr=False)
 
 
+class Expressions(TypedDict, total=False):
+    """What expressions stand for, and what a refusal is to bring.
+
+    Attributes:
+        ExpressionAttributeNames: The attribute behind each `#name`.
+        ExpressionAttributeValues: The value behind each `:name`, plain or typed.
+        ReturnValuesOnConditionCheckFailure: `ALL_OLD` for the item that refused the write.
+    """
+
+    ExpressionAttributeNames: Mapping[str, str]
+    ExpressionAttributeValues: Mapping[str, object]
+    ReturnValuesOnConditionCheckFailure: Literal["ALL_OLD", "NONE"]
+
+
+class Condition(Expressions, total=False):
+    """A write's condition, with what its expressions stand for.
+
+    Attributes:
+        ConditionExpression: What must hold of the item that is there, or of the lack of one.
+    """
+
+    ConditionExpression: str
+
+
 @final
 class Transaction:
     """Collects writes, in DynamoDB's own parameters, and events; nothing is sent before the block is left.
@@ -56,91 +80,25 @@ class Transaction:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
 
-    def put(
-        self,
-        TableName: str,
-        Item: Mapping[str, object],
-        *,
-        ConditionExpression: str | None = None,
-        ExpressionAttributeNames: Mapping[str, str] | None = None,
-        ExpressionAttributeValues: Mapping[str, object] | None = None,
-        ReturnValuesOnConditionCheckFailure: str | None = None,
-    ) -> None:
+    def put(self, TableName: str, Item: Mapping[str, object], **more: Unpack[Condition]) -> None:
         """Store a whole item, if the condition holds."""
-        self._draft.add(
-            "Put",
-            TableName=TableName,
-            Item=Item,
-            ConditionExpression=ConditionExpression,
-            ExpressionAttributeNames=ExpressionAttributeNames,
-            ExpressionAttributeValues=ExpressionAttributeValues,
-            ReturnValuesOnConditionCheckFailure=ReturnValuesOnConditionCheckFailure,
-        )
+        self._draft.add("Put", TableName=TableName, Item=Item, **more)
 
     def update(
-        self,
-        TableName: str,
-        Key: Mapping[str, object],
-        UpdateExpression: str,
-        *,
-        ConditionExpression: str | None = None,
-        ExpressionAttributeNames: Mapping[str, str] | None = None,
-        ExpressionAttributeValues: Mapping[str, object] | None = None,
-        ReturnValuesOnConditionCheckFailure: str | None = None,
+        self, TableName: str, Key: Mapping[str, object], UpdateExpression: str, **more: Unpack[Condition]
     ) -> None:
         """Change an item, if the condition holds; without one, it is made where it is not there."""
-        self._draft.add(
-            "Update",
-            TableName=TableName,
-            Key=Key,
-            UpdateExpression=UpdateExpression,
-            ConditionExpression=ConditionExpression,
-            ExpressionAttributeNames=ExpressionAttributeNames,
-            ExpressionAttributeValues=ExpressionAttributeValues,
-            ReturnValuesOnConditionCheckFailure=ReturnValuesOnConditionCheckFailure,
-        )
+        self._draft.add("Update", TableName=TableName, Key=Key, UpdateExpression=UpdateExpression, **more)
 
-    def delete(
-        self,
-        TableName: str,
-        Key: Mapping[str, object],
-        *,
-        ConditionExpression: str | None = None,
-        ExpressionAttributeNames: Mapping[str, str] | None = None,
-        ExpressionAttributeValues: Mapping[str, object] | None = None,
-        ReturnValuesOnConditionCheckFailure: str | None = None,
-    ) -> None:
+    def delete(self, TableName: str, Key: Mapping[str, object], **more: Unpack[Condition]) -> None:
         """Delete an item, if the condition holds."""
-        self._draft.add(
-            "Delete",
-            TableName=TableName,
-            Key=Key,
-            ConditionExpression=ConditionExpression,
-            ExpressionAttributeNames=ExpressionAttributeNames,
-            ExpressionAttributeValues=ExpressionAttributeValues,
-            ReturnValuesOnConditionCheckFailure=ReturnValuesOnConditionCheckFailure,
-        )
+        self._draft.add("Delete", TableName=TableName, Key=Key, **more)
 
     def check(
-        self,
-        TableName: str,
-        Key: Mapping[str, object],
-        ConditionExpression: str,
-        *,
-        ExpressionAttributeNames: Mapping[str, str] | None = None,
-        ExpressionAttributeValues: Mapping[str, object] | None = None,
-        ReturnValuesOnConditionCheckFailure: str | None = None,
+        self, TableName: str, Key: Mapping[str, object], ConditionExpression: str, **more: Unpack[Expressions]
     ) -> None:
         """Write nothing, and insist that a condition holds."""
-        self._draft.add(
-            "ConditionCheck",
-            TableName=TableName,
-            Key=Key,
-            ConditionExpression=ConditionExpression,
-            ExpressionAttributeNames=ExpressionAttributeNames,
-            ExpressionAttributeValues=ExpressionAttributeValues,
-            ReturnValuesOnConditionCheckFailure=ReturnValuesOnConditionCheckFailure,
-        )
+        self._draft.add("ConditionCheck", TableName=TableName, Key=Key, ConditionExpression=ConditionExpression, **more)
 
     def emit(self, event: object, *, key: str | None = None, sequence: int | None = None) -> None:
         """Write an event, which `store.outbox()` hands out once the transaction is applied.
@@ -192,4 +150,4 @@ def _add_action(transaction: Transaction, action: Mapping[str, Mapping[str, obje
     try:
         method(**action[kind])
     except TypeError:
-        raise effects.refused(f"{kind} has parameters that it does not take, or not all that it needs") from None
+        raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.NEEDED[kind])}") from None

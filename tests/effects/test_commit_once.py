@@ -195,9 +195,15 @@ async def test_where_a_key_has_several_places_all_are_in_the_transaction(shop: S
         ([{"Put": {}, "Delete": {}}], "a write is a mapping with one of Put, Update, Delete, ConditionCheck"),
         (["Put"], "a write is a mapping with one of"),
         ([{"Get": {"TableName": "t"}}], "a write is a mapping with one of"),
-        ([{"Put": {"TableName": "t"}}], "Put has parameters that it does not take, or not all that it needs"),
-        ([{"Put": {"TableName": "t", "Item": {"pk": 1}, "Extra": 1}}], "Put has parameters that it does not take"),
-        ([{"ConditionCheck": {"TableName": "t", "Key": {"pk": 1}}}], "not all that it needs"),
+        ([{"Put": {"TableName": "t"}}], "Put lacks a parameter: TableName, Item"),
+        (
+            [{"Put": {"TableName": "t", "Item": {"pk": 1}, "Extra": 1}}],
+            "put does not take Extra=; it takes TableName, Item, ConditionExpression",
+        ),
+        (
+            [{"ConditionCheck": {"TableName": "t", "Key": {"pk": 1}}}],
+            "ConditionCheck lacks a parameter: TableName, Key, ConditionExpression",
+        ),
     ],
 )
 async def test_what_is_no_write_is_refused_before_anything_is_sent(writes: Any, match: str) -> None:

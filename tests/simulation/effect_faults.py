@@ -60,7 +60,12 @@ EFFECT_FAULTS = (
         "stored without its effect",
         rewriting("commit_once", _without_effects, module=commits),
     ),
-    Fault("a finished record expires while tries go on", "was told LeaseLostError, and had its effect", _short_lived),
+    Fault(
+        "a finished record expires while tries go on",
+        "was told LeaseLostError, and had its effect",
+        _short_lived,
+        short=True,
+    ),
     Fault("a lost answer is not settled by the record", "was told LeaseLostError, and had its effect", _not_settled),
     Fault(
         "a commit without a claim needs no free key", UNLOCKED, rewriting("commit_once", _over_anything, module=commits)

@@ -41,13 +41,15 @@ DRIVER = type(AsyncIdempotencyStore.in_memory()._driver)
 class Fault:
     """One fault: what is wrong, what the simulation must say of it, and how it is planted.
 
-    With `windows`, only runs with windows of time can show it.
+    With `windows`, only runs with windows of time can show it; with `short`, only runs whose results answer for a
+    moment, and few of those.
     """
 
     name: str
     symptom: str
     plant: Callable[[pytest.MonkeyPatch], None]
     windows: bool = False
+    short: bool = False
 
 
 def _unchanged_ignored(patch: pytest.MonkeyPatch) -> None:

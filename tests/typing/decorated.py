@@ -23,6 +23,7 @@ from aioidempotency import (
     Wait,
     idempotent,
 )
+from aioidempotency.transactions import OutboxEvent
 
 store = AsyncIdempotencyStore("idempotency", retention=timedelta(days=1))
 
@@ -132,6 +133,22 @@ async def stores() -> None:
     async with store, store.execute("k") as execution:
         assert_type(execution.replayed, bool)
         assert_type(execution.lease, Lease | None)
+
+
+async def effects() -> None:
+    async with store.execute("k") as execution:
+        execution.transaction.put("orders", {"pk": "o-1"}, ConditionExpression="attribute_not_exists(pk)")
+        execution.transaction.update(TableName="orders", Key={"pk": "o-1"}, UpdateExpression="SET a = :a")
+        execution.transaction.check("orders", {"pk": "o-1"}, "a = :a", ExpressionAttributeValues={":a": {"N": "1"}})
+        execution.transaction.put("orders", {"pk": "o-1"}, ConditionExpression=5)  # type: ignore[arg-type]
+        execution.transaction.delete("orders", {"pk": "o-1"}, Condition="a")  # type: ignore[call-arg]
+        execution.transaction.update("orders", {"pk": "o-1"})  # type: ignore[call-arg]
+    assert_type(await store.get_or_create_id("k"), str)
+    assert_type(await store.put_if_absent("orders", {"pk": "o-1"}), dict[str, object])
+    assert_type(await store.commit_once("k", 1, [{"Put": {"TableName": "orders", "Item": {"pk": "o-1"}}}]), object)
+    await store.commit_once("k", 1, generator)  # type: ignore[arg-type]
+    async for event in store.outbox(poll=None):
+        assert_type(event, OutboxEvent)
 
 
 def told(decision: Decision) -> str:

@@ -106,6 +106,7 @@ def commit_once(
     verdict = _judge(found, attempt)
     if not isinstance(verdict, Vacant):
         return verdict
+    lease = protocol.grant(attempt, places[0], token)
     record = found[0].record if found else records.record_of(lease, result, expiration=lease.expiration)
     return InProgress(record, retry_after=attempt.lease)
 

@@ -28,6 +28,22 @@ LARGEST_ITEM: Final = 400 * 1024
 KINDS: Final = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck": "check"}
 """The wire's names of the actions, and ours."""
 
+NEEDED: Final = {
+    "Put": ("TableName", "Item"),
+    "Update": ("TableName", "Key", "UpdateExpression"),
+    "Delete": ("TableName", "Key"),
+    "ConditionCheck": ("TableName", "Key", "ConditionExpression"),
+}
+"""The parameters that each kind of action must have."""
+
+_MORE: Final = (
+    "ConditionExpression",
+    "ExpressionAttributeNames",
+    "ExpressionAttributeValues",
+    "ReturnValuesOnConditionCheckFailure",
+)
+"""Those that it may have."""
+
 KeyNames = Mapping[str, frozenset[str]]
 """The names of a table's key attributes, by the table's name."""
 
@@ -47,6 +63,11 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
     """
     parameters = {name: value for name, value in given.items() if value is not None}
     name = KINDS[kind]
+    strange = [each for each in given if each not in {*NEEDED[kind], *_MORE}]
+    if strange:
+        raise refused(
+            f"{name} does not take {strange[0]}=; it takes {', '.join(dict.fromkeys((*NEEDED[kind], *_MORE)))}"
+        )
     _check_texts(name, parameters)
     for part in ("Item", "Key"):
         if part in parameters:
