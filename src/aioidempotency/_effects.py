@@ -131,7 +131,7 @@ class Effects:
         if not isinstance(made, str) or not made:
             raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
         kept = None if expires_after is None else seconds(expires_after, "expires_after")
-        return await self._driver.drive(ids.get_or_create(place, str.__str__(made), now=now, expires_after=kept))
+        return await self._driver.drive_apart(ids.get_or_create(place, str.__str__(made), now=now, expires_after=kept))
 
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str] = ("pk",)
@@ -159,7 +159,7 @@ class Effects:
                 "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
             )
         place = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
-        found = await self._driver.drive(ids.put_if_absent(place, written))
+        found = await self._driver.drive_apart(ids.put_if_absent(place, written))
         typed = all(attributes.is_typed(value) for value in item.values())
         return dict(found) if typed else attributes.read_item(found)
 
@@ -180,6 +180,7 @@ class Effects:
 
         Raises:
             ConfigurationError: The store has no table for events.
+            SerializationError: While iterating: an event does not fit the type; it stays.
             StoreError: While iterating: the store did not answer; iterate anew.
         """
         if self._driver.outbox is None:
@@ -196,22 +197,25 @@ class Effects:
         while True:
             idle = True
             for shard in shards:
-                for item in await self._driver.drive(outbox.pending(box, shard)):
+                for item in await self._driver.drive_apart(outbox.pending(box, shard)):
                     idle = False
                     emitted = outbox.parse(item, box.table)
                     for index, text in enumerate(emitted.events):
-                        yield OutboxEvent(
-                            id=f"{emitted.owner}-{index}",
-                            key=emitted.key,
-                            sequence=emitted.sequence,
-                            index=index,
-                            event=self._driver.codec.decode(text, event_type),
-                        )
-                    await self._driver.drive(outbox.remove(box, shard, item))
+                        name = f"{emitted.owner}-{index}"
+                        event = self._decoded(name, text, event_type)
+                        yield OutboxEvent(id=name, key=emitted.key, sequence=emitted.sequence, index=index, event=event)
+                    await self._driver.drive_apart(outbox.remove(box, shard, item))
             if idle and pause is None:
                 return
             if idle and pause is not None:
                 await anyio.sleep(pause)
+
+    def _decoded(self, name: str, text: str, event_type: object) -> object:
+        try:
+            return self._driver.codec.decode(text, event_type)
+        except SerializationError as error:
+            advice = "read it without event_type=, or as another type; it stays until then"
+            raise SerializationError(f"the event {name}", error.kind, advice) from error
 
     def _filled(self, attempt: Claim, writes: Writes) -> Draft:
         own = attempt.places
@@ -244,9 +248,10 @@ def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> 
     """Find an item in a table of the caller's."""
     named = {name: item[name] for name in key if name in item and item[name].keys() <= {"S", "N", "B"}}
     if not 1 <= len(key) <= 2 or len(named) < len(key):  # noqa: PLR2004 - partition key and sort key
+        missing = ", ".join(repr(name) for name in key if name not in named)
         raise ConfigurationError(
-            f"key= names the table's one or two key attributes, and the item must have each as text, number or bytes; "
-            f"it is {key!r}"
+            f"key= names the table's one or two key attributes, and the item must have each as text, number or bytes: "
+            f"{f'it has no such {missing}' if missing else f'not {key!r}'}"
         )
     table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
     partition, *sort = (attributes.spelled(value) for value in named.values())

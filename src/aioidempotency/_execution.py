@@ -99,7 +99,7 @@ class Execution:
         """Make a key for a step of this call in another system: 64 hexadecimal digits.
 
         It depends on the namespace, the key and the step alone, so each attempt of this call has the same
-        one, and it tells nothing of the key.
+        one. It does not show the key; as with any digest, a short key can be found by trying.
 
         Raises:
             MissingKeyError: The step has no name.

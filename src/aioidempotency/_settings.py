@@ -81,7 +81,12 @@ class Settings:
         table = self.table
         if table_name is not None:
             check_table_name(table_name)
-            table = Table(table_name, "pk", "sk", table.attributes)
+            if table_name == table.name and table.sort_attribute is None:
+                raise ConfigurationError(
+                    "outbox_table= is the table of the records, which has no sort key; name another"
+                )
+            if table_name != table.name:
+                table = Table(table_name, "pk", "sk", table.attributes)
         return None if table.sort_attribute is None else Outbox(table, self.namespace)
 
     def place_of_id(self, material: object, namespace: str) -> Location:

@@ -233,8 +233,15 @@ class TransactionError(IdempotencyError):
         refused = [f"{reason.code} at index {index}" for index, reason in enumerate(self.reasons) if reason is not None]
         return (
             f"the transaction was refused, and nothing in it was applied: {', '.join(refused)} of its "
-            f"{len(self.reasons)} writes"
+            f"{len(self.reasons)} writes{self._advice}"
         )
+
+    @property
+    def _advice(self) -> str:
+        if self.retryable:
+            return "; call again"
+        invalid = any(reason is not None and reason.code == "ValidationError" for reason in self.reasons)
+        return "; the message of its reason says why" if invalid else ""
 
 
 class TransactionClosedError(TransactionError, RuntimeError):

@@ -89,9 +89,18 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
         TransactionError((Reason("TransactionConflict"), Reason("ThrottlingError"))),
         (
             "the transaction was refused, and nothing in it was applied: TransactionConflict at index 0, "
-            "ThrottlingError at index 1 of its 2 writes"
+            "ThrottlingError at index 1 of its 2 writes; call again"
         ),
         True,
+        409,
+    ),
+    (
+        TransactionError((Reason("ValidationError"),)),
+        (
+            "the transaction was refused, and nothing in it was applied: ValidationError at index 0 of its 1 writes; "
+            "the message of its reason says why"
+        ),
+        False,
         409,
     ),
     (TransactionError((), "make one of them"), "nothing was sent: make one of them", False, 409),

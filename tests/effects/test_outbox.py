@@ -15,6 +15,7 @@ from aioidempotency import (
     ConfigurationError,
     MemoryBackend,
     SerializationError,
+    Static,
     StoreError,
     TransactionError,
 )
@@ -78,6 +79,8 @@ async def test_events_live_in_a_table_of_their_own_where_records_have_no_sort_ke
         store.outbox()
     with pytest.raises(ConfigurationError, match="is not a table's name"):
         simple_shop.make_store(outbox_table="")
+    with pytest.raises(ConfigurationError, match="outbox_table= is the table of the records"):
+        simple_shop.make_store(outbox_table=store._settings.table.name)
     name = f"{simple_shop.table}-outbox"
     apart = simple_shop.make_store(outbox_table=name)
     await apart.create_table()
@@ -196,7 +199,7 @@ async def test_events_are_read_as_the_type_that_is_asked_for() -> None:
     await emit(store, "k", Paid(5))
     assert [each.event for each in await drained(store, event_type=Paid)] == [Paid(5)]
     await emit(store, "other", Paid(5))
-    with pytest.raises(SerializationError):
+    with pytest.raises(SerializationError, match=r"the event [0-9a-f]{32}-0 cannot hold .*read it without event_type="):
         await drained(store, event_type=int)
     assert len(await drained(store)) == 1
 
@@ -304,3 +307,24 @@ async def test_an_empty_outbox_costs_one_query_a_shard() -> None:
     sent = [type(each).__name__ for each in backend.operations[before:]]
     assert Counter(sent) == {"Query": 2 * 16 + 1, "Delete": 1}
     assert deletes(backend.operations) == 1
+
+
+async def test_a_table_with_a_sort_key_can_be_named_for_its_own_events() -> None:
+    """By whatever names its key has."""
+    layout = CompositeKey("part", "sort")
+    store = AsyncIdempotencyStore.in_memory("table", layout=layout, outbox_table="table")
+    await emit(store, "k", "one")
+    assert [each.event for each in await drained(store)] == ["one"]
+
+
+async def test_a_relay_looks_at_no_layout() -> None:
+    """Where events, ids and items are does not depend on it."""
+    backend = MemoryBackend()
+    await emit(AsyncIdempotencyStore("table", layout=LAYOUT, backend=backend), "k", "one")
+    counting = ScriptedBackend(backend)
+    other = CompositeKey(partitioning=Static("elsewhere"))
+    store = AsyncIdempotencyStore("table", layout=other, backend=counting)
+    assert [each.event for each in await drained(store)] == ["one"]
+    await store.get_or_create_id("k")
+    await store.put_if_absent("orders", {"pk": "a"})
+    assert {type(each).__name__ for each in counting.operations} == {"Query", "Delete", "Put"}

@@ -309,7 +309,8 @@ _WITH_EFFECTS = "a transaction with writes of yours"
 _PERMISSIONS[_WITH_EFFECTS] = _PERMISSIONS["TransactWriteItems"]
 _OF_EFFECTS = {
     "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
-    "ResourceNotFoundException": "one of the tables is not there; create it, or correct its name",
+    "ResourceNotFoundException": "one of the tables is not there: create it (the store's own, and that of its events, by "
+    "`await store.create_table()`), or correct its name",
 }
 """Nothing was applied. What DynamoDB says may hold data, so it is not repeated."""
 
