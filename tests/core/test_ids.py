@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from aioidempotency import ConfigurationError
-from aioidempotency._core import ids
+from aioidempotency._core import expressions, ids
 from aioidempotency._core.conditions import Absent, Unchanged
-from aioidempotency._core.model import Item, Location
+from aioidempotency._core.model import Item, Location, Table
 from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
 from aioidempotency._core.placements import Procedure
 from tests.core.playing import NOW, PLACE, RENAMED, SIMPLE, play
@@ -94,3 +94,14 @@ def test_a_uuid_of_version_7_is_the_standards() -> None:
 
 def test_uuids_are_ordered_by_time() -> None:
     assert ids.uuid7(1, (1 << 74) - 1) < ids.uuid7(2, 0)
+
+
+def test_an_item_whose_key_is_no_text_is_read_by_its_key() -> None:
+    """Where the refusal does not bring it, as in a batch."""
+    table = Table("orders", "id", "version", ids.FOREIGN)
+    key: Item = {"id": {"B": b"a"}, "version": {"N": "1"}}
+    place = Location(table=table, partition="B:a", sort="N:1", typed=key)
+    assert place.item == key
+    played = play(ids.put_if_absent(place, key), Refused(None), Found({**key, "n": {"N": "2"}}))
+    assert expressions.request(played.operations[1]).parameters["Key"] == key
+    assert played.outcome["n"] == {"N": "2"}
