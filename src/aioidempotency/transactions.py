@@ -67,9 +67,9 @@ class Transaction:
     """Collects writes, in DynamoDB's own parameters, and events; nothing is sent before the block is left.
 
     Values are plain Python values, or typed as the wire has them: `{"pk": "order-1"}` and
-    `{"pk": {"S": "order-1"}}` are the same item. Each method refuses at once what DynamoDB would refuse:
-    more than 100 writes or 4 MB, two writes of one item; and a write of the execution's own record.
-    What is refused is not collected; the rest stays.
+    `{"pk": {"S": "order-1"}}` are the same item. Each method refuses at once what DynamoDB would refuse,
+    as far as it can be told then: more than 100 writes or 4 MB, two writes of one item; and a write of the
+    execution's own record. What is refused is not collected; the rest stays.
 
     Raises:
         TransactionError: A write is refused before anything is sent; the message says what to do.

@@ -69,11 +69,18 @@ def test_an_effect_has_the_wires_own_parameters() -> None:
     [
         ("Put", {"TableName": "", "Item": {"pk": 1}}, "put takes TableName= as a text"),
         ("Put", {"TableName": 5, "Item": {"pk": 1}}, "put takes TableName= as a text"),
+        ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=, and it is None"),
+        ("ConditionCheck", {"TableName": "t", "Key": {"pk": 1}}, "check needs ConditionExpression="),
         ("Put", {"TableName": "t", "Item": {"pk": 1}, "ConditionExpression": ""}, "put takes ConditionExpression="),
         ("Update", {"TableName": "t", "Key": {"pk": 1}, "UpdateExpression": 5}, "update takes UpdateExpression="),
         (
             "ConditionCheck",
-            {"TableName": "t", "Key": {"pk": 1}, "ReturnValuesOnConditionCheckFailure": "ALL"},
+            {
+                "TableName": "t",
+                "Key": {"pk": 1},
+                "ConditionExpression": "x",
+                "ReturnValuesOnConditionCheckFailure": "ALL",
+            },
             "check takes ReturnValuesOnConditionCheckFailure='ALL_OLD'",
         ),
         ("Delete", {"TableName": "t", "Key": {"pk": 1}, "ExpressionAttributeNames": {"#a": 1}}, "of texts to texts"),

@@ -68,6 +68,8 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
         raise refused(
             f"{name} does not take {strange[0]}=; it takes {', '.join(dict.fromkeys((*NEEDED[kind], *_MORE)))}"
         )
+    if lacking := [each for each in NEEDED[kind] if each not in parameters]:
+        raise refused(f"{name} needs {lacking[0]}=, and it is None")
     _check_texts(name, parameters)
     for part in ("Item", "Key"):
         if part in parameters:
