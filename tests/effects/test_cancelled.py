@@ -21,7 +21,7 @@ from aioidempotency.testing import FakeClock
 from tests.ownership.test_cancellation import Cancel, at_each_side, every_cancellation
 from tests.support.gate import GateBackend
 from tests.support.scripted import Down, Fault, LostReply, ScriptedBackend, Stall
-from tests.support.virtual_time import in_virtual_time
+from tests.support.virtual_time import in_virtual_time, pass_time
 
 When = Literal["before", "after"]
 LAYOUT = CompositeKey()
@@ -180,7 +180,7 @@ async def test_a_commit_that_hangs_in_a_clean_up_ends_and_is_reported() -> None:
     table, events = MemoryBackend(), list[Event]()
     store = store_on(ScriptedBackend(table, on_transactions(Stall())), events)
     task = asyncio.create_task(order(store))
-    await asyncio.sleep(1)
+    await pass_time(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -263,7 +263,7 @@ async def test_a_cancelled_commit_that_fails_until_the_lease_ends_is_reported_on
     table, events = MemoryBackend(), list[Event]()
     store = store_on(ScriptedBackend(table, on_transactions(Down())), events, lease=2)
     task = asyncio.create_task(order(store))
-    await asyncio.sleep(1)
+    await pass_time(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -19,7 +19,7 @@ from aioidempotency import (
     StoreError,
     TransactionError,
 )
-from aioidempotency._core.operations import Delete, Operation
+from aioidempotency._core.operations import Delete, Operation, Query
 from aioidempotency.transactions import OutboxEvent
 from tests.effects.conftest import Shop
 from tests.support.scripted import Down, Fault, LostReply, ScriptedBackend
@@ -251,7 +251,9 @@ async def test_events_of_one_key_in_one_transaction_have_one_sequence() -> None:
 
 
 async def test_a_relay_waits_for_events_that_come() -> None:
-    store = in_memory()
+    looked = asyncio.Event()
+    backend = ScriptedBackend(MemoryBackend(), lambda _: looked.set() if backend.count(Query) > 16 else None)
+    store = AsyncIdempotencyStore("table", layout=LAYOUT, backend=backend)
 
     async def first() -> object:
         async for event in store.outbox(poll=timedelta(milliseconds=1)):
@@ -259,7 +261,7 @@ async def test_a_relay_waits_for_events_that_come() -> None:
         raise AssertionError
 
     waiting = asyncio.create_task(first())
-    await asyncio.sleep(0.01)
+    await looked.wait()
     await emit(store, "k", "late")
     assert await asyncio.wait_for(waiting, 10) == "late"
 
