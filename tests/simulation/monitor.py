@@ -45,12 +45,13 @@ class Monitor:
             self.count("deleted by TTL")
             return
         call = self.history.calls[write.sender]
+        was_stray = self.history.is_stray(write.key, write.place)
         stray = place_rules.is_stray(self.plan, self.history, write, call)
         self._judge(place_rules.broken_by(self.plan, self.history, write, call, stray=stray))
         self.history.add(write, stray=stray)
         self._count_claim(write)
         self._watch_token(write)
-        self._judge(table_rules.broken_by(self.plan, write, call))
+        self._judge(table_rules.broken_by(self.plan, write, call, was_stray=was_stray))
         self._judge(effect_rules.at_write(write, call))
 
     def applied(self, sender: str, write: Write | None) -> None:

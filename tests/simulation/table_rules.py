@@ -37,8 +37,8 @@ def differ(one: str | None, other: str | None) -> bool:
     return one != other and None not in {one, other}
 
 
-def broken_by(plan: Plan, write: Write, call: Call) -> Iterator[str]:
-    """Name the rules that a write breaks."""
+def broken_by(plan: Plan, write: Write, call: Call, *, was_stray: bool) -> Iterator[str]:
+    """Name the rules that a write breaks. A stray is nobody's: its writer may take it back at any time."""
     after = write.after
     if after is not None and after.owner != call.owner:
         yield f"{call.name} wrote a record with another's owner"
@@ -47,7 +47,7 @@ def broken_by(plan: Plan, write: Write, call: Call) -> Iterator[str]:
     for before in write.replaced:
         if before.owner != call.owner:
             yield from _claims_over(plan, write, before, call)
-        else:
+        elif not (was_stray and after is None):
             yield from _changes_own(plan, write, before, call)
 
 
