@@ -70,6 +70,11 @@ def test_an_effect_has_the_wires_own_parameters() -> None:
         ("Put", {"TableName": "", "Item": {"pk": 1}}, "put takes TableName= as a text"),
         ("Put", {"TableName": 5, "Item": {"pk": 1}}, "put takes TableName= as a text"),
         ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=, and it is None"),
+        (
+            "Put",
+            {"TableName": "t", "Item": {"pk": 1}, "Extra": 1},
+            "put does not take Extra=; it takes TableName, Item",
+        ),
         ("ConditionCheck", {"TableName": "t", "Key": {"pk": 1}}, "check needs ConditionExpression="),
         ("Put", {"TableName": "t", "Item": {"pk": 1}, "ConditionExpression": ""}, "put takes ConditionExpression="),
         ("Update", {"TableName": "t", "Key": {"pk": 1}, "UpdateExpression": 5}, "update takes UpdateExpression="),
