@@ -4,9 +4,10 @@ import statistics
 from collections.abc import Sequence
 
 from bench import pages
-from bench.hot.results import Point, Result, Row, Spread
+from bench.hot.results import Point, Result, Row
 from bench.hot.settings import BUCKETS, NO_LIMITS, RANDOM, STATIC, STREAMS, WINDOWS
 from bench.pages import table
+from bench.spread import Spread
 
 
 def renewed(text: str, result: Result) -> str:

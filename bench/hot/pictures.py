@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from bench.hot.labels import label_ends
-from bench.hot.results import Curve, Point, Result, Spread
+from bench.hot.results import Curve, Point, Result
 from bench.hot.settings import BUCKETS, NO_LIMITS, RANDOM, STATIC, STREAMS, WINDOWS
+from bench.spread import Spread
 
 _STYLE: Final[dict[Any, Any]] = {
     # Text stays text, and the same numbers give the same file.

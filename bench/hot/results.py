@@ -7,6 +7,7 @@ from typing import final
 
 from bench.hot.calls import Outcome
 from bench.hot.settings import Settings
+from bench.spread import Spread
 
 
 @final
@@ -59,16 +60,6 @@ class Curve:
     completed: list[int]
     throttled: list[int]
     late_ms: float
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The median of the rounds, and how far they lie apart."""
-
-    median: float
-    least: float
-    most: float
 
 
 @final

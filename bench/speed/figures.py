@@ -1,12 +1,11 @@
 """What the rounds come to: of each figure the median, the least and the most."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final
 
 from bench.speed.jobs import Workload
 from bench.speed.rounds import Row
+from bench.spread import Spread, spread
 
 Cell = tuple[str, Workload, int]
 """Contestant, workload and concurrency."""
@@ -24,21 +23,6 @@ FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
     "server_share": lambda row: row["server"]["processor"] / row["wall"],
 }
 """How each figure of a span is computed; requests and units are those of one execution."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """A figure over the rounds."""
-
-    median: float
-    least: float
-    most: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Put the values of the rounds together."""
-    return Spread(statistics.median(values), min(values), max(values))
 
 
 def summary(rows: Sequence[Row]) -> dict[Cell, dict[str, Spread]]:

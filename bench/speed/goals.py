@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, final
 
 from bench.speed import contest
-from bench.speed.figures import Cell, Spread, by_round, spread
+from bench.speed.figures import Cell, by_round
 from bench.speed.jobs import Workload
 from bench.speed.rounds import Row
+from bench.spread import Spread, spread
 
 MANY: Final = 64
 SOME: Final = 32

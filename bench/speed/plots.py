@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.speed import contest
-from bench.speed.figures import Cell, Spread
+from bench.speed.figures import Cell
 from bench.speed.goals import MANY
 from bench.speed.jobs import Workload
+from bench.spread import Spread
 
 _STYLE: Final[dict[Any, Any]] = {
     # Text stays text, and equal results give equal files.

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.speed.contest import ORDER
-from bench.speed.figures import Cell, Spread
+from bench.speed.figures import Cell
 from bench.speed.goals import Outcome
 from bench.speed.jobs import MIXED, WORKLOADS, Workload
 from bench.speed.rounds import Row
+from bench.spread import Spread
 
 _TITLES: Final[Mapping[Workload, str]] = {
     "fresh": "Fresh calls: every key is new",

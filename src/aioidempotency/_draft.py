@@ -88,7 +88,7 @@ class Draft:
             advice = "emit what JSON can carry, or give the store another codec="
             raise SerializationError("the event", error.kind, advice) from None
         more = len(json.dumps(text))
-        if events.bytes + more > effects.LARGEST_ITEM:
+        if events.bytes + more > attributes.LARGEST_ITEM:
             raise effects.too_many_events()
         self._tally.check_room(actions=len(self._events.keys() | {under}), more=self._bytes_of_events + more)
         self._events[under] = Events(events.sequence, (*events.texts, text), events.bytes + more)

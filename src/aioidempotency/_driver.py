@@ -51,6 +51,7 @@ class Driver:
         fail_open: Whether calls run unprotected while the store does not answer.
         on_completion_failure: What to do when a result could not be stored before the lease ended.
         outbox: Where events are written to; None where there is no table for them.
+        desk: What a call needs to write events: how, and where to.
         failed_open: How many calls ran unprotected because the store did not answer.
         opening: Verifies the table's layout, before anything else is asked; None where there is nothing to verify.
     """
@@ -67,6 +68,7 @@ class Driver:
         fail_open: bool = False,
         on_completion_failure: Literal["report", "raise"] = "report",
         local_cache: int = 0,
+        outbox: Outbox | None = None,
     ) -> None:
         self.backend = backend
         self.codec = codec
@@ -76,7 +78,8 @@ class Driver:
         self.failed_open = 0
         self.opening: Once | None = None
         self.cache = Cache(local_cache)
-        self.outbox: Outbox | None = None
+        self.outbox = outbox
+        self.desk = codec, outbox
         self._keys: dict[str, frozenset[str]] = {}
         self._untold: set[str] = set()
         self.fail_open = fail_open
@@ -84,11 +87,6 @@ class Driver:
         self._clock_skew = clock_skew
         self._compress_over = compress_over
         self._hook = hook
-
-    @property
-    def desk(self) -> tuple[Codec, Outbox | None]:
-        """What a call needs to write events: how, and where to."""
-        return self.codec, self.outbox
 
     async def drive(self, procedure: Procedure[T]) -> T:
         """Execute a procedure's operations, one after the other."""
@@ -228,14 +226,14 @@ class Driver:
         return draft.collected(self._keys, spare=spare)
 
     async def _look_up(self, table_name: str) -> None:
-        """Ask for a table's key, once; where there is no permission for that, DynamoDB itself judges."""
-        self._untold.add(table_name)
-        if isinstance(self.backend, DescribesKeys):
-            with suppress(ConfigurationError):
-                try:
-                    self._keys[bare(table_name)] = await self.backend.key_of(table_name)
-                except StoreError:
-                    self._untold.discard(table_name)
+        """Ask for a table's key; not again where there is no permission for that. Then DynamoDB itself judges."""
+        if not isinstance(self.backend, DescribesKeys):
+            return
+        with suppress(StoreError):
+            try:
+                self._keys[bare(table_name)] = await self.backend.key_of(table_name)
+            except ConfigurationError:
+                self._untold.add(table_name)
 
     def _completed(self, key: str, record: Record) -> Record:
         self.cache.put(key, record)

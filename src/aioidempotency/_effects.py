@@ -10,9 +10,9 @@ import anyio
 
 from aioidempotency import _results
 from aioidempotency._core import attributes, effects, ids, outbox, records
+from aioidempotency._core.attributes import LARGEST_ITEM
 from aioidempotency._core.commits import Rejected
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
-from aioidempotency._core.effects import LARGEST_ITEM
 from aioidempotency._core.model import Location, Route, Table
 from aioidempotency._core.outbox import SHARDS, Outbox
 from aioidempotency._core.protocol import Claim, Completed

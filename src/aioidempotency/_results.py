@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from aioidempotency._core import records
+from aioidempotency._core.attributes import LARGEST_ITEM
 from aioidempotency._core.model import Encoded, Lease, Record, Status
 from aioidempotency._functions import namespace_of
 from aioidempotency.codecs import Codec
@@ -23,9 +24,6 @@ TOMBSTONE = Encoded("", "tombstone")
 
 ZLIB = "zlib"
 ERROR = "error"
-
-LARGEST_ITEM = 400 * 1024
-"""Bytes that DynamoDB takes in one item, attribute names included."""
 
 SURELY_SMALL = 90_000
 """Characters, four bytes each at the most, that fit into an item together with any key and fingerprint."""

@@ -156,8 +156,8 @@ class AsyncIdempotencyStore(Effects):
             fail_open=fail_open,
             on_completion_failure=on_completion_failure,
             local_cache=whole_number(local_cache, "local_cache"),
+            outbox=self._settings.outbox(outbox_table),
         )
-        self._driver.outbox = self._settings.outbox(outbox_table)
         if verify_layout and self._settings.laid is not None:
             self._driver.opening = Once(self.verify_layout)
 

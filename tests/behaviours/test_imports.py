@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import aioidempotency
+from aioidempotency import transactions
 
 OTHERS = (
     "moto",
@@ -67,6 +68,9 @@ asyncio.run(main())
 def test_exported_names_are_pinned() -> None:
     """U4: the public names; a new one is a decision, a lost one breaks users."""
     assert sorted(aioidempotency.__all__) == NAMES
+    types = ["Condition", "Expressions", "OutboxEvent", "Reason", "Transaction", "TransactionClosedError", "Writes"]
+    assert transactions.__all__ == types
+    assert all(hasattr(transactions, name) for name in types)
     exported: dict[str, Any] = {}
     exec("from aioidempotency import *", exported)
     assert sorted(exported.keys() - {"__builtins__"}) == NAMES

@@ -14,8 +14,9 @@ from aioidempotency import AsyncIdempotencyStore
 from bench import pages, profile
 from bench.speed import bare, contest, goals, jobs, page
 from bench.speed.__main__ import main
-from bench.speed.figures import FIGURES, Spread, summary
+from bench.speed.figures import FIGURES, summary
 from bench.speed.ours import Decorated
+from bench.spread import Spread
 
 
 def job(workload: str, calls: int = 100) -> dict[str, Any]:

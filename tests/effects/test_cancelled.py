@@ -8,11 +8,13 @@ import pytest
 from aioidempotency import (
     AsyncIdempotencyStore,
     CompositeKey,
+    ConfigurationError,
     LeaseLostError,
     MemoryBackend,
     Status,
     StoreError,
     TransactionError,
+    _driver,
 )
 from aioidempotency._core.operations import Declined, Delete, Operation, Reply, Transact
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, RecordReleased
@@ -268,3 +270,61 @@ async def test_a_cancelled_commit_that_fails_until_the_lease_ends_is_reported_on
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [type(event) for event in events].count(CompletionFailed) == 1
+
+
+async def test_a_look_up_that_was_cancelled_is_made_again_by_the_next_call() -> None:
+    """Nothing of it stays in the store; a second call at the same time asks for itself."""
+    table, asked, both, answered = MemoryBackend(), [], asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def execute(self, operation: Operation) -> Reply:
+            return await table.execute(operation)
+
+        async def key_of(self, table_name: str) -> frozenset[str]:
+            asked.append(table_name)
+            if len(asked) == 2:
+                both.set()
+            await answered.wait()
+            return frozenset({"pk"})
+
+    store = store_on(Slow())
+
+    async def call(key: str) -> None:
+        async with store.execute(key) as execution:
+            for pk in ("a", "b"):
+                execution.transaction.put("orders", {"pk": pk, "n": 1})
+
+    tasks = [asyncio.create_task(call(key)) for key in ("first", "second")]
+    await both.wait()
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
+    answered.set()
+    with pytest.raises(ConfigurationError, match="has none of your tables"):
+        await tasks[1]
+    with pytest.raises(ConfigurationError, match="has none of your tables"):
+        await call("third")
+    assert asked == 2 * ["orders"]
+
+
+async def test_a_look_up_that_takes_too_long_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is lowered, so that the test need not wait for it."""
+    table, asked = MemoryBackend(), []
+    monkeypatch.setattr(_driver, "LOOK_UP_LIMIT", 0.001)
+
+    class Silent:
+        async def execute(self, operation: Operation) -> Reply:
+            return await table.execute(operation)
+
+        async def key_of(self, table_name: str) -> frozenset[str]:
+            asked.append(table_name)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    store = store_on(Silent())
+    for key in ("first", "second"):
+        with pytest.raises(ConfigurationError, match="has none of your tables"):
+            async with store.execute(key) as execution:
+                for pk in ("a", "b"):
+                    execution.transaction.put("orders", {"pk": pk, "n": 1})
+    assert asked == 2 * ["orders"]

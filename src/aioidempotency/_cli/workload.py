@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Final, cast, final
 
 from aioidempotency._core import records
+from aioidempotency._core.attributes import LARGEST_ITEM
 from aioidempotency._core.decisions import Claimed
 from aioidempotency._core.model import AttributeNames, Encoded, Lease
 from aioidempotency._core.operations import Applied
 from aioidempotency._core.protocol import claim
-from aioidempotency._results import LARGEST_ITEM
 from aioidempotency._settings import LONGEST_NAMESPACE, Settings
 from aioidempotency.partitioning import CompositeKey, HashBuckets, Static, Terms
 from aioidempotency.partitioning.strategy import MOST_PLACES

@@ -17,6 +17,9 @@ from aioidempotency.exceptions import SerializationError
 MOST_DIGITS: Final = 38
 """Significant digits of a number that DynamoDB keeps."""
 
+LARGEST_ITEM: Final = 400 * 1024
+"""Bytes that DynamoDB takes in one item, attribute names included."""
+
 _EXACT: Final = Context(prec=400, traps=[])
 """Whatever the caller's own context rounds or traps."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, final
 
 from aioidempotency._core import attributes
+from aioidempotency._core.attributes import LARGEST_ITEM
 from aioidempotency._core.model import AttributeValue, Item, Places
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency.exceptions import ConfigurationError, TransactionError
@@ -21,9 +22,6 @@ MOST_ACTIONS: Final = 100
 
 LARGEST_TRANSACTION: Final = 4 * 1024 * 1024
 """Bytes that DynamoDB takes in one transaction."""
-
-LARGEST_ITEM: Final = 400 * 1024
-"""Bytes that DynamoDB takes in one item, attribute names included."""
 
 KINDS: Final = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck": "check"}
 """The wire's names of the actions, and ours."""
