@@ -29,10 +29,10 @@ from tests.support.engines import model_engine
 _OURS: Final = str(Path(aioidempotency.__file__).parent)
 
 AREAS: Final[Mapping[str, Sequence[str]]] = {
-    "ours: batches": ("@ours/backends/_lane", "@ours/backends/group_commit"),
-    "ours: requests and replies": ("@ours/backends/", "@ours/_core/statements"),
-    "ours: protocol and keys": ("@ours/_core/", "@ours/_settings"),
-    "ours: lease and cancellation": ("@ours/_lease", "@ours/_concurrency", "/anyio/"),
+    "ours: batches": ("@ours/backends/dynamodb/group_commit", "@ours/backends/dynamodb/batches"),
+    "ours: requests and replies": ("@ours/backends/",),
+    "ours: protocol and keys": ("@ours/_core/", "@ours/_keys", "@ours/_options"),
+    "ours: lease and cancellation": ("@ours/_lease", "@ours/_concurrency", "@ours/_backoff", "/anyio/"),
     "ours: the rest": ("@ours/",),
     "client: signing": ("botocore/auth", "botocore/signers", "aiobotocore/signers"),
     "client: event hooks": ("botocore/hooks", "aiobotocore/hooks"),

@@ -18,8 +18,8 @@ from aioidempotency import (
     InProgressError,
     StoreError,
 )
-from aioidempotency._core import expressions
 from aioidempotency._core.operations import Operation, Reply
+from aioidempotency.backends.dynamodb import requests as expressions
 from aioidempotency.partitioning import Partitioning
 from bench.hot.arrivals import Arrival
 

@@ -13,7 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
-from aioidempotency.backends.dynamodb import _tuned
+from aioidempotency.backends.dynamodb.client import tuned as tuned_as_ours
 from bench.speed.calls import Gate
 from bench.speed.jobs import RESULT, TABLE
 
@@ -101,7 +101,7 @@ def update(location: dict[str, str], now: float, data: str) -> dict[str, Any]:
 
 async def tuned(url: str) -> TwoCalls:
     """Open a client with the configuration that the library gives its own."""
-    return await _opened(url, _tuned(_TIME_LIMIT))
+    return await _opened(url, tuned_as_ours(_TIME_LIMIT))
 
 
 async def default(url: str) -> TwoCalls:

@@ -1,15 +1,15 @@
 """Idempotent coroutine handlers on DynamoDB."""
 
+from aioidempotency._call import Execution
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status
 from aioidempotency._decorator import idempotent
-from aioidempotency._execution import Execution
 from aioidempotency._lease import deadline
-from aioidempotency._settings import Wait
+from aioidempotency._options import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.backends import Backend
 from aioidempotency.backends.dynamodb import DynamoDBBackend
-from aioidempotency.backends.group_commit import GroupCommit
+from aioidempotency.backends.dynamodb.group_commit import GroupCommit
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import (

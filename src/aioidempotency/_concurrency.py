@@ -1,9 +1,12 @@
-"""Manners under concurrency: no exception group leaves, and no cancellation is swallowed."""
+"""What belongs to a loop, what is done once, and how work ends under cancellation.
+
+No exception group leaves, and no cancellation is swallowed.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import TypeVar, final
+from typing import Generic, TypeVar, final
 
 import anyio
 
@@ -14,6 +17,26 @@ T = TypeVar("T")
 
 CLEANUP_LIMIT = 5.0
 """Seconds that a completion or release may still take once its caller was cancelled."""
+
+
+@final
+class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
+    """One value for each event loop, made when it is first asked for: `values[asyncio.get_running_loop()]`.
+
+    What belongs to a loop must not be touched from another one. What closed loops have left is dropped when
+    a new loop comes; it cannot be closed any more.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, loop: asyncio.AbstractEventLoop) -> T:
+        for each in list(self):  # another thread, with a loop of its own, may add to it meanwhile
+            if each.is_closed():
+                self.pop(each, None)
+        made = self[loop] = self._make()
+        return made
 
 
 async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[A], *, limit: int) -> list[T]:

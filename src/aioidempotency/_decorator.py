@@ -6,10 +6,17 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar, final
 
-from aioidempotency._core.keys import is_missing, selector
 from aioidempotency._core.model import Record
-from aioidempotency._functions import Parameters, check_awaitable, first_name, namespace_of, return_type, unbound
-from aioidempotency._settings import Duration, OnInProgress, check_namespace, one_of
+from aioidempotency._keys import check_namespace, is_missing, selector
+from aioidempotency._options import Duration, OnInProgress, one_of
+from aioidempotency._signatures import (
+    Parameters,
+    check_awaitable,
+    first_name,
+    namespace_of,
+    return_type,
+    unbound,
+)
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
@@ -19,7 +26,8 @@ T = TypeVar("T")
 
 KeySource = str | Callable[..., object] | None
 OnReplay = Callable[[Any, Record], object]
-Find = Callable[[inspect.BoundArguments], object]
+Find = Callable[[tuple[object, ...], Mapping[str, object]], object]
+"""Finds key or fingerprint material in the arguments of a call."""
 
 
 def idempotent(
@@ -75,7 +83,7 @@ def idempotent(
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
 
-    blocks = store._blocks(  # noqa: SLF001 - the decorator is the store's other half
+    options = store._options(  # noqa: SLF001 - the decorator is the store's other half
         lease=lease,
         retention=retention,
         heartbeat=heartbeat,
@@ -90,25 +98,32 @@ def idempotent(
             method: Any = function
             return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
         check_awaitable(function)
-        calls = _Calls(store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+        target = _Target(
+            store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type
+        )
+        find_key, find_payload = target.find_key, target.find_payload
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            material, payload = calls.identity(args, kwargs)
+            material = find_key(args, kwargs)
+            payload = None if find_payload is None else find_payload(args, kwargs)
             if missing_key == "run" and is_missing(material):
-                calls.warn_once()
+                target.warn_once()
                 return await function(*args, **kwargs)
-            async with blocks.open(
-                material, fingerprint=payload, namespace=calls.namespace, result_type=calls.result_type()
+            async with options.call(
+                material,
+                fingerprint=payload,
+                namespace=target.namespace,
+                result_type=target.resolved[0] if target.resolved else target.result_type(),
             ) as execution:
                 if not execution.replayed:
-                    execution.complete(await function(*args, **kwargs))
+                    execution.result = await function(*args, **kwargs)
             result = execution.result
             if on_replay is not None and execution.record is not None:
                 result = await _replaced(on_replay, result, execution.record)
             return result  # type: ignore[return-value] # read back as the function's return type
 
-        is_function = inspect.isfunction(calls.function)  # the attributes of an object with `__call__` are its own
-        functools.update_wrapper(call, calls.function, updated=functools.WRAPPER_UPDATES if is_function else ())
+        is_function = inspect.isfunction(target.function)  # the attributes of an object with `__call__` are its own
+        functools.update_wrapper(call, target.function, updated=functools.WRAPPER_UPDATES if is_function else ())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
         return call
 
@@ -124,8 +139,16 @@ async def _replaced(on_replay: OnReplay, result: object, record: Record) -> obje
 
 
 @final
-class _Calls:
-    """What is known of all calls of one decorated function."""
+class _Target:
+    """One decorated function: where its calls find their keys, and what their results are read back as.
+
+    Attributes:
+        function: The function itself, without the arguments that a `partial` holds.
+        namespace: The part of the key that tells functions apart.
+        find_key: Finds the key's material.
+        find_payload: Finds the fingerprint's material; None where there is no fingerprint.
+        resolved: What results are read back as, once that is known.
+    """
 
     def __init__(
         self,
@@ -137,35 +160,31 @@ class _Calls:
         namespace: str | None,
         result_type: object,
     ) -> None:
-        self.function, self._held_args, self._held_kwargs = unbound(function)
+        self.function, held_args, held_kwargs = unbound(function)
         self.namespace = namespace_of(self.function) if namespace is None else namespace
         check_namespace(self.namespace)
+        parameters = Parameters.of(self.function)
+        self.find_key = _holding(_finder(key, parameters), held_args, held_kwargs)
+        self.find_payload = (
+            None if fingerprint is None else _holding(_finder(fingerprint, parameters), held_args, held_kwargs)
+        )
+        self.resolved: list[object] = []
         self._store = store
-        self._parameters = Parameters.of(self.function)
-        self._find_key = _finder(key, self._parameters)
-        self._find_payload = None if fingerprint is None else _finder(fingerprint, self._parameters)
         self._given_type = result_type
-        self._resolved_type: list[object] = []
         self._warned = False
         self._resolve_early()
 
-    def identity(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[object, object]:
-        """Find the key and fingerprint material of one call."""
-        bound = self._parameters.bind((*self._held_args, *args), {**self._held_kwargs, **kwargs})
-        return self._find_key(bound), None if self._find_payload is None else self._find_payload(bound)
-
     def result_type(self) -> object:
-        """Say what a replay is read back as.
+        """Resolve what a replay is read back as.
 
         Raises:
             ConfigurationError: The annotation cannot be resolved, or not be read back.
         """
-        if not self._resolved_type:
-            expected = return_type(self.function) if self._given_type is None else self._given_type
-            if isinstance(self._store.codec, JsonCodec):
-                self._store.codec.decoder(expected)
-            self._resolved_type.append(expected)
-        return self._resolved_type[0]
+        expected = return_type(self.function) if self._given_type is None else self._given_type
+        if isinstance(self._store.codec, JsonCodec):
+            self._store.codec.decoder(expected)
+        self.resolved = [expected]
+        return expected
 
     def warn_once(self) -> None:
         """Report the first call without a key."""
@@ -189,7 +208,8 @@ def _finder(source: KeySource, parameters: Parameters) -> Find:
     if isinstance(source, str):
         select = selector(source)
         names_receiver = parameters.receiver in re.findall(r"\w+", source)
-        return lambda bound: select(bound.arguments if names_receiver else parameters.without_receiver(bound))
+        named = parameters.named if names_receiver or parameters.receiver is None else parameters.without_receiver
+        return lambda args, kwargs: select(named(args, kwargs))
     if (
         not callable(source)
         or inspect.iscoroutinefunction(source)
@@ -197,4 +217,16 @@ def _finder(source: KeySource, parameters: Parameters) -> Find:
     ):
         raise ConfigurationError(f"key= and fingerprint= take a JMESPath text or a plain callable: not {source!r}")
     skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
-    return lambda bound: source(*bound.args[skipped:], **bound.kwargs)
+
+    def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        bound = parameters.bind(args, kwargs)
+        return source(*bound.args[skipped:], **bound.kwargs)
+
+    return find
+
+
+def _holding(find: Find, held_args: tuple[object, ...], held_kwargs: Mapping[str, object]) -> Find:
+    """Have the arguments that a `partial` holds count like any others."""
+    if not held_args and not held_kwargs:
+        return find
+    return lambda args, kwargs: find((*held_args, *args), {**held_kwargs, **kwargs})

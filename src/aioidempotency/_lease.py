@@ -3,6 +3,9 @@
 A renewal is due every third of the lease; until then a call costs a timer and no task. A lease that
 cannot be renewed before its safe point, or that is lost, cancels the body: it must not go on while
 someone else runs. Times here are the event loop's, which no clock change moves.
+
+Leases belong to the event loop in which their bodies run: `Leases` is one for each loop, so closing a store
+in one loop ends no renewal of another.
 """
 
 import asyncio
@@ -15,13 +18,15 @@ from typing import final
 
 import anyio
 
+from aioidempotency._backoff import Backoff
 from aioidempotency._core.model import Lease, Record
 from aioidempotency.exceptions import LeaseLostError
 
 SAFE_PART = 0.9
 """How much of a lease may pass without a renewal; the rest is for the body to unwind."""
 
-_deadline: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
+DEADLINE: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
+"""The instant of `time.monotonic` before which calls must end; None outside of any `deadline`."""
 
 
 @contextmanager
@@ -33,24 +38,19 @@ def deadline(seconds: float) -> Iterator[None]:
     0 or less, leases end at once: the key is free again when the clock skew has passed. Inside another
     deadline, the earlier one counts.
     """
-    outer = _deadline.get()
+    outer = DEADLINE.get()
     ends = time.monotonic() + seconds
-    token = _deadline.set(ends if outer is None else min(outer, ends))
+    token = DEADLINE.set(ends if outer is None else min(outer, ends))
     try:
         yield
     finally:
-        _deadline.reset(token)
+        DEADLINE.reset(token)
 
 
 def time_left() -> float | None:
     """Read the seconds until the deadline, 0 where it has passed; None outside of any."""
-    ends = _deadline.get()
+    ends = DEADLINE.get()
     return None if ends is None else max(0.0, ends - time.monotonic())
-
-
-def loop_time() -> float:
-    """Read the running loop's clock, which no change of the wall clock moves."""
-    return asyncio.get_running_loop().time()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -62,28 +62,34 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 @final
-class Held:
+class RunningLease:
     """One lease while its body runs.
+
+    Args:
+        lease: As it was granted.
+        since: The loop's time at which the lease was asked for.
+        interval: Seconds between two renewals.
 
     Attributes:
         lease: As it was renewed last.
         lost: Whether the body was cancelled because the lease is lost.
         record: What was found in its place, if that is known.
+        ended: Whether the body has ended: nothing is renewed or cancelled any more.
+        since: The loop's time from which the lease counts.
     """
+
+    __slots__ = ("_scope", "_task", "ended", "interval", "lease", "lost", "record", "since", "timer")
 
     def __init__(self, lease: Lease, *, since: float, interval: float) -> None:
         self.lease = lease
-        self.lost = False
-        self.record: Record | None = None
+        self.since = since
         self.interval = interval
+        self.lost = False
+        self.ended = False
+        self.record: Record | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self._scope = anyio.CancelScope()
         self._task = asyncio.current_task()
-        self._since = since
-        self._ended = False
-
-    def enter(self) -> None:
-        """Begin the body, in the running task."""
+        self._scope = anyio.CancelScope()
         self._scope.__enter__()
 
     def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
@@ -92,79 +98,70 @@ class Held:
         A block that is left in another task than it was entered in (a test's fixture may do so) cannot
         be cancelled by then, and its scope ended with the first task.
         """
-        if _running_loop() is None or asyncio.current_task() is not self._task:
+        self.ended = True
+        if self.timer is not None:
+            self.timer.cancel()
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # a coroutine is closed after its loop has ended
+            return False
+        if task is not self._task:
             return False
         return bool(self._scope.__exit__(kind, error, trace))
 
     @property
-    def ended(self) -> bool:
-        """Whether the body has ended: nothing is renewed or cancelled any more."""
-        return self._ended
-
-    @property
-    def due(self) -> float:
-        """The loop's time of the next renewal."""
-        return self._since + min(self.interval, self.lease.duration / 3)
-
-    @property
     def safe_until(self) -> float:
         """The loop's time until which the body may run without another renewal."""
-        return self._since + SAFE_PART * self.lease.duration
+        return self.since + SAFE_PART * self.lease.duration
 
     @property
     def ends_at(self) -> float:
         """The loop's time at which the lease ends."""
-        return self._since + self.lease.duration
+        return self.since + self.lease.duration
 
     def extend(self, lease: Lease, *, since: float) -> None:
         """Take a renewal in; `since` is when it was asked for."""
         self.lease = lease
-        self._since = since
+        self.since = since
 
     def lose(self, record: Record | None) -> None:
         """Cancel the body."""
-        if not self._ended:
+        if not self.ended:
             self.lost = True
             self.record = record
             self._scope.cancel()
 
-    def end(self) -> None:
-        """Note that the body has ended."""
-        self._ended = True
-        self.end_renewals()
-
-    def end_renewals(self) -> None:
-        """Take back what is scheduled."""
-        if self.timer is not None:
-            self.timer.cancel()
-
 
 @final
-class Heartbeats:
-    """The renewals of one store's running calls."""
+class Leases:
+    """The leases that are kept in one event loop, and what runs there in the background.
+
+    Args:
+        renew: Renews a lease in the table.
+    """
 
     def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
         self._renew = renew
-        self._held: set[Held] = set()
+        self._loop = asyncio.get_running_loop()
+        self._kept: set[RunningLease] = set()
         self._background: set[asyncio.Task[None]] = set()
 
-    def begin(self, held: Held) -> None:
-        """Renew a lease from now on, until `end`."""
-        self._held.add(held)
-        self._schedule(held)
+    def keep(self, running: RunningLease) -> None:
+        """Renew a lease from now on, until its body ends."""
+        self._kept.add(running)
+        due = running.since + min(running.interval, running.lease.duration / 3)
+        running.timer = self._loop.call_at(due, self._begin_renewal, running)
 
-    def end(self, held: Held) -> None:
-        """Stop renewing. A renewal that is on its way finishes by itself, and changes nothing more."""
-        held.end()
-        self._held.discard(held)
+    def forget(self, running: RunningLease) -> None:
+        """Stop keeping a lease. A renewal that is on its way finishes by itself, and changes nothing more."""
+        self._kept.discard(running)
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run something that its caller cannot wait for; not at all where no loop runs any more."""
-        loop = _running_loop()
-        if loop is None:
+        """Run something that its caller cannot wait for; not at all where the loop does not run any more."""
+        if _running_loop() is not self._loop:
             work.close()
             return
-        task = loop.create_task(work, name=name)
+        task = self._loop.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -173,44 +170,39 @@ class Heartbeats:
 
         A body that still runs is not renewed any more, and is cancelled at its lease's safe point.
         """
-        for held in self._held:
-            self._let_lapse(held)
-        self._held.clear()
-        background = [task for task in self._background if task.get_loop() is asyncio.get_running_loop()]
+        for running in self._kept:
+            if running.timer is not None:
+                running.timer.cancel()
+            running.timer = self._loop.call_at(running.safe_until, running.lose, None)
+        self._kept.clear()
+        background = list(self._background)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._kept)
 
-    def _schedule(self, held: Held) -> None:
-        held.timer = asyncio.get_running_loop().call_at(held.due, self._due, held)
+    def _begin_renewal(self, running: RunningLease) -> None:
+        self.spawn(self._renewed(running), f"renew {running.lease.key}")
 
-    def _due(self, held: Held) -> None:
-        self.spawn(self._keep(held), f"renew {held.lease.key}")
-
-    def _let_lapse(self, held: Held) -> None:
-        held.end_renewals()
-        held.timer = asyncio.get_running_loop().call_at(held.safe_until, held.lose, None)
-
-    async def _keep(self, held: Held) -> None:
+    async def _renewed(self, running: RunningLease) -> None:
         """Renew one lease, trying again until its safe point; else cancel its body."""
-        pause = held.interval / 10
-        while not held.ended:
-            since = loop_time()
+        pause = running.interval / 10
+        backoff = Backoff(pause, pause, until=running.safe_until)
+        while not running.ended:
+            since = self._loop.time()
             # A renewal that comes late, because the claim or the loop was slow, is tried once all the same.
-            limit = held.safe_until if since < held.safe_until else held.ends_at
+            limit = running.safe_until if since < running.safe_until else running.ends_at
             try:
                 with anyio.fail_after(limit - since):
-                    renewed = await self._renew(held.lease)
+                    renewed = await self._renew(running.lease)
             except LeaseLostError as error:
-                return held.lose(error.record)
+                return running.lose(error.record)
             except Exception:  # noqa: BLE001 - whatever kept the renewal from being answered, the lease is not kept
-                if loop_time() + pause >= held.safe_until:
-                    return held.lose(None)
-                await anyio.sleep(pause)
+                if not await backoff.pause():
+                    return running.lose(None)
             else:
-                held.extend(renewed, since=since)
-                return None if held.ended else self._schedule(held)
+                running.extend(renewed, since=since)
+                return None if running.ended else self.keep(running)
         return None

@@ -6,17 +6,20 @@ which says that the key was executed, and nothing more.
 
 import base64
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from aioidempotency._core import records
-from aioidempotency._core.attributes import LARGEST_ITEM
+from aioidempotency._attributes import LARGEST_ITEM
+from aioidempotency._core import model
 from aioidempotency._core.model import Encoded, Lease, Record, Status
-from aioidempotency._functions import namespace_of
+from aioidempotency._options import Settings
+from aioidempotency._signatures import namespace_of
 from aioidempotency.codecs import Codec
+from aioidempotency.events import Event, ResultDropped
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
 
 TOMBSTONE = Encoded("", "tombstone")
@@ -48,11 +51,21 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
         encoded = Encoded(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
     if len(encoded.data) < SURELY_SMALL:
         return encoded
-    size = records.size(records.finished(lease, encoded, expiration=lease.expiration))
+    size = model.size(model.finished(lease, encoded, expiration=lease.expiration))
     if size > LARGEST_ITEM:
         advice = f"DynamoDB takes {LARGEST_ITEM}; return a reference to it instead"
         raise SerializationError("the record", f"an item of {size} bytes", advice)
     return encoded
+
+
+def stored_form(result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]) -> Encoded:
+    """Write a result as it is stored; a tombstone, with an event, where it cannot be."""
+    try:
+        return encode(result, lease, settings.codec, compress_over=settings.compress_over)
+    except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run
+        said = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
+        report(ResultDropped(lease.key, said))
+        return TOMBSTONE
 
 
 def encode_error(error: Exception) -> Encoded:

@@ -1,49 +1,51 @@
-"""The store: what an application keeps one of. It holds settings and a backend, nothing per call."""
+"""The store: what an application keeps one of. It holds its parts and their settings, nothing per call."""
 
+import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
 from aioidempotency import _results
-from aioidempotency._blocks import Blocks
-from aioidempotency._concurrency import Once, concurrently
-from aioidempotency._core import protocol
+from aioidempotency._call import CallOptions, Execution, Parts
+from aioidempotency._concurrency import Once, PerLoop, concurrently
 from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
-from aioidempotency._driver import Driver
-from aioidempotency._effects import Effects
-from aioidempotency._execution import Execution
-from aioidempotency._functions import check_awaitable, return_type
-from aioidempotency._settings import (
+from aioidempotency._effects.store import Effects
+from aioidempotency._effects.transaction import OutboxEvent, Writes
+from aioidempotency._keys import check_namespace
+from aioidempotency._options import (
     Duration,
     OnInProgress,
     Settings,
     check_kind,
-    check_namespace,
     check_table_name,
     one_of,
     seconds,
     time_limit,
     whole_number,
 )
+from aioidempotency._records import Records
+from aioidempotency._signatures import check_awaitable, return_type
+from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, CreatesTables
-from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, Session
-from aioidempotency.backends.group_commit import GroupCommit, grouped
+from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
+from aioidempotency.backends.dynamodb.group_commit import grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey, Terms
+from aioidempotency.partitioning import table_layout as layouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @final
-class AsyncIdempotencyStore(Effects):
+class AsyncIdempotencyStore:
     """Remembers which calls were executed, and with what result, in one DynamoDB table.
 
     Make one for an application, and share it between tasks. It opens a client at its first call, or
@@ -123,13 +125,17 @@ class AsyncIdempotencyStore(Effects):
             lease=seconds(lease, "lease"),
             clock_skew=seconds(clock_skew, "clock_skew", zero=True),
         )
-        self._settings = Settings(
+        settings = Settings(
             table=layout.table(table_name, attributes),
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
             read_first=read_first,
             clock=clock,
+            codec=codec,
+            compress_over=compress_over,
+            fail_open=fail_open,
+            on_completion_failure=on_completion_failure,
         )
         self._closes_backend = backend is None or group_commit is not None
         if (asked := backend) is None:
@@ -144,22 +150,22 @@ class AsyncIdempotencyStore(Effects):
         if group_commit is not None:
             plain_only = GroupCommitUnavailable(table_name)
             asked = grouped(
-                asked, group_commit, closes_inner=backend is None, fell_back=lambda: self._driver.report(plain_only)
+                asked, group_commit, closes_inner=backend is None, fell_back=lambda: self._records.report(plain_only)
             )
-        self._driver = Driver(
+        records = Records(
             asked,
-            codec,
             clock=clock,
             clock_skew=terms.clock_skew,
-            compress_over=compress_over,
             hook=on_event,
-            fail_open=fail_open,
-            on_completion_failure=on_completion_failure,
             local_cache=whole_number(local_cache, "local_cache"),
-            outbox=self._settings.outbox(outbox_table),
         )
-        if verify_layout and self._settings.laid is not None:
-            self._driver.opening = Once(self.verify_layout)
+        if verify_layout and settings.laid is not None:
+            records.opening = Once(self.verify_layout)
+        self._settings = settings
+        self._records = records
+        self._effects = Effects(records, settings, outbox_table)
+        self._running = PerLoop(lambda: RunningCalls(records))
+        self._parts = Parts(settings=settings, records=records, effects=self._effects, running=self._running)
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -169,12 +175,12 @@ class AsyncIdempotencyStore(Effects):
     @property
     def codec(self) -> Codec:
         """How results become text."""
-        return self._driver.codec
+        return self._settings.codec
 
     @property
     def failed_open(self) -> int:
         """How many calls ran unprotected, because the store did not answer and `fail_open` is set."""
-        return self._driver.failed_open
+        return self._records.failed_open
 
     async def claim(
         self,
@@ -193,18 +199,15 @@ class AsyncIdempotencyStore(Effects):
             StoreError: The store did not answer. Whether the claim was written is then unknown; if it
                 was, the key is free again when the lease is over.
         """
-        attempt = self._settings.attempt(
-            key,
-            namespace=namespace,
-            fingerprint=fingerprint,
-            lease=None if lease is None else self._settings.protected(lease),
-            retention=None if retention is None else self._settings.kept(retention),
-        )
-        decision = self._driver.cached(attempt) or await self._driver.claim(attempt)
-        self._driver.report(decided(decision))
+        options = self._options(lease=lease, retention=retention)
+        call = options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=Any)
+        attempt = call.attempt()
+        decision = self._records.cached(attempt.route.key, lambda: attempt) or await self._records.claim(attempt)
+        self._records.report(decided(decision))
         if not isinstance(decision, Replay):
             return decision
-        self._driver.cache.put(attempt.route.key, decision.record)
+        if self._records.cache is not None:
+            self._records.cache.put(attempt.route.key, decision.record)
         return Replay(_results.opened(decision.record, self.codec))
 
     async def claim_many(
@@ -225,7 +228,7 @@ class AsyncIdempotencyStore(Effects):
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            await self._driver.abandon([(lease.location, lease.owner) for lease in made])
+            await self._records.abandon([(lease.location, lease.owner) for lease in made])
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -237,8 +240,8 @@ class AsyncIdempotencyStore(Effects):
             LeaseLostError: Someone else holds the record; nothing was changed.
             StoreError: The store did not answer; the call may be repeated.
         """
-        encoded = self._driver.encoded(lease, result)
-        return _results.opened(await self._driver.complete(lease, encoded), self.codec, tolerant=True)
+        encoded = _results.stored_form(result, lease, self._settings, self._records.report)
+        return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the end of a lease to its duration from now.
@@ -247,7 +250,7 @@ class AsyncIdempotencyStore(Effects):
             LeaseLostError: Someone else holds the record, or it is finished.
             StoreError: The store did not answer; the old lease still counts.
         """
-        return await self._driver.renew(lease)
+        return await self._records.renew(lease)
 
     async def release(self, lease: Lease) -> None:
         """Give a key back, so that the next call runs. A finished record stays.
@@ -256,7 +259,7 @@ class AsyncIdempotencyStore(Effects):
             LeaseLostError: Someone else holds the record; nothing was deleted.
             StoreError: The store did not answer.
         """
-        await self._driver.release(lease)
+        await self._records.release(lease)
 
     def execute(
         self,
@@ -301,7 +304,7 @@ class AsyncIdempotencyStore(Effects):
                 cancelled, or its result not stored.
             StoreError: The store did not answer the claim.
         """
-        blocks = self._blocks(
+        options = self._options(
             lease=lease,
             retention=retention,
             heartbeat=heartbeat,
@@ -310,11 +313,11 @@ class AsyncIdempotencyStore(Effects):
             store_errors=store_errors,
             read_first=read_first,
         )
-        return blocks.open(key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+        return options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
 
-    def _blocks(self, **given: Any) -> Blocks:
-        """Check and read once what calls have in common."""
-        return Blocks.of(self._driver, self._settings, **given)
+    def _options(self, **given: Any) -> CallOptions:
+        """Validate the options of calls, once for all of them."""
+        return CallOptions.of(self._parts, **given)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and answer with its result or its replay.
@@ -329,8 +332,7 @@ class AsyncIdempotencyStore(Effects):
 
     async def get(self, key: object, *, namespace: str = "") -> Record | None:
         """Read the record of a key, strongly consistent; None when there is none that counts."""
-        route = self._settings.route(key, namespace)
-        record = await self._driver.drive(protocol.read(route, now=self._driver.now()))
+        record = await self._records.read(self._settings.route(key, namespace))
         return None if record is None else _results.opened(record, self.codec, tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
@@ -340,6 +342,120 @@ class AsyncIdempotencyStore(Effects):
             return await self.get(key, namespace=namespace)
 
         return await concurrently(get, keys, limit=limit)
+
+    async def commit_once(
+        self,
+        key: object,
+        result: object,
+        writes: Writes,
+        *,
+        fingerprint: object = None,
+        retention: Duration | None = None,
+        namespace: str = "",
+        result_type: object = Any,
+    ) -> object:
+        """Apply writes and store their result once for each key, in one transaction, without a claim.
+
+        It is for handlers that know what to write before anything has happened: no lease is held and no
+        body runs. A duplicate writes nothing, and is answered with the stored result. When it fails or is
+        cancelled, calling it again with the key tells what came of it.
+
+        Args:
+            key: Text, or anything that the decorator accepts as key material.
+            result: What duplicates are answered with.
+            writes: Actions as the wire has them, `[{"Put": {...}}, ...]`; or a function that is given a
+                `Transaction` to write into.
+            fingerprint: What must be equal between two calls with this key.
+            retention: Instead of the store's.
+            namespace: Stands between the store's namespace and the digest.
+            result_type: What a stored result is read back as.
+
+        Returns:
+            The result given, or the stored one.
+
+        Raises:
+            TransactionError: The writes were refused, by DynamoDB or before they were sent; nothing is stored.
+            ConfigurationError: The places of keys depend on time, as with `TimeBuckets`.
+            InProgressError: The key is held by a claim that runs.
+            MismatchError: The key was used with another fingerprint.
+            ResultUnavailableError: The key was executed, and its result cannot be had.
+            SerializationError: The result or a value cannot be stored.
+            StoreError: The store did not answer; call again.
+        """
+        attempt = self._options(retention=retention).call(
+            key, fingerprint=fingerprint, namespace=namespace, result_type=result_type
+        )
+        return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=result_type)
+
+    async def get_or_create_id(
+        self,
+        key: object,
+        factory: Callable[[], str | Awaitable[str]] | None = None,
+        *,
+        expires_after: Duration | None = None,
+        namespace: str = "",
+    ) -> str:
+        """Answer with one id for a key, for ever: the one that the first call made.
+
+        It costs one conditional write, refused or not. Ids have no lease; their place does not depend on
+        the layout, so no `Reshard` moves them.
+
+        Args:
+            key: Text, or anything that the decorator accepts as key material: a client's own id, say.
+            factory: Makes an id, a text; it is called each time, and its id is dropped where there is one.
+                A UUID of version 7 where none is given.
+            expires_after: Seconds after which the key has no id any more, and the next call makes one.
+            namespace: Stands between the store's namespace and the digest.
+
+        Raises:
+            MissingKeyError: The key is None or empty.
+            SerializationError: The factory made no text.
+            StoreError: The store did not answer; call again.
+        """
+        return await self._effects.get_or_create_id(key, factory, expires_after=expires_after, namespace=namespace)
+
+    async def put_if_absent(
+        self, table_name: str, item: Mapping[str, object], key: str | Sequence[str] = ("pk",)
+    ) -> dict[str, object]:
+        """Store an item in a table of yours unless one with its key is there, by one conditional put.
+
+        Args:
+            table_name: The table's name or ARN.
+            item: Plain Python values, or typed ones as the wire has them.
+            key: The names of the table's one or two key attributes.
+
+        Returns:
+            The item that is there now, this one or the earlier one, as plain Python values; typed where all
+            values of `item` were.
+
+        Raises:
+            ConfigurationError: The item lacks a key attribute, or the table is not there.
+            SerializationError: DynamoDB cannot hold a value, or the item is over 400 KB.
+            StoreError: The store did not answer; call again.
+        """
+        return await self._effects.put_if_absent(table_name, item, key)
+
+    def outbox(
+        self, *, shards: Collection[int] | None = None, poll: Duration | None = 1.0, event_type: object = Any
+    ) -> AsyncGenerator[OutboxEvent, None]:
+        """Hand out the events that transactions emitted, and delete each when the next one is asked for.
+
+        At least once: what the loop was doing when it ended is handed out again. Events of one key come in
+        the order of their sequence numbers: each after all those of its key whose transaction had been
+        answered before its own was sent. Several relays may run; their duplicates are then more, their
+        order is the same for the first delivery of each event.
+
+        Args:
+            shards: Which of the 16 shards of the outbox to look at, to share the work; all by default.
+            poll: Seconds between looks at an empty outbox; None ends when it is empty.
+            event_type: What an event is read back as.
+
+        Raises:
+            ConfigurationError: The store has no table for events.
+            SerializationError: While iterating: an event does not fit the type; it stays.
+            StoreError: While iterating: the store did not answer; iterate anew.
+        """
+        return self._effects.relay(shards=shards, poll=poll, event_type=event_type)
 
     async def create_table(self) -> None:
         """Create the table, and that of the outbox if it is another: on demand, with TTL on its expiration; wait until it can be used.
@@ -352,14 +468,15 @@ class AsyncIdempotencyStore(Effects):
                 backend makes no tables.
             LayoutMismatchError: Its records lie otherwise.
         """
-        backend, table = self._driver.backend, self._settings.table
+        backend, table = self._records.backend, self._settings.table
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
         await backend.create_table(table)
-        if self._driver.outbox is not None and self._driver.outbox.table is not table:
-            await backend.create_table(self._driver.outbox.table)
-        if self._driver.opening is not None:
-            await self._driver.opening()
+        box = self._effects.box
+        if box is not None and box.table is not table:
+            await backend.create_table(box.table)
+        if self._records.opening is not None:
+            await self._records.opening()
 
     async def verify_layout(self) -> None:
         """Make sure that the table's records lie as the store's layout says; with `SimpleKey` they always do.
@@ -372,20 +489,23 @@ class AsyncIdempotencyStore(Effects):
             StoreError: The store did not answer.
         """
         if (laid := self._settings.laid) is not None:
-            await self._driver.verify_layout(laid)
+            procedure = layouts.verify(laid, now=self._settings.clock())
+            layouts.check(await self._records.run_unverified(procedure), laid)
 
     async def aclose(self) -> None:
         """End all renewals, and close what the store opened. A later call opens anew.
 
         Let running calls end first: without renewals, a body is cancelled before its lease ends.
         """
-        await self._driver.heartbeats.aclose()
-        if self._closes_backend and isinstance(self._driver.backend, Closes):
-            await self._driver.backend.aclose()
+        running = self._running.get(asyncio.get_running_loop())
+        if running is not None:
+            await running.leases.aclose()
+        if self._closes_backend and isinstance(self._records.backend, Closes):
+            await self._records.backend.aclose()
 
     def warn_of_missing_key(self, namespace: str) -> None:
         """Report that calls in this namespace run without a key."""
-        self._driver.report(KeyMissing(namespace))
+        self._records.report(KeyMissing(namespace))
 
     async def __aenter__(self) -> Self:
         return self
@@ -396,5 +516,7 @@ class AsyncIdempotencyStore(Effects):
         await self.aclose()
 
     def __repr__(self) -> str:
-        doing = f"{len(self._driver.flights)} calls under way, {len(self._driver.heartbeats)} leases kept"
-        return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._driver.backend!r}>"
+        running = self._running.values()
+        calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
+        doing = f"{calls} calls under way, {leases} leases kept"
+        return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._records.backend!r}>"

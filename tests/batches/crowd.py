@@ -9,8 +9,8 @@ from aioidempotency import AttributeNames, IdempotencyError, MemoryBackend
 from aioidempotency._core.conditions import Absent
 from aioidempotency._core.model import Location, Table
 from aioidempotency._core.operations import Get, Operation, Put, Reply
-from aioidempotency.backends._batches import Outcome
-from aioidempotency.backends.group_commit import GroupCommit, GroupCommitBackend
+from aioidempotency.backends.dynamodb.batches import Outcome
+from aioidempotency.backends.dynamodb.group_commit import GroupCommit, GroupCommitBackend
 
 TABLE = Table("records", "id", None, AttributeNames())
 Fault = Callable[[Operation], Outcome | None]

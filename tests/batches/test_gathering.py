@@ -1,7 +1,6 @@
 """When operations leave: alone at once, else together; full batches, a bound on each, one item once."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from aioidempotency import ConfigurationError, GroupCommit
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.operations import Applied, Found, Refused
 from tests.batches.crowd import Crowd, get, put, settle
+from tests.support.values import replace
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 

@@ -2,15 +2,15 @@
 
 import asyncio
 import gc
-from dataclasses import replace
 
 import pytest
 
 from aioidempotency import ConfigurationError, StoreError
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.operations import Applied, Delete, Found, Refused
-from aioidempotency.backends._batches import BatchError, Outcome
+from aioidempotency.backends.dynamodb.batches import BatchError, Outcome
 from tests.batches.crowd import Crowd, get, put, settle
+from tests.support.values import replace
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 TOO_LARGE = ConfigurationError("too large")

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from aioidempotency.events import Event, GroupCommitUnavailable
 from tests.conftest import MakeStore, store_options, stores
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.values import replace
 
 CALLS = 60
 

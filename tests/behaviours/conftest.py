@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import pytest
@@ -15,6 +15,7 @@ from tests.support.batched import BatchedBackend
 from tests.support.counting import CountingBackend
 from tests.support.engines import Engine
 from tests.support.proxy import FaultProxy, Seen
+from tests.support.values import replace
 
 
 @final

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,6 +10,7 @@ import pytest
 from bench.hot import page, pictures
 from bench.hot.results import Result, Row, percentile, summary
 from bench.hot.settings import BUCKETS, NO_LIMITS, PLACEMENTS, STATIC, STREAMS, Settings
+from tests.support.values import replace
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "pages" / "hot-partitions.md").read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """What the measurement of placements rests on: schedules that are fair, and counts that say what happened."""
 
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -14,6 +13,7 @@ from bench.hot.calls import Outcome
 from bench.hot.labels import spread_out
 from bench.hot.results import Result, counted, percentile
 from bench.hot.settings import NO_LIMITS, PLACEMENTS, QUICK, STREAMS, Settings, batches
+from tests.support.values import replace
 
 TINY = Settings(
     loads=(5, 10),

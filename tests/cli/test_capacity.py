@@ -1,7 +1,6 @@
 """The plan's numbers, against ones that were found in another way."""
 
 import math
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,9 +16,10 @@ from aioidempotency._cli.planning import Terms, make_plan
 from aioidempotency._cli.simulation import hottest_loads
 from aioidempotency._cli.tails import Stream
 from aioidempotency._cli.workload import PlanError, Workload
-from aioidempotency._core import records
+from aioidempotency._core import model
 from aioidempotency._core.operations import Found, Get, Operation, Put, Reply
 from aioidempotency.testing import FakeClock
+from tests.support.values import replace
 
 EXAMPLE = Workload(calls_per_second=20_000, duplicates=0.2, result_bytes=900)
 SMALL = Workload(calls_per_second=2_000, duplicates=0.2, result_bytes=900)
@@ -83,12 +83,12 @@ async def test_the_sizes_are_those_of_what_a_store_writes() -> None:
     await store.run("key", work)
     await store.claim("other", fingerprint="payload")
     first, second = written
-    assert records.size(first.item) == EXAMPLE.running_bytes
-    assert records.size(second.item) == replace(EXAMPLE, fingerprint=True).running_bytes
+    assert model.size(first.item) == EXAMPLE.running_bytes
+    assert model.size(second.item) == replace(EXAMPLE, fingerprint=True).running_bytes
     finished = await backend.execute(Get(first.location))
     assert isinstance(finished, Found)
     assert finished.item is not None
-    assert records.size(finished.item) == EXAMPLE.finished_bytes
+    assert model.size(finished.item) == EXAMPLE.finished_bytes
 
 
 @pytest.mark.parametrize(

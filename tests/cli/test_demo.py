@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,6 +27,7 @@ from aioidempotency._cli.scene import Figures, Tally, charged_otherwise, play
 from aioidempotency._cli.script import Script, Settings, write_script
 from aioidempotency._cli.stage import Stage, perform
 from tests.support.engines import Engine, client_options, ministack_engine
+from tests.support.values import replace
 
 _LIMIT = 45
 _SMALL = ("--orders", "5", "--deliveries", "6")

@@ -18,8 +18,8 @@ from aioidempotency import (
     TimeBuckets,
 )
 from aioidempotency._cli.spelling import strategy
-from aioidempotency._core import layout
 from aioidempotency.partitioning import Partitioning
+from aioidempotency.partitioning import table_layout as layout
 from tests.cli.conftest import Command, OpenStore, created, run
 
 OLD, NEW = Static("idempotency#handler"), HashBuckets(8)

@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from aioidempotency._cli import chart, plot
 from aioidempotency._cli.app import app
 from aioidempotency._cli.planning import Plan, Row, Terms, make_plan
 from aioidempotency._cli.workload import Workload
+from tests.support.values import replace
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "planning.md"
 EXAMPLE = ("--calls-per-second", "20000", "--duplicates", "0.2", "--result-bytes", "900")

@@ -3,9 +3,11 @@
 import asyncio
 import gc
 import secrets
+import sys
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ from aiobotocore.session import AioSession
 from anyio.lowlevel import checkpoint
 from botocore.config import Config
 
+import aioidempotency
 from aioidempotency import AsyncIdempotencyStore, Claimed, DynamoDBBackend, Replay, StoreError
+from aioidempotency.backends import Absent, Applied, Delete, HeldBy, Location, Put, Table, Update, Write
 from tests.conftest import store_options
 from tests.support.engines import Engine, client_options
 from tests.support.proxy import Fault, FaultProxy
@@ -236,3 +240,63 @@ async def test_closing_while_a_first_call_opens_the_client_leaks_nothing(
         await store.aclose()
         gc.collect()
     assert [str(each.message) for each in caught if issubclass(each.category, ResourceWarning)] == []
+
+
+PLACE = Location(table=Table("orders", "id", None, aioidempotency.AttributeNames()), partition="shop#1")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        Put(PLACE, PLACE.item, Absent()),
+        Update(PLACE, {"data": {"S": "1"}}, HeldBy("me")),
+        Delete(PLACE, HeldBy("me")),
+    ],
+)
+async def test_a_request_leaves_after_two_awaits_of_the_backend(operation: Write) -> None:
+    """The way of a call is the product: what it passes in the backend is pinned, by files and functions."""
+    passed: list[tuple[str, str]] = []
+    depths: list[int] = []
+
+    class Stub:
+        """A client that takes every write, and notes how deep it was called."""
+
+        def __getattr__(self, name: str) -> Any:
+            async def call(**_: object) -> dict[str, object]:
+                frame: FrameType | None = sys._getframe(1)
+                files = []
+                while frame is not None:
+                    files.append(frame.f_code.co_filename)
+                    frame = frame.f_back
+                depths.append(sum(_is_ours(file) for file in files))
+                return {}
+
+            return call
+
+    def note(frame: Any, event: str, _: object) -> None:
+        if event == "call" and _is_ours(frame.f_code.co_filename):
+            passed.append((frame.f_code.co_filename.rpartition("/")[2], frame.f_code.co_name))
+
+    stub: Any = Stub()
+    backend = DynamoDBBackend(stub)
+    assert await backend.execute(operation) == Applied()
+    sys.setprofile(note)
+    try:
+        await backend.execute(operation)
+    finally:
+        sys.setprofile(None)
+    assert depths == [2, 2]
+    written = "_put_if_absent" if isinstance(operation, Put) else "_write_of_owner"
+    key = [] if isinstance(operation, Put) else [("model.py", "item")]
+    assert passed == [
+        ("backend.py", "execute"),
+        ("backend.py", "_send"),
+        ("requests.py", "request"),
+        ("requests.py", written),
+        *key,
+        ("requests.py", "reply"),
+    ]
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(aioidempotency.__path__[0])

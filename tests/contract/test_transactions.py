@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +35,7 @@ from aioidempotency._core.operations import (
 from tests.conftest import store_options
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.values import replace
 
 RIVALS = 50
 RENAMED = AttributeNames(status="status", expiration="ttl", in_progress_expiration="in.progress-until", owner="user")

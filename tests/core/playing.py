@@ -1,11 +1,11 @@
 """Playing procedures without a store: by scripted replies, or against items held in a dictionary."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from typing import Any, Generic, TypeVar, get_args
 
-from aioidempotency._core import records
+from aioidempotency._core import model
 from aioidempotency._core.conditions import holds
 from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Lease, Location, Places, Role, Table
 from aioidempotency._core.operations import (
@@ -28,6 +28,7 @@ from aioidempotency._core.operations import (
 )
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim
+from tests.support.values import replace
 
 T = TypeVar("T")
 
@@ -241,7 +242,7 @@ def done(location: Location = RENAMED_PLACE, /, **attributes: str | int | None) 
 
 def parsed(item: Item) -> Any:
     """Read an item as the procedures do."""
-    return records.parse(item, RENAMED_PLACE)
+    return model.parse(item, RENAMED_PLACE)
 
 
 def _wire(value: str | int) -> AttributeValue:

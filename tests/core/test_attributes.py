@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioidempotency import SerializationError
-from aioidempotency._core import attributes
+from aioidempotency import _attributes as attributes
 
 
 class Size(enum.StrEnum):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._core import records
+from aioidempotency._core import model
 from aioidempotency._core.model import AttributeValue
 from aioidempotency.codecs import JsonCodec, is_pydantic
 from tests.core.playing import PLACE, done
@@ -168,7 +168,7 @@ def test_native_data_of_other_powertools_is_decoded(
     native: AttributeValue, result_type: object, result: object
 ) -> None:
     """TypeScript stores native attributes, Java raw texts: both come back with their type."""
-    data = records.parse({**done(PLACE), "data": native}, PLACE).data
+    data = model.parse({**done(PLACE), "data": native}, PLACE).data
     assert data is not None
     expected = Basket(items=[APPLE]) if result_type is Basket else result
     assert CODEC.decode(data, result_type) == expected

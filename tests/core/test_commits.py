@@ -1,11 +1,9 @@
 """Effects and their record in one transaction, played reply by reply."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from aioidempotency._core.commits import Commit, Rejected, commit, commit_once
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
 from aioidempotency._core.model import AttributeValue, Encoded, Item, Role
@@ -27,8 +25,10 @@ from aioidempotency._core.operations import (
 )
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import ATTEMPTS, Completed, Lost
+from aioidempotency._effects.commits import Commit, Rejected, commit, commit_once
 from aioidempotency.exceptions import Reason
 from tests.core.playing import NOW, RENAMED_PLACE, Spreading, attempt, done, held, parsed, play, stored
+from tests.support.values import replace
 
 RESULT = Encoded('{"paid": true}')
 EFFECT = Effect("Put", {"TableName": "orders", "Item": {"pk": {"S": "order-1"}}})

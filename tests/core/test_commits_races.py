@@ -1,17 +1,17 @@
 """Commits interleaved operation by operation, with answers that get lost on the way: effects are counted."""
 
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._core.commits import Commit, commit, commit_once
 from aioidempotency._core.decisions import Claimed, InProgress, Replay
 from aioidempotency._core.model import Encoded, Lease, Route
 from aioidempotency._core.operations import Effect
 from aioidempotency._core.protocol import Completed, Lost, claim, read, release
+from aioidempotency._effects.commits import Commit, commit, commit_once
 from tests.core.playing import NOW, RENAMED_PLACE, Contender, Shelf, Spreading, attempt, bucket
+from tests.support.values import replace
 
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40)
 ROUTES = st.sampled_from([RENAMED_PLACE, Spreading()])

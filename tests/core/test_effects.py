@@ -1,19 +1,19 @@
 """The caller's own writes: what is refused before anything is sent."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 import pytest
 
 from aioidempotency import SerializationError, TransactionError
-from aioidempotency._core import effects
 from aioidempotency._core.conditions import Absent
-from aioidempotency._core.effects import Tally
 from aioidempotency._core.model import Location
 from aioidempotency._core.operations import Effect, Put
+from aioidempotency._effects import writes as effects
+from aioidempotency._effects.writes import Tally
 from tests.core.playing import PLACE, RENAMED, RENAMED_PLACE
+from tests.support.values import replace
 
 OWN = (RENAMED_PLACE,)
 Kind = Literal["Put", "Update", "Delete", "ConditionCheck"]

@@ -1,19 +1,22 @@
 """Operations become requests, and responses become replies; every request is pinned whole."""
 
+import json
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._core import expressions, records
+from aioidempotency._core import model
 from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged, holds
-from aioidempotency._core.expressions import REFUSAL, Request, refusal, reply, request
-from aioidempotency._core.model import Encoded, Item, Role
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Update
+from aioidempotency._core.model import AttributeNames, AttributeValue, Encoded, Item, Location, Role, Table
+from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Update, Write
+from aioidempotency.backends.dynamodb import requests
+from aioidempotency.backends.dynamodb.requests import REFUSAL, Request, refusal, reply, request
 from tests.core.playing import PLACE, RENAMED, RENAMED_PLACE, done, held, stored
 
-COMPLETION = Update(RENAMED_PLACE, records.completed(Encoded("1"), expiration=5), HeldBy("me"))
+COMPLETION = Update(RENAMED_PLACE, model.completed(Encoded("1"), expiration=5), HeldBy("me"))
 
 
 def test_a_first_claim_is_one_put_that_asks_for_what_refused_it() -> None:
@@ -84,7 +87,7 @@ def test_a_completion_is_one_update_held_by_its_owner() -> None:
 
 def test_a_renewal_is_one_update_held_until_the_end_that_was_known() -> None:
     """What is wanted and what is set of one attribute do not get mixed up."""
-    changes = records.renewed(held(expires_at=6.0, expiration=7))
+    changes = model.renewed(held(expires_at=6.0, expiration=7))
     parameters = request(Update(PLACE, changes, HeldBy("me", 5000))).parameters
     assert parameters["UpdateExpression"] == (
         "SET #in_progress_expiration = :new_in_progress_expiration, #expiration = :new_expiration"
@@ -209,8 +212,87 @@ def _evaluate(operation: Put, item: Item) -> bool:
     return all(outcome)
 
 
+# The three writes of a usual call are made from templates, which are kept for each table.
+
+_NAMES = st.permutations(["id", "status", "owner", "data", "ü", "#owner", ":owner", 'a "b"', "it's", "a.b"])
+_VALUE: st.SearchStrategy[AttributeValue] = st.fixed_dictionaries({"S": st.text(max_size=3)})
+_ROLES = [role for role in get_args(Role) if role != "key"]
+
+
+@st.composite
+def _writes(draw: st.DrawFn) -> list[Write]:
+    """Some writes of usual calls in one table, with any names."""
+    partition, sort, *names = draw(_NAMES)
+    sorts = draw(st.booleans())
+    table = Table("orders", partition, sort if sorts else None, AttributeNames(**dict(zip(_ROLES, names, strict=True))))
+    place = Location(
+        table=table, partition=draw(st.text(max_size=3)), sort=draw(st.text(max_size=3)) if sorts else None
+    )
+    items = st.dictionaries(st.sampled_from(names), _VALUE).map(lambda item: {**place.item, **item})
+    changes = st.dictionaries(st.sampled_from(_ROLES), _VALUE, max_size=2)
+    held = st.builds(HeldBy, st.text(max_size=3), st.none() | st.integers(0))
+    writes = (
+        st.builds(Put, st.just(place), items, st.just(Absent()))
+        | st.builds(Update, st.just(place), changes, held)
+        | st.builds(Delete, st.just(place), held)
+    )
+    return draw(st.lists(writes, min_size=2, max_size=6))
+
+
+def _generally(write: Write) -> Request:
+    """The request as `requirements` say it, without a template."""
+    return Request(f"{type(write).__name__}Item", requests._write(write))
+
+
+def _as_sent(made: Request) -> str:
+    return json.dumps([made.operation, made.parameters])
+
+
+@given(writes=_writes())
+@settings(max_examples=60, deadline=None)
+def test_a_template_makes_the_request_that_the_rules_make(writes: list[Write]) -> None:
+    """To the byte, whatever was written before in the table; the order of parameters counts, too."""
+    for write in [*writes, *writes]:
+        assert _as_sent(request(write)) == _as_sent(_generally(write))
+
+
+def test_a_table_that_is_gone_is_not_taken_for_the_next_one() -> None:
+    """Templates are found by a table's identity, which Python gives to another object afterwards."""
+    for number in range(2 * requests.MOST_TEMPLATES):
+        table = Table(f"table-{number}", f"key-{number}", None, AttributeNames())
+        made = request(Put(Location(table=table, partition="k"), {}, Absent()))
+        assert made.parameters["TableName"] == table.name
+        assert made.parameters["ExpressionAttributeNames"] == {"#key": f"key-{number}"}
+        requests._names.cache_clear()  # it would keep the table, too
+    assert len(requests._templates) <= requests.MOST_TEMPLATES
+
+
+@pytest.mark.parametrize("write", [Put(PLACE, stored(PLACE), Absent()), COMPLETION, Delete(PLACE, HeldBy("me", 5))])
+def test_what_a_client_does_with_one_request_changes_no_other(write: Write) -> None:
+    """A client of the caller's may have hooks that change what it is given."""
+    before = _as_sent(request(write))
+    parameters = request(write).parameters
+    for part in ("ExpressionAttributeNames", "ExpressionAttributeValues"):
+        changed = parameters.get(part, {})
+        assert isinstance(changed, dict)
+        changed["#mine"] = "hook"
+    assert _as_sent(request(write)) == before
+
+
+def test_templates_keep_nothing_of_a_callers_data() -> None:
+    """They live as long as the process."""
+    place = Location(table=Table("canaries", "id", None, AttributeNames()), partition="canary")
+    canary: AttributeValue = {"S": "canary"}
+    request(Put(place, {**place.item, "data": canary}, Absent()))
+    request(Update(place, {"data": canary}, HeldBy("canary")))
+    request(Delete(place, HeldBy("canary", 5)))
+    kept = [each for each in requests._templates.values() if each.table is place.table]
+    assert len(kept) == 3
+    assert "canary'" not in repr(kept)
+
+
 def test_names_of_two_tables_are_never_mixed_up() -> None:
     """Expressions are remembered by their shape, names by their table, too."""
     roles: tuple[Role, ...] = ("owner",)
-    assert expressions._names(PLACE.table, roles) == {"#owner": "owner"}
-    assert expressions._names(RENAMED, roles) == {"#owner": "o"}
+    assert requests._names(PLACE.table, roles) == {"#owner": "owner"}
+    assert requests._names(RENAMED, roles) == {"#owner": "o"}

@@ -5,11 +5,12 @@ import uuid
 import pytest
 
 from aioidempotency import ConfigurationError
-from aioidempotency._core import expressions, ids
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.model import Item, Location, Table
 from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
 from aioidempotency._core.placements import Procedure
+from aioidempotency._effects import ids
+from aioidempotency.backends.dynamodb import requests as expressions
 from tests.core.playing import NOW, PLACE, RENAMED, SIMPLE, play
 
 AT = ids.place_of(RENAMED, "shop", "1234")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._core.keys import canonical, digest, is_missing
+from aioidempotency._keys import canonical, digest, is_missing
 from aioidempotency.exceptions import SerializationError
 from tests.core.shapes import AttrsOrder, DataOrder, Empty, ModelOrder, StructOrder, Unknown
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from aioidempotency._core.keys import selector
+from aioidempotency._keys import selector
 from aioidempotency.exceptions import ConfigurationError, SerializationError
 from tests.core.shapes import AttrsOrder, Basket, Colour, DataOrder, Item, ModelOrder, Point, StructOrder, Unknown
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from aioidempotency import SerializationError
-from aioidempotency._core.keys import canonical, is_missing, selector
+from aioidempotency._keys import canonical, is_missing, selector
 
 
 class Plain:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from aioidempotency._core.keys import canonical, digest
+from aioidempotency._keys import canonical, digest
 from tests.core.shapes import (
     AttrsOrder,
     Basket,

@@ -1,14 +1,11 @@
 """The layout item: which strategies may open a table, who moves it on, and what has to be waited for."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from aioidempotency._core import layout
 from aioidempotency._core.conditions import Absent, Unchanged
-from aioidempotency._core.layout import Differs, Fits, Laid, TableLayout, Verdict
 from aioidempotency._core.model import AttributeNames
 from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
 from aioidempotency.exceptions import ConfigurationError
@@ -24,7 +21,10 @@ from aioidempotency.partitioning import (
     Terms,
     TimeBuckets,
 )
+from aioidempotency.partitioning import table_layout as layout
+from aioidempotency.partitioning.table_layout import Differs, Fits, Laid, TableLayout, Verdict
 from tests.core.playing import NOW, Shelf, play
+from tests.support.values import replace
 
 RETENTION = 3600.0
 TABLE = CompositeKey("part", "sort").table("records", AttributeNames(data="d", fencing_token="f"))

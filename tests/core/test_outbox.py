@@ -1,18 +1,17 @@
 """Events: where they are, in what order, and what a reader may publish."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aioidempotency import ConfigurationError
-from aioidempotency._core import outbox
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.model import Item
 from aioidempotency._core.operations import Applied, Delete, FoundAll, Query, Refused
-from aioidempotency._core.outbox import Emitted, Outbox
+from aioidempotency._effects import outbox
+from aioidempotency._effects.outbox import Emitted, Outbox
 from tests.core.playing import RENAMED, Shelf, play
+from tests.support.values import replace
 
 BOX = Outbox(RENAMED, "shop")
 EVENTS = Emitted(key="order-1", sequence=7, owner="me", events=('{"type": "paid"}', "5"))

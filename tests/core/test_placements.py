@@ -1,7 +1,5 @@
 """Claims over several places, played reply by reply: one transaction, and what each refusal comes to."""
 
-from dataclasses import replace
-
 import pytest
 
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
@@ -35,6 +33,7 @@ from aioidempotency._core.protocol import (
     take_back,
 )
 from tests.core.playing import NOW, Spreading, attempt, bucket, done, held, play, stored
+from tests.support.values import replace
 
 ROUTE = Spreading()
 HOME, NEXT, LAST = ROUTE.at
@@ -329,13 +328,13 @@ def test_a_lease_that_is_over_is_lost_where_places_depend_on_the_instant(after: 
 @pytest.mark.parametrize("reply", [Refused(None), Found(None), FoundAll((None, None, None))])
 def test_a_backend_that_answers_a_transaction_otherwise_is_refused(reply: Reply) -> None:
     """Taking that for success would run a body without a record."""
-    with pytest.raises(TypeError, match="the backend answered Transact"):
+    with pytest.raises(TypeError, match="the backend answered <Transact"):
         play(claim(CLAIM), reply)
 
 
 def test_a_backend_that_declines_a_plain_write_is_refused() -> None:
     """Only a transaction has parts."""
-    with pytest.raises(TypeError, match=r"the backend answered Put\(.* with Declined"):
+    with pytest.raises(TypeError, match=r"the backend answered <Put shop#1234: .* with Declined"):
         play(claim(attempt()), Declined((Refused(None),)))
 
 

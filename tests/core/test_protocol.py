@@ -258,14 +258,14 @@ def test_an_item_that_is_no_record_stops_a_claim() -> None:
 
 def test_a_backend_that_answers_a_put_as_a_read_is_refused() -> None:
     """Taking that for success would run a body without a record."""
-    with pytest.raises(TypeError, match=r"the backend answered Put\(.* with Found"):
+    with pytest.raises(TypeError, match=r"the backend answered <Put shop#1234: .* with Found"):
         play(claim(attempt()), Found(None))
 
 
 @pytest.mark.parametrize("reply", [Applied(), Refused(None)])
 def test_a_backend_that_answers_a_read_as_a_write_is_refused(reply: Reply) -> None:
     """The message names the key, a digest."""
-    with pytest.raises(TypeError, match=r"the backend answered a read of shop#1234 with (Applied|Refused)"):
+    with pytest.raises(TypeError, match=r"the backend answered <Get shop#1234> with (Applied|Refused)"):
         play(claim(attempt()), Refused(None), reply)
 
 

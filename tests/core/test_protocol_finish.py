@@ -262,5 +262,5 @@ def test_a_backend_that_answers_a_write_as_a_read_is_refused(procedure: Procedur
 @pytest.mark.parametrize("procedure", [_complete(), _renew(), release(RENAMED_PLACE, "me")])
 def test_a_backend_that_answers_the_read_after_a_refusal_as_a_write_is_refused(procedure: Procedure[Any]) -> None:
     """Nothing may be taken for gone that was not looked for."""
-    with pytest.raises(TypeError, match="the backend answered a read of shop#1234 with "):
+    with pytest.raises(TypeError, match="the backend answered <Get shop#1234> with "):
         play(procedure, Refused(None), Applied())

@@ -1,7 +1,5 @@
 """Contenders for one key, interleaved operation by operation, with answers that get lost on the way."""
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +8,7 @@ from aioidempotency._core.model import Encoded, Lease
 from aioidempotency._core.operations import Get, Refused
 from aioidempotency._core.protocol import Completed, Lost, claim, complete, read
 from tests.core.playing import NOW, RENAMED_PLACE, Contender, Shelf, attempt, parsed, play, stored
+from tests.support.values import replace
 
 SKEWS = st.floats(-300, 300)
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40)

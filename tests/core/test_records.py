@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._core import records
+from aioidempotency._core import model
 from aioidempotency._core.model import AttributeValue, Encoded, Item, Record, Status
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, PLACE, RENAMED_PLACE, done, held, stored
@@ -16,7 +16,7 @@ def _with(role: str, value: AttributeValue) -> Item:
 
 def test_a_running_record_is_written_like_powertools_does() -> None:
     """Seconds, milliseconds and texts, with our owner and token beside them."""
-    assert records.running(held(location=PLACE, fingerprint="print")) == {
+    assert model.running(held(location=PLACE, fingerprint="print")) == {
         "id": {"S": "shop#1234"},
         "status": {"S": "INPROGRESS"},
         "expiration": {"N": "1700003600"},
@@ -29,7 +29,7 @@ def test_a_running_record_is_written_like_powertools_does() -> None:
 
 def test_a_finished_record_is_written_like_powertools_does() -> None:
     """It has data, its own expiration, and the end of the lease stays on it."""
-    assert records.finished(held(), Encoded('{"a": 1}'), expiration=1_700_007_200) == {
+    assert model.finished(held(), Encoded('{"a": 1}'), expiration=1_700_007_200) == {
         "part": {"S": "bucket#7"},
         "sort": {"S": "shop#1234"},
         "s": {"S": "COMPLETED"},
@@ -43,7 +43,7 @@ def test_a_finished_record_is_written_like_powertools_does() -> None:
 
 def test_a_completion_changes_status_expiration_and_data_only() -> None:
     """Plain JSON has no encoding, so that Powertools reads it."""
-    assert records.completed(Encoded("1"), expiration=5) == {
+    assert model.completed(Encoded("1"), expiration=5) == {
         "status": {"S": "COMPLETED"},
         "expiration": {"N": "5"},
         "data": {"S": "1"},
@@ -52,7 +52,7 @@ def test_a_completion_changes_status_expiration_and_data_only() -> None:
 
 def test_a_completion_names_the_encoding_of_what_is_no_plain_json() -> None:
     """A reader must know what it reads."""
-    assert records.completed(Encoded("", "tombstone"), expiration=5) == {
+    assert model.completed(Encoded("", "tombstone"), expiration=5) == {
         "status": {"S": "COMPLETED"},
         "expiration": {"N": "5"},
         "data": {"S": ""},
@@ -62,7 +62,7 @@ def test_a_completion_names_the_encoding_of_what_is_no_plain_json() -> None:
 
 def test_a_renewal_changes_both_ends_only() -> None:
     """The lease's end in milliseconds, the record's in seconds."""
-    assert records.renewed(held(expires_at=5.0, expiration=7)) == {
+    assert model.renewed(held(expires_at=5.0, expiration=7)) == {
         "in_progress_expiration": {"N": "5000"},
         "expiration": {"N": "7"},
     }
@@ -71,13 +71,13 @@ def test_a_renewal_changes_both_ends_only() -> None:
 @pytest.mark.parametrize(("instant", "written"), [(NOW, 1_700_000_000_000), (0.0014, 1), (0.0016, 2), (1.0, 1000)])
 def test_milliseconds_are_rounded(instant: float, written: int) -> None:
     """A float's last digit must not cost a millisecond."""
-    assert records.milliseconds(instant) == written
+    assert model.milliseconds(instant) == written
 
 
 def test_a_record_is_read_whole() -> None:
     """Every attribute gets to its field, whatever the table calls it."""
     item = done(validation="print", encoding="zlib")
-    assert records.parse(item, RENAMED_PLACE) == Record(
+    assert model.parse(item, RENAMED_PLACE) == Record(
         key="shop#1234",
         status=Status.COMPLETED,
         expiration=1_700_003_590.0,
@@ -93,31 +93,31 @@ def test_a_record_is_read_whole() -> None:
 def test_the_least_that_is_a_record_is_read() -> None:
     """Powertools writes no owner and no token, and often no lease."""
     item = stored(PLACE, in_progress_expiration=None, owner=None, fencing_token=None)
-    assert records.parse(item, PLACE) == Record(key="shop#1234", status=Status.INPROGRESS, expiration=1_700_003_590.0)
+    assert model.parse(item, PLACE) == Record(key="shop#1234", status=Status.INPROGRESS, expiration=1_700_003_590.0)
 
 
 @pytest.mark.parametrize("role", ["owner", "validation", "encoding"])
 @pytest.mark.parametrize("value", [{"S": ""}, {"NULL": True}])
 def test_an_empty_text_and_a_null_count_as_missing(role: str, value: AttributeValue) -> None:
     """Java and .NET write such attributes instead of none."""
-    record = records.parse(_with(role, value), PLACE)
+    record = model.parse(_with(role, value), PLACE)
     assert getattr(record, "fingerprint" if role == "validation" else role) is None
 
 
 @pytest.mark.parametrize(("role", "read"), [("in_progress_expiration", None), ("fencing_token", 0)])
 def test_a_number_that_is_null_counts_as_missing(role: str, read: int | None) -> None:
     """A lease without an end, a token before all others."""
-    assert getattr(records.parse(_with(role, {"NULL": True}), PLACE), role) == read
+    assert getattr(model.parse(_with(role, {"NULL": True}), PLACE), role) == read
 
 
 def test_an_expiration_may_have_a_fraction() -> None:
     """Powertools for TypeScript has written such."""
-    assert records.parse(_with("expiration", {"N": "1700003590.25"}), PLACE).expiration == 1_700_003_590.25
+    assert model.parse(_with("expiration", {"N": "1700003590.25"}), PLACE).expiration == 1_700_003_590.25
 
 
 def test_attributes_that_nobody_knows_are_ignored() -> None:
     """A later version may write more."""
-    assert records.parse(_with("shoe_size", {"B": b"43"}), PLACE) == records.parse(done(PLACE), PLACE)
+    assert model.parse(_with("shoe_size", {"B": b"43"}), PLACE) == model.parse(done(PLACE), PLACE)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_attributes_that_nobody_knows_are_ignored() -> None:
 )
 def test_data_is_read_whatever_its_type(native: AttributeValue, text: str) -> None:
     """Powertools' sisters store text that is no JSON, or native attributes; numbers keep their digits."""
-    assert records.parse(_with("data", native), PLACE).data == text
+    assert model.parse(_with("data", native), PLACE).data == text
 
 
 def test_a_record_without_data_has_none() -> None:
     """A running record has no result yet, which is not the result `null`."""
-    assert records.parse(stored(PLACE), PLACE).data is None
+    assert model.parse(stored(PLACE), PLACE).data is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_record_without_data_has_none() -> None:
 def test_an_item_that_is_no_record_is_refused(item: Item, trouble: str) -> None:
     """The message names key, table and attribute, says that nothing was overwritten, and shows no value."""
     with pytest.raises(ConfigurationError) as caught:
-        records.parse(item, RENAMED_PLACE)
+        model.parse(item, RENAMED_PLACE)
     assert str(caught.value) == (
         "the item 'shop#1234' of table 'renamed' is not an idempotency record: its attribute "
         f"{trouble}. Nothing was overwritten; check the table's name and attributes=AttributeNames(...)"
@@ -191,7 +191,7 @@ def test_an_item_that_is_no_record_is_refused(item: Item, trouble: str) -> None:
 def test_what_is_written_is_read_again(token: int, ends: int, expiration: int, fingerprint: str | None) -> None:
     """A lease loses nothing on its way into the table and back."""
     lease = held(fencing_token=token, expires_at=ends / 1000, expiration=expiration, fingerprint=fingerprint)
-    record = records.parse(records.running(lease), RENAMED_PLACE)
+    record = model.parse(model.running(lease), RENAMED_PLACE)
     assert (record.status, record.owner, record.fencing_token) == (Status.INPROGRESS, "me", token)
     assert (record.in_progress_expiration, record.expiration, record.fingerprint) == (ends, expiration, fingerprint)
     assert isinstance(record.fencing_token, int)
@@ -202,11 +202,11 @@ def test_what_is_written_is_read_again(token: int, ends: int, expiration: int, f
 def test_the_record_of_a_completion_is_the_one_that_a_reader_finds(result: Encoded, fingerprint: str | None) -> None:
     """It is made without the detour over an item, and must not differ."""
     lease = held(fencing_token=7, fingerprint=fingerprint)
-    found = records.parse(records.finished(lease, result, expiration=5), RENAMED_PLACE)
-    assert records.record_of(lease, result, expiration=5) == found
+    found = model.parse(model.finished(lease, result, expiration=5), RENAMED_PLACE)
+    assert model.record_of(lease, result, expiration=5) == found
 
 
 def test_the_size_of_an_item_counts_names_and_values_in_bytes() -> None:
     """DynamoDB's limit counts UTF-8 bytes, attribute names included."""
-    assert records.size({"id": {"S": "é"}, "ä": {"S": "12345"}, "n": {"N": "100"}}) == (2 + 2) + (2 + 5) + (1 + 3)
-    assert records.size({}) == 0
+    assert model.size({"id": {"S": "é"}, "ä": {"S": "12345"}, "n": {"N": "100"}}) == (2 + 2) + (2 + 5) + (1 + 3)
+    assert model.size({}) == 0

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from aioidempotency import AsyncIdempotencyStore
 from aioidempotency._core.model import AttributeNames, Location
-from aioidempotency._settings import (
-    LONGEST_NAMESPACE,
+from aioidempotency._core.protocol import Claim
+from aioidempotency._keys import LONGEST_NAMESPACE, check_namespace
+from aioidempotency._options import (
     Duration,
     Settings,
     Wait,
     check_errors,
-    check_namespace,
     check_table_name,
     interval,
     one_of,
@@ -222,20 +223,28 @@ def test_a_bad_namespace_is_refused_when_a_key_is_made() -> None:
         _settings().key(1, "a#b")
 
 
+def _attempt(*, fingerprint: object = None, namespace: str = "", **options: Any) -> Claim:
+    layout = CompositeKey(partitioning=Static("here"))
+    store = AsyncIdempotencyStore.in_memory(namespace="shop", layout=layout, clock=lambda: NOW, verify_layout=False)
+    call = store._options(**options).call(1, fingerprint=fingerprint, namespace=namespace, result_type=Any)
+    return call.attempt()
+
+
 def test_an_attempt_takes_the_stores_settings() -> None:
     """Everything about a call is decided once; its owner is 128 random bits."""
-    made = _settings().attempt(1, namespace="charge")
+    made = _attempt(namespace="charge")
     assert made.places == (Location(table=made.places[0].table, partition="here", sort=f"shop#charge#{ONE}"),)
     assert made.route.key == f"shop#charge#{ONE}"
     assert (made.now, made.lease, made.retention, made.clock_skew) == (NOW, 60.0, 3600.0, 1.0)
     assert (made.fingerprint, made.read_first) == (None, False)
     assert len(bytes.fromhex(made.owner)) == 16
-    assert made.owner != _settings().attempt(1).owner
+    assert made.owner != _attempt().owner
 
 
 def test_an_attempt_takes_the_calls_own_settings() -> None:
     """They win over the store's."""
-    made = _settings().attempt(1, fingerprint=1, lease=5.0, retention=7.0, read_first=True)
+    made = _attempt(fingerprint=1, lease=5.0, retention=7.0, read_first=True)
     assert (made.lease, made.retention, made.fingerprint, made.read_first) == (5.0, 7.0, ONE, True)
-    assert _settings(read_first=True).attempt(1).read_first
-    assert not _settings(read_first=True).attempt(1, read_first=False).read_first
+    store = AsyncIdempotencyStore.in_memory(read_first=True)
+    assert store._options().call(1, result_type=Any).attempt().read_first
+    assert not store._options(read_first=False).call(1, result_type=Any).attempt().read_first

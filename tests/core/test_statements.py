@@ -2,10 +2,11 @@
 
 import pytest
 
-from aioidempotency._core import records, statements
+from aioidempotency._core import model
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.model import AttributeNames, Encoded, Location, Table
 from aioidempotency._core.operations import Applied, Check, Delete, Get, GetAll, Put, Refused, Transact, Update
+from aioidempotency.backends.dynamodb import partiql
 from tests.core.playing import PLACE, RENAMED_PLACE, done, held, stored
 
 ODD = Location(
@@ -16,7 +17,7 @@ ODD = Location(
 def test_a_put_when_absent_is_an_insert() -> None:
     """The item's names in the text, its values as parameters, in order; what refuses it brings no item."""
     item = stored(RENAMED_PLACE)
-    assert statements.statement(Put(RENAMED_PLACE, item, Absent())) == {
+    assert partiql.statement(Put(RENAMED_PLACE, item, Absent())) == {
         "Statement": "INSERT INTO \"renamed\" VALUE {'part': ?, 'sort': ?, 's': ?, 'e': ?, 'ipe': ?, 'o': ?, 'f': ?}",
         "Parameters": list(item.values()),
     }
@@ -24,8 +25,8 @@ def test_a_put_when_absent_is_an_insert() -> None:
 
 def test_a_completion_is_an_update() -> None:
     """First what is set, then the key, then the condition; what refuses it brings its item."""
-    changes = records.completed(Encoded("1"), expiration=9)
-    assert statements.statement(Update(RENAMED_PLACE, changes, HeldBy("me"))) == {
+    changes = model.completed(Encoded("1"), expiration=9)
+    assert partiql.statement(Update(RENAMED_PLACE, changes, HeldBy("me"))) == {
         "Statement": ('UPDATE "renamed" SET "s"=? SET "e"=? SET "d"=? WHERE "part"=? AND "sort"=? AND "o"=? AND "s"=?'),
         "Parameters": [
             {"S": "COMPLETED"},
@@ -42,7 +43,7 @@ def test_a_completion_is_an_update() -> None:
 
 def test_a_renewal_compares_the_end_that_it_replaces() -> None:
     """In a table with one key, too."""
-    said = statements.statement(Update(PLACE, records.renewed(held(location=PLACE)), HeldBy("me", 5)))
+    said = partiql.statement(Update(PLACE, model.renewed(held(location=PLACE)), HeldBy("me", 5)))
     assert said["Statement"] == (
         'UPDATE "records" SET "in_progress_expiration"=? SET "expiration"=?'
         ' WHERE "id"=? AND "owner"=? AND "status"=? AND "in_progress_expiration"=?'
@@ -59,7 +60,7 @@ def test_a_renewal_compares_the_end_that_it_replaces() -> None:
 
 def test_a_release_is_a_delete() -> None:
     """By its owner."""
-    assert statements.statement(Delete(PLACE, HeldBy("me"))) == {
+    assert partiql.statement(Delete(PLACE, HeldBy("me"))) == {
         "Statement": 'DELETE FROM "records" WHERE "id"=? AND "owner"=? AND "status"=?',
         "Parameters": [{"S": "shop#1234"}, {"S": "me"}, {"S": "INPROGRESS"}],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
@@ -68,11 +69,11 @@ def test_a_release_is_a_delete() -> None:
 
 def test_names_are_quoted() -> None:
     """Reserved words and odd characters are names like any others; a quote in one is doubled."""
-    said = statements.statement(Put(ODD, {**ODD.item, 'an "owner" it is': {"S": "me"}}, Absent()))
+    said = partiql.statement(Put(ODD, {**ODD.item, 'an "owner" it is': {"S": "me"}}, Absent()))
     assert said["Statement"] == (
         """INSERT INTO "odd""name" VALUE {'it''s': ?, 'so "to" say': ?, 'an "owner" it is': ?}"""
     )
-    said = statements.statement(Delete(ODD, HeldBy("me")))
+    said = partiql.statement(Delete(ODD, HeldBy("me")))
     assert said["Statement"] == (
         """DELETE FROM "odd""name" WHERE "it's"=? AND "so ""to"" say"=? AND "an ""owner"" it is"=? AND "status"=?"""
     )
@@ -81,7 +82,7 @@ def test_names_are_quoted() -> None:
 def test_one_text_serves_all_calls() -> None:
     """It is written once for each table and shape, and holds no value."""
     one, other = (
-        statements.statement(Put(place, stored(place), Absent()))
+        partiql.statement(Put(place, stored(place), Absent()))
         for place in (RENAMED_PLACE, Location(table=RENAMED_PLACE.table, partition="b", sort="other#1"))
     )
     assert one["Statement"] is other["Statement"]
@@ -91,7 +92,7 @@ def test_one_text_serves_all_calls() -> None:
 def test_tables_of_one_name_have_texts_of_their_own() -> None:
     """Two stores may call the attributes of two tables differently, in two Regions."""
     table = Table("records", "id", None, AttributeNames(owner="who"))
-    said = statements.statement(Delete(Location(table=table, partition="k"), HeldBy("me")))
+    said = partiql.statement(Delete(Location(table=table, partition="k"), HeldBy("me")))
     assert '"who"=?' in str(said["Statement"])
 
 
@@ -108,9 +109,9 @@ def test_tables_of_one_name_have_texts_of_their_own() -> None:
 )
 def test_what_partiql_cannot_say_is_left_to_plain_calls(operation: Transact) -> None:
     """It replaces no item, and engines differ in how an attribute is asked to be missing."""
-    assert not statements.can_be_said(operation)
+    assert not partiql.can_be_said(operation)
     with pytest.raises(TypeError, match="PartiQL cannot say"):
-        statements.statement(operation)
+        partiql.statement(operation)
 
 
 @pytest.mark.parametrize(
@@ -119,23 +120,23 @@ def test_what_partiql_cannot_say_is_left_to_plain_calls(operation: Transact) -> 
 )
 def test_what_partiql_can_say_is_said(operation: Put) -> None:
     """The three writes of a call."""
-    assert statements.can_be_said(operation)
-    assert statements.statement(operation)["Parameters"]
+    assert partiql.can_be_said(operation)
+    assert partiql.statement(operation)["Parameters"]
 
 
 def test_answers_are_told_apart() -> None:
     """G3: each statement succeeds or fails by itself; a duplicate comes without its item."""
-    assert statements.answer(None) == Applied()
-    assert statements.answer({"Code": "DuplicateItem", "Message": "..."}) == Refused(None)
-    assert statements.answer({"Code": "ConditionalCheckFailed", "Item": stored()}) == Refused(stored())
-    assert statements.answer({"Code": "ConditionalCheckFailed"}) == Refused(None)
-    assert statements.answer({"Code": "ThrottlingError"}) == "ThrottlingError"
+    assert partiql.answer(None) == Applied()
+    assert partiql.answer({"Code": "DuplicateItem", "Message": "..."}) == Refused(None)
+    assert partiql.answer({"Code": "ConditionalCheckFailed", "Item": stored()}) == Refused(stored())
+    assert partiql.answer({"Code": "ConditionalCheckFailed"}) == Refused(None)
+    assert partiql.answer({"Code": "ThrottlingError"}) == "ThrottlingError"
 
 
 def test_reads_share_one_request() -> None:
     """Strongly consistent."""
     gets = [Get(PLACE), Get(Location(table=PLACE.table, partition="other"))]
-    assert statements.reading(gets) == {
+    assert partiql.reading(gets) == {
         "RequestItems": {
             "records": {"Keys": [{"id": {"S": "shop#1234"}}, {"id": {"S": "other"}}], "ConsistentRead": True}
         }
@@ -148,13 +149,13 @@ def test_items_are_found_by_their_keys() -> None:
     first, second = done(places[0]), done(places[1], data='"second"')
     gets = [Get(place) for place in places]
     response = {"Responses": {"renamed": [second, first]}, "UnprocessedKeys": {}}
-    assert statements.found(gets, response) == [first, second, None]
+    assert partiql.found(gets, response) == [first, second, None]
     unread = {"Responses": {"renamed": [first]}, "UnprocessedKeys": {"renamed": {"Keys": [places[1].item]}}}
-    assert statements.found(gets, unread) == [first, "UnprocessedKeys", None]
-    assert statements.found(gets, {"Responses": {}}) == [None, None, None]
+    assert partiql.found(gets, unread) == [first, "UnprocessedKeys", None]
+    assert partiql.found(gets, {"Responses": {}}) == [None, None, None]
 
 
 def test_a_place_is_an_item() -> None:
     """G4: one item is in a batch once, whatever is done with it."""
-    assert statements.place(RENAMED_PLACE) == ("renamed", "bucket#7", "shop#1234")
-    assert statements.place(PLACE) == ("records", "shop#1234", None)
+    assert partiql.item_key(RENAMED_PLACE) == ("renamed", "bucket#7", "shop#1234")
+    assert partiql.item_key(PLACE) == ("records", "shop#1234", None)

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -29,6 +28,7 @@ from aioidempotency.partitioning import (
     Terms,
     TimeBuckets,
 )
+from tests.support.values import replace
 
 KEY = "orders#6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
 NOW = 1_700_000_000.0

@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from aioidempotency._core import expressions
 from aioidempotency._core.conditions import Absent, HeldBy
-from aioidempotency._core.expressions import CANCELLATION, Request, lasts, refusal, reply, request
 from aioidempotency._core.operations import (
     Check,
     Declined,
@@ -19,6 +17,7 @@ from aioidempotency._core.operations import (
     Transact,
     Update,
 )
+from aioidempotency.backends.dynamodb.requests import CANCELLATION, Request, lasts, reasons, refusal, reply, request
 from aioidempotency.exceptions import Reason
 from tests.core.playing import PLACE, RENAMED_PLACE, done, stored
 
@@ -31,8 +30,8 @@ CONDITION = {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "order-2"}, 
 CONFLICT = {"Code": "TransactionConflict"}
 
 
-def cancelled(*reasons: dict[str, Any], operation: Transact = WHOLE) -> Refused | Declined | None:
-    return refusal(operation, CANCELLATION, {"CancellationReasons": list(reasons)})
+def cancelled(*parts: dict[str, Any], operation: Transact = WHOLE) -> Refused | Declined | None:
+    return refusal(operation, CANCELLATION, {"CancellationReasons": list(parts)})
 
 
 def test_effects_follow_the_record_and_the_token_goes_with_them() -> None:
@@ -124,4 +123,4 @@ def test_a_transaction_of_records_is_read_as_before() -> None:
     assert cancelled(CONFLICT, {"Code": "ConditionalCheckFailed"}, operation=two) == Declined((None, Refused(None)))
     assert refusal(Delete(PLACE, HeldBy("me")), CANCELLATION, {}) is None
     assert refusal(two, CANCELLATION, {}) is None
-    assert expressions.reasons({}) == ()
+    assert reasons({}) == ()

@@ -10,7 +10,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from aioidempotency import CompositeKey
-from aioidempotency._core import attributes
+from aioidempotency import _attributes as attributes
 from tests.behaviours.conftest import Proxied, backend, behind_proxy, counted
 from tests.conftest import MakeStore
 from tests.support.engines import Engine, client_options

@@ -14,9 +14,9 @@ from aioidempotency import (
     Status,
     StoreError,
     TransactionError,
-    _driver,
 )
 from aioidempotency._core.operations import Declined, Delete, Operation, Reply, Transact
+from aioidempotency._effects import store as effects_store
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, RecordReleased
 from aioidempotency.exceptions import Reason
 from aioidempotency.testing import FakeClock
@@ -310,7 +310,7 @@ async def test_a_look_up_that_was_cancelled_is_made_again_by_the_next_call() -> 
 async def test_a_look_up_that_takes_too_long_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is lowered, so that the test need not wait for it."""
     table, asked = MemoryBackend(), []
-    monkeypatch.setattr(_driver, "LOOK_UP_LIMIT", 0.001)
+    monkeypatch.setattr(effects_store, "LOOK_UP_LIMIT", 0.001)
 
     class Silent:
         async def execute(self, operation: Operation) -> Reply:

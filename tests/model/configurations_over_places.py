@@ -1,12 +1,11 @@
 """What is explored where a key has several places: every mixture of nodes that a deployment may have."""
 
-from dataclasses import replace
-
 from aioidempotency._core.model import Item
 from tests.model.calls import Script
 from tests.model.configurations import COPIES, COPY, LOST, Case, case
 from tests.model.routes import CUTOVER, KEY, NEW, OLD, PREPARE, RANDOM
 from tests.model.setting import Faults
+from tests.support.values import replace
 
 LAPSED: Item = {
     "pk": {"S": "old"},

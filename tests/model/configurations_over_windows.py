@@ -4,7 +4,6 @@ A request arrives within a lease after its call began, or never: one that comes 
 `test_limits` shows it.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from aioidempotency._core.model import Item
@@ -13,6 +12,7 @@ from tests.model.configurations import COPIES, COPY, LOST, Case, case
 from tests.model.configurations_over_places import LAPSED, renewing, starting_anew
 from tests.model.routes import OLD, SHORT_WINDOWS, TO_WINDOWS_CUTOVER, TO_WINDOWS_PREPARE, WINDOWS
 from tests.model.setting import Faults
+from tests.support.values import replace
 
 PLAIN, AHEAD, BEHIND = Script(route=WINDOWS), Script(route=WINDOWS, clock=1), Script(route=WINDOWS, clock=-1)
 SHORT, SHORT_AHEAD = Script(route=SHORT_WINDOWS), Script(route=SHORT_WINDOWS, clock=1)

@@ -4,15 +4,18 @@ Equal contenders are one object, and each step is taken once, however many state
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
+
+import msgspec
 
 from aioidempotency._core.decisions import Claimed
 from aioidempotency._core.model import Lease
-from aioidempotency._core.operations import Operation
+from aioidempotency._core.operations import Operation, Transact
 from aioidempotency._core.protocol import Claim, Completed, Lost, Renewed
 from tests.model.calls import Call, Ended, Kind, Outcome, Request, Script, rerun
 from tests.model.table import Answer
+from tests.support.values import replace
 
 
 @final
@@ -166,7 +169,9 @@ class Troupe:
                 return _apart(rested)
 
     def _request(self, call: Call, operation: Operation) -> Request:
-        return self._requests.setdefault(f"{call.kind} {call.attempt!r} {operation!r}", Request.of(call, operation))
+        return self._requests.setdefault(
+            f"{call.kind} {call.attempt!r} {_content(operation)}", Request.of(call, operation)
+        )
 
     def _one(self, contender: Contender) -> Contender:
         each = contender
@@ -189,3 +194,9 @@ def _apart(contender: Contender) -> Contender:
     """Have nothing more to do with the record; what is left are attempts."""
     renewals = contender.script.renewals if contender.attempts else 0
     return Contender(name=contender.name, script=contender.script, attempts=contender.attempts, renewals=renewals)
+
+
+def _content(operation: Operation) -> str:
+    """Write an operation with all its data, which its own `repr` does not show."""
+    writes = operation.writes if isinstance(operation, Transact) else (operation,)
+    return f"{[type(write).__name__ for write in writes]} {msgspec.json.encode(operation)!r}"

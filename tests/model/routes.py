@@ -1,7 +1,7 @@
 """Where contenders look for the record of one key: the library's own strategies, by its own layouts."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import final
 
@@ -9,6 +9,7 @@ from aioidempotency._core.model import AttributeNames, Location, Places, Route
 from aioidempotency.partitioning import CompositeKey, Partitioning, RandomBuckets, Reshard, Static, Terms, TimeBuckets
 from aioidempotency.partitioning.reshard import Phase
 from aioidempotency.partitioning.windows import Windows
+from tests.support.values import replace
 
 KEY = "shop#1234"
 _LAYOUT = CompositeKey()

@@ -1,7 +1,6 @@
 """What must be true in every state, whatever led there: invariants 14 to 16."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Mismatch, Replay
@@ -10,6 +9,7 @@ from aioidempotency._core.protocol import Claim, Vacant
 from tests.model.contenders import Contender
 from tests.model.invariants import Terms, require
 from tests.model.table import Cell, Cells, Shelf, reply
+from tests.support.values import replace
 
 
 def check_leases(terms: Terms, shelf: Shelf, contenders: tuple[Contender, ...], now: Cells, time: float) -> None:

@@ -3,8 +3,6 @@
 When a limit is gone, its test fails, and it can go too.
 """
 
-from dataclasses import replace
-
 import pytest
 
 from tests.model.calls import Script
@@ -14,6 +12,7 @@ from tests.model.configurations_over_windows import AHEAD, PLAIN
 from tests.model.explorer import ViolationError, explore
 from tests.model.invariants import Limit
 from tests.model.setting import Configuration, Faults
+from tests.support.values import replace
 
 IN_WINDOWS = Configuration(scripts=(PLAIN, AHEAD), horizon=5.0)
 TWO_AND_A_COPY = Configuration(scripts=(Script(), Script()), faults=Faults(copy=1))

@@ -1,7 +1,6 @@
 """The model must be able to fail: each fault that is planted in the library breaks an invariant."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.model.calls import Script
 from tests.model.configurations import COPIES, LAPSED
 from tests.model.explorer import ViolationError, explore
 from tests.model.setting import Configuration, Faults
+from tests.support.values import replace
 
 Fault = Callable[[pytest.MonkeyPatch], None]
 

@@ -1,7 +1,6 @@
 """A lease is kept while its body runs, and a body ends before its lease does."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +18,11 @@ from aioidempotency import (
     TimeBuckets,
     idempotent,
 )
-from aioidempotency._core import records
+from aioidempotency._core import model
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.operations import Put, Update
 from tests.support.scripted import Broken, Down, Fault, ScriptedBackend, Stall
+from tests.support.values import replace
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 LEASE = 60.0
@@ -179,7 +179,7 @@ async def test_a_lost_lease_cancels_the_body_at_the_next_renewal() -> None:
         async with store.execute("key") as execution:
             assert execution.lease is not None
             thief = replace(execution.lease, owner="f" * 32, fencing_token=execution.lease.fencing_token + 1)
-            await backend.execute(Put(thief.location, records.running(thief), HeldBy(execution.lease.owner)))
+            await backend.execute(Put(thief.location, model.running(thief), HeldBy(execution.lease.owner)))
             await pass_time(10 * LEASE)
             pytest.fail("the body went on")
     assert lost.value.record is not None

@@ -20,7 +20,7 @@ from aioidempotency import (
     idempotent,
 )
 from aioidempotency._core.operations import Get, Put
-from aioidempotency._flights import Flight
+from aioidempotency._waiting import InFlightCall
 from tests.support.scripted import Down, ScriptedBackend, SlowlyDown, Stall
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
@@ -298,13 +298,12 @@ async def test_a_duplicate_whose_own_late_claim_another_call_met_begins_on_a_fre
     backend = MemoryBackend()
     store = make_store(backend)
     block: Any = store.execute("key", lease=10, on_in_progress=Wait(60))
-    copied = block._attempt
-    decision = await make_store(backend)._driver.claim(copied)
+    copied = block.attempt()
+    decision = await make_store(backend)._records.claim(copied)
     assert isinstance(decision, Claimed)
     await pass_time(9)
-    flight = Flight()
-    flight.show(await store.get("key"))
-    store._driver.flights[copied.route.key] = flight
+    other = InFlightCall(left=await store.get("key"))
+    store._running[asyncio.get_running_loop()].in_flight[copied.route.key] = other
     async with block as execution:
         assert execution.lease.expires_at > epoch_seconds() + 9
-        flight.land(None, None)
+        other.end(None)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
@@ -19,6 +19,7 @@ from tests.processes.deliveries import NAMESPACE, RETENTION, Delivery, Handle, R
 from tests.processes.ledger import Ledger, Story
 from tests.support.engines import Engine, client_options
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.values import replace
 
 LEASE = 1.0
 SKEW = 0.3

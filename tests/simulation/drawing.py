@@ -4,13 +4,14 @@ What has to do with places is drawn from dice of its own, and so are the later s
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
-from aioidempotency._settings import time_limit
+from aioidempotency._options import time_limit
 from tests.simulation import schemes
 from tests.simulation.plan import MANNERS, TROUBLES, Effect, Ending, Host, Plan, Script, Span, Stage, Weather
 from tests.simulation.schemes import CLOCK_SKEW, Scheme
+from tests.support.values import replace
 
 SHORT = 0.5
 """Seconds that results answer in some runs."""

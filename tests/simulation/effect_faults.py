@@ -4,16 +4,17 @@ This is white-box by nature.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from aioidempotency._core import commits, protocol
+from aioidempotency._core import protocol
 from aioidempotency._core.conditions import Absent
 from aioidempotency._core.operations import Put, Transact
+from aioidempotency._effects import commits
 from tests.simulation.faults import Fault
 from tests.simulation.planting import ANYTHING, rewriting
+from tests.support.values import replace
 
 UNLOCKED = "took over a lease|over another's record|overwrote a stored result|wrote a record with another's owner"
 

@@ -3,23 +3,24 @@
 This is white-box by nature.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, final
 
 import anyio
 import pytest
 
-from aioidempotency import AsyncIdempotencyStore
-from aioidempotency._core import protocol, records
+from aioidempotency import _call, _waiting
+from aioidempotency._call import Call
+from aioidempotency._core import model, protocol
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, InProgress
 from aioidempotency._core.model import Record, Status
 from aioidempotency._core.operations import Put, Update
-from aioidempotency._core.protocol import Claim, Completed, Vacant
-from aioidempotency._executing import Executing
-from aioidempotency._flights import Flight
-from aioidempotency._lease import Heartbeats, Held
+from aioidempotency._core.protocol import Claim, Vacant
+from aioidempotency._lease import Leases, RunningLease
+from aioidempotency._records import Records
+from aioidempotency._waiting import InFlightCall
 from tests.simulation.planting import (
     ANYTHING,
     claiming,
@@ -32,8 +33,7 @@ from tests.simulation.planting import (
     unconditional,
     without,
 )
-
-DRIVER = type(AsyncIdempotencyStore.in_memory()._driver)
+from tests.support.values import replace
 
 
 @final
@@ -80,7 +80,7 @@ def _lapsed_is_running(judge: Callable[..., Any], record: Any, attempt: Claim) -
 
 
 def _refused_runs(attempt: Claim, decision: Any) -> Any:
-    token = records.milliseconds(attempt.now)
+    token = model.milliseconds(attempt.now)
     return Claimed(protocol.grant(attempt, attempt.places[0], token)) if isinstance(decision, InProgress) else decision
 
 
@@ -101,50 +101,46 @@ def _read_then_write(patch: pytest.MonkeyPatch) -> None:
 
 
 def _completion_swallowed(patch: pytest.MonkeyPatch) -> None:
-    def complete(lease: Any, result: Any, *, now: float) -> Generator[Any, Any, Any]:
-        item = records.finished(lease, result, expiration=round(now + lease.retention))
-        return Completed(records.parse(item, lease.location))
-        yield
+    async def complete(self: Records, lease: Any, result: Any) -> Record:
+        item = model.finished(lease, result, expiration=round(self.now() + lease.retention))
+        return model.parse(item, lease.location)
 
-    patch.setattr(protocol, "complete", complete)
+    patch.setattr(Records, "complete", complete)
 
 
-def _early_flight(patch: pytest.MonkeyPatch) -> None:
-    real = Executing._follow
+def _refused_before_the_answer(patch: pytest.MonkeyPatch) -> None:
+    real = _waiting.follow
 
-    async def follow(self: Executing, flight: Flight, gives_up: float) -> Any:
-        if flight.record is None and not flight.over:
-            attempt = self._fresh()
-            lease = protocol.grant(attempt, attempt.places[0], 0)
-            return InProgress(records.parse(records.running(lease), lease.location), 0.0)
-        return await real(self, flight, gives_up)
+    async def follow(other: InFlightCall, records: Any, attempt: Callable[[], Claim], *, gives_up: float) -> Any:
+        if other.record is None and not other.over:
+            made = attempt()
+            lease = protocol.grant(made, made.places[0], 0)
+            return InProgress(model.parse(model.running(lease), lease.location), 0.0)
+        return await real(other, records, attempt, gives_up=gives_up)
 
-    patch.setattr(Executing, "_follow", follow)
+    patch.setattr(_call, "follow", follow)
 
 
 def _lease_from_the_wait(patch: pytest.MonkeyPatch) -> None:
-    entered: dict[Executing, float] = {}
-    decide, hold = Executing._decide, Executing._hold
+    entered: dict[Call, float] = {}
+    enter, decided = Call.__aenter__, Call._decided
 
-    async def deciding(self: Executing) -> Any:
+    async def entering(self: Call) -> Any:
         entered[self] = anyio.current_time()
-        return await decide(self)
+        return await enter(self)
 
-    def holding(self: Executing, *arguments: Any) -> None:
-        hold(self, *arguments)
-        assert self._held is not None
-        self._held._since = entered[self]
+    def deciding(self: Call, decision: Any) -> Any:
+        execution = decided(self, decision)
+        if self._running is not None:
+            self._running.since = entered[self]
+        return execution
 
-    patch.setattr(Executing, "_decide", deciding)
-    patch.setattr(Executing, "_hold", holding)
+    patch.setattr(Call, "__aenter__", entering)
+    patch.setattr(Call, "_decided", deciding)
 
 
-async def _impatient(self: Executing, refusal: InProgress, gives_up: float) -> InProgress:
+async def _impatient(refusal: InProgress, *_: Any, **__: Any) -> InProgress:
     return refusal
-
-
-def _silent(self: Flight, known: Held | Record | None, *, over: bool = False) -> None:
-    self._known, self._over = known, over
 
 
 def _as_attempted(attempt: Claim) -> Claim:
@@ -190,17 +186,17 @@ FAULTS = (
     Fault("every claim has the same fencing token", "token that did not grow", _same_token),
     Fault("a refused claim runs", "without ever having owned", claiming(_as_attempted, _refused_runs)),
     Fault("a lease is said to be longer than it is", "after the table's", claiming(_as_attempted, _told_more)),
-    Fault("a lost lease does not stop the body", RAN_ON, nothing(Held, "lose")),
-    Fault("a heartbeat never begins", RAN_ON, nothing(Heartbeats, "begin")),
+    Fault("a lost lease does not stop the body", RAN_ON, nothing(RunningLease, "lose")),
+    Fault("a heartbeat never begins", RAN_ON, nothing(Leases, "keep")),
     Fault("a lease is counted from the start of the wait", "lease is lost, and it is not", _lease_from_the_wait),
     Fault("a completion is swallowed", "result was not stored", _completion_swallowed),
-    Fault("a cancelled claim is not given back", KEPT, nothing_async(DRIVER, "abandon")),
-    Fault("a failed body does not give its key back", KEPT, nothing_async(Executing, "_release")),
-    Fault("a duplicate is refused before the claim is answered", STUCK, _early_flight),
+    Fault("a cancelled claim is not given back", KEPT, nothing_async(Records, "abandon")),
+    Fault("a failed body does not give its key back", KEPT, nothing_async(Call, "_release")),
+    Fault("a duplicate is refused before the claim is answered", STUCK, _refused_before_the_answer),
     Fault(
         "a duplicate does not wait",
         "before its patience had ended",
-        lambda patch: patch.setattr(Executing, "_poll", _impatient),
+        lambda patch: patch.setattr(_call, "poll", _impatient),
     ),
-    Fault("a call that ends wakes nobody", "a call never ends", lambda patch: patch.setattr(Flight, "show", _silent)),
+    Fault("a call that ends wakes nobody", "a call never ends", nothing(InFlightCall, "wake")),
 )

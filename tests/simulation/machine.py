@@ -2,7 +2,6 @@
 
 import asyncio
 from contextvars import Context, copy_context
-from dataclasses import replace
 from typing import final
 
 from aioidempotency import AsyncIdempotencyStore
@@ -14,6 +13,7 @@ from tests.simulation.network import Network
 from tests.simulation.plan import Host, Plan, Script
 from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.workload import Workload
+from tests.support.values import replace
 
 
 @final

@@ -1,17 +1,17 @@
 """Means to plant a fault: the library's own code with other arguments, or with other operations."""
 
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from aioidempotency import _executing
 from aioidempotency._core import conditions, protocol
 from aioidempotency._core.conditions import HeldBy, Requirement
 from aioidempotency._core.operations import Get
 from aioidempotency._core.protocol import Claim
+from aioidempotency._records import Records
+from tests.support.values import replace
 
 ANYTHING = HeldBy("anything goes")
 """The condition of a write that should have one and has not."""
@@ -35,15 +35,35 @@ def without(*roles: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: requirements(patch, change)
 
 
+FIRST_STEPS = {"claim": ("first_put", "claim_refused"), "complete": ("first_update", "completion_refused")}
+"""The procedures whose first operation is made, and sent, outside of a generator: by which function, and what follows."""
+
+
 def rewriting(procedure: str, change: Change, *, module: ModuleType = protocol) -> Callable[[pytest.MonkeyPatch], None]:
     """Change the operations that a procedure asks for."""
+    first, following = FIRST_STEPS.get(procedure, (None, None))
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        real = getattr(module, procedure)
-        patch.setattr(module, procedure, lambda *args, **kwargs: changed(real(*args, **kwargs), change))
+        for name in filter(None, (procedure, following)):
+            real = getattr(module, name)
+            patch.setattr(module, name, _changing(real, change))
+        if first is not None:
+            patch.setattr(module, first, _changing_first(getattr(module, first), change))
         requirements(patch, lambda condition, required: () if condition is ANYTHING else required)
 
     return plant
+
+
+def _changing(real: Callable[..., Any], change: Change) -> Callable[..., Any]:
+    return lambda *args, **kwargs: changed(real(*args, **kwargs), change)
+
+
+def _changing_first(real: Callable[..., Any], change: Change) -> Callable[..., Any]:
+    def first(*args: Any, **kwargs: Any) -> Any:
+        granted, operation = real(*args, **kwargs)
+        return granted, change(operation)
+
+    return first
 
 
 def changed(procedure: Generator[Any, Any, Any], change: Change) -> Generator[Any, Any, Any]:
@@ -70,7 +90,6 @@ def judging(change: Callable[..., Any]) -> Callable[[pytest.MonkeyPatch], None]:
             return change(lambda *arguments: real(*arguments, **kwargs), record, attempt)
 
         patch.setattr(protocol, "judge", judge)
-        patch.setattr(_executing, "judge", judge)
 
     return plant
 
@@ -79,12 +98,12 @@ def claiming(change: Callable[[Claim], Claim], outcome: Callable[[Claim, Any], A
     """Change what a claim attempts, and what it comes to."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        real = protocol.claim
+        real = Records.claim
 
-        def claim(attempt: Claim) -> Generator[Any, Any, Any]:
-            return outcome(attempt, (yield from real(change(attempt))))
+        async def claim(self: Records, attempt: Claim) -> Any:
+            return outcome(attempt, await real(self, change(attempt)))
 
-        patch.setattr(protocol, "claim", claim)
+        patch.setattr(Records, "claim", claim)
 
     return plant
 

@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import final
 
 from aioidempotency import MemoryBackend
-from aioidempotency._core import layout
 from aioidempotency._core.model import Item, Location
 from aioidempotency._core.operations import Applied, Declined, Effect, Get, GetAll, Operation, Reply, Transact
 from aioidempotency.exceptions import Reason
+from aioidempotency.partitioning import table_layout as layout
 
 Place = tuple[str, str, str | None]
 """Where the backend keeps an item: table, partition, sort key."""

@@ -15,12 +15,12 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from tests.simulation.calls import EPOCH, Call
 from tests.simulation.plan import Plan
 from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.table import Row, Write
+from tests.support.values import replace
 
 TICK = 0.002
 """Seconds that are lost in rounding."""

@@ -5,13 +5,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import final
 from unittest import mock
 
-from aioidempotency import AsyncIdempotencyStore, InProgressError, _executing, _settings, events
+from aioidempotency import AsyncIdempotencyStore, InProgressError, _backoff, _call, events
 from aioidempotency._core.operations import Operation, Reply
 from tests.simulation.calls import CALL, EPOCH
 from tests.simulation.drawing import make_plan
@@ -23,6 +23,7 @@ from tests.simulation.network import Network
 from tests.simulation.plan import Host, Plan, Script, Stage
 from tests.simulation.schemes import CLOCK_SKEW, NEW, OLD
 from tests.simulation.table import WatchedTable, Write
+from tests.support.values import replace
 
 LONGEST_WAIT = 400.0
 """Seconds that a deployment waits for a retention; where it would have to wait for longer, the run ends."""
@@ -71,8 +72,8 @@ def _drawn(dice: random.Random) -> Iterator[None]:
         return drawn
 
     with (
-        mock.patch.object(_settings, "secrets", SimpleNamespace(token_hex=owner)),
-        mock.patch.object(_executing, "random", dice),
+        mock.patch.object(_call, "secrets", SimpleNamespace(token_hex=owner)),
+        mock.patch.object(_backoff, "random", dice),
         mock.patch.object(events.LOGGER, "disabled", new=True),
     ):
         yield

@@ -5,7 +5,7 @@ from typing import final
 from aioidempotency import DynamoDBBackend
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Found, Get, Operation, Put, Refused, Reply
-from aioidempotency._core.statements import can_be_said
+from aioidempotency.backends.dynamodb.partiql import can_be_said
 
 
 @final

@@ -211,6 +211,8 @@ class FaultProxy:
     async def _answer(self, request: _Message, reader: asyncio.StreamReader) -> bytes | None:
         """The bytes to send, or None to close the connection."""
         seen = self._note(request)
+        if seen.fault is Fault.EFFECT_CONFLICTS:
+            return _conflicts_at_the_second(len(seen.body["TransactItems"]))
         if seen.fault in _NOT_FORWARDED:
             return _NOT_FORWARDED[seen.fault]
         if seen.fault is Fault.DELAY:
@@ -330,6 +332,13 @@ def _cancelled(*reasons: dict[str, object]) -> bytes:
     return _error(HTTPStatus.BAD_REQUEST, kind, message, Message=message, CancellationReasons=reasons)
 
 
+def _conflicts_at_the_second(parts: int) -> bytes:
+    """A reason for each part of the transaction, as the service has it."""
+    reasons: list[dict[str, object]] = [{"Code": "None"} for _ in range(parts)]
+    reasons[1] = {"Code": "TransactionConflict"}
+    return _cancelled(*reasons)
+
+
 _FAILED: Final = _error(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     f"{_DYNAMODB}#InternalServerError",
@@ -361,7 +370,6 @@ _NOT_FORWARDED: Final = {
     Fault.CANCELLED_BY_BOTH: _cancelled(
         {"Code": "TransactionConflict"}, {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "there"}}}
     ),
-    Fault.EFFECT_CONFLICTS: _cancelled({"Code": "None"}, {"Code": "TransactionConflict"}, {"Code": "None"}),
     Fault.IN_PROGRESS: _error(
         HTTPStatus.BAD_REQUEST,
         f"{_DYNAMODB}#TransactionInProgressException",

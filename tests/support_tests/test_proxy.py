@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 
 from tests.support.engines import Engine, client_options, ministack_engine
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.values import replace
 
 # The first client of a session is slow, the others are not.
 _SESSION = get_session()

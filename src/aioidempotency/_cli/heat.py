@@ -18,9 +18,9 @@ from rich.text import Text
 
 from aioidempotency._cli.spelling import strategy
 from aioidempotency._cli.tables import Choice, Opened, on_a_table
-from aioidempotency._core import layout
 from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import Terms
+from aioidempotency.partitioning import table_layout as layout
 
 _MOST_BARS: Final = 64
 

@@ -12,9 +12,9 @@ import typer
 from aioidempotency._cli.failure import fail
 from aioidempotency._cli.spelling import strategy
 from aioidempotency._cli.tables import Choice, Opened, on_a_table
-from aioidempotency._core import layout
-from aioidempotency._core.layout import Description, Differs, Laid, TableLayout
 from aioidempotency.partitioning import Partitioning, Reshard, Terms
+from aioidempotency.partitioning import table_layout as layout
+from aioidempotency.partitioning.table_layout import Description, Differs, Laid, TableLayout
 
 app = typer.Typer(help="Show, check and set what a table says of how its records lie.", no_args_is_help=True)
 

@@ -12,15 +12,15 @@ import typer
 
 from aioidempotency._cli.failure import in_one_line
 from aioidempotency._concurrency import concurrently
-from aioidempotency._core.layout import place_of
 from aioidempotency._core.model import AttributeNames, Location
 from aioidempotency._core.placements import Procedure
-from aioidempotency._driver import Driver
-from aioidempotency._settings import check_namespace, check_table_name
+from aioidempotency._keys import check_namespace
+from aioidempotency._options import check_table_name
+from aioidempotency._records import Records
 from aioidempotency.backends.dynamodb import DynamoDBBackend
-from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import CompositeKey
+from aioidempotency.partitioning.table_layout import place_of
 
 T = TypeVar("T")
 
@@ -116,11 +116,11 @@ class Opened:
     def __init__(self, backend: DynamoDBBackend, place: Location) -> None:
         self.place = place
         self._backend = backend
-        self._driver = Driver(backend, JsonCodec(), clock=time.time, clock_skew=1.0, compress_over=None, hook=None)
+        self._records = Records(backend, clock=time.time, clock_skew=1.0)
 
     async def drive(self, procedure: Procedure[T]) -> T:
         """Execute a procedure."""
-        return await self._driver.drive(procedure)
+        return await self._records.run(procedure)
 
     async def counted(
         self, partitions: Iterable[str], *, now: float, tell: Callable[[], object] = lambda: None

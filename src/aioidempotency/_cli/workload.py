@@ -2,15 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final, cast, final
+from typing import Final, final
 
-from aioidempotency._core import records
-from aioidempotency._core.attributes import LARGEST_ITEM
-from aioidempotency._core.decisions import Claimed
+from aioidempotency._attributes import LARGEST_ITEM
+from aioidempotency._core import model
 from aioidempotency._core.model import AttributeNames, Encoded, Lease
-from aioidempotency._core.operations import Applied
-from aioidempotency._core.protocol import claim
-from aioidempotency._settings import LONGEST_NAMESPACE, Settings
+from aioidempotency._core.protocol import Claim, first_put
+from aioidempotency._keys import LONGEST_NAMESPACE, digest, record_key
 from aioidempotency.partitioning import CompositeKey, HashBuckets, Static, Terms
 from aioidempotency.partitioning.strategy import MOST_PLACES
 
@@ -79,33 +77,29 @@ class Workload:
     @property
     def running_bytes(self) -> int:
         """The size of the item that a claim writes."""
-        return records.size(records.running(self._lease()))
+        return model.size(model.running(self._lease()))
 
     @property
     def finished_bytes(self) -> int:
         """The size of the item that a completion leaves, by DynamoDB's rules."""
         lease, result = self._lease(), Encoded("0" * self.result_bytes)
-        return records.size(records.finished(lease, result, expiration=lease.expiration))
+        return model.size(model.finished(lease, result, expiration=lease.expiration))
 
     def _lease(self) -> Lease:
         """Claim a key as a store would, in the bucket with the longest name."""
         layout = CompositeKey(partitioning=Static(f"{HashBuckets(1).prefix}#{MOST_BUCKETS - 1}"))
-        settings = Settings(
-            table=layout.table("plan", AttributeNames()),
-            layout=layout,
-            namespace="",
-            terms=Terms(),
-            read_first=False,
-            clock=lambda: _NOW,
+        route = layout.route(layout.table("plan", AttributeNames()), record_key("key", "", "n" * self.namespace_bytes))
+        terms = Terms()
+        attempt = Claim(
+            route=route,
+            owner="0" * 32,
+            now=_NOW,
+            lease=terms.lease,
+            retention=terms.retention,
+            clock_skew=terms.clock_skew,
+            fingerprint=digest("payload") if self.fingerprint else None,
         )
-        fingerprint = "payload" if self.fingerprint else None
-        claiming = claim(settings.attempt("key", namespace="n" * self.namespace_bytes, fingerprint=fingerprint))
-        next(claiming)
-        try:
-            claiming.send(Applied())
-        except StopIteration as end:
-            return cast("Claimed", end.value).lease
-        raise AssertionError("a claim that was applied is decided")
+        return first_put(attempt)[0]
 
 
 def check_bounds(option: str, value: float, *, least: float, most: float = math.inf) -> None:

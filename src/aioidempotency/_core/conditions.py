@@ -7,23 +7,22 @@ holds a time: whether a record may be taken over is judged before the write, by 
 and the write then insists that nothing has changed since.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import assert_never, final
+
+from msgspec import Struct
 
 from aioidempotency._core.model import AttributeValue, Item, Role, Status, Table
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True):
     """No item is there."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class HeldBy:
+class HeldBy(Struct, frozen=True):
     """The record is running, and its owner is this one. Nobody holds a finished record.
 
     With `until`, its lease also still ends at that millisecond: a renewal that was delayed on its way
@@ -35,8 +34,7 @@ class HeldBy:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Unchanged:
+class Unchanged(Struct, frozen=True):
     """The record is still the one that was seen.
 
     Owner and fencing token alone would not tell: their owner may have renewed or finished the
@@ -44,6 +42,9 @@ class Unchanged:
     """
 
     item: Item
+
+    def __repr__(self) -> str:
+        return "Unchanged(...)"
 
 
 Condition = Absent | HeldBy | Unchanged

@@ -1,22 +1,21 @@
 """What a claim can come to. Four outcomes, all expected: match them without a default case."""
 
-from dataclasses import dataclass
 from typing import final
+
+from msgspec import Struct
 
 from aioidempotency._core.model import Lease, Record
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True):
     """The key is the caller's to run, as long as the lease lasts."""
 
     lease: Lease
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """The key was finished before: here is its record, with the result."""
 
     record: Record
@@ -28,8 +27,7 @@ class Replay:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class InProgress:
+class InProgress(Struct, frozen=True):
     """Another owner runs the key. `retry_after` is the seconds until its lease is over."""
 
     record: Record
@@ -37,8 +35,7 @@ class InProgress:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Mismatch:
+class Mismatch(Struct, frozen=True):
     """The key belongs to a request with another fingerprint."""
 
     record: Record

@@ -54,7 +54,7 @@ def look(places: Places) -> Procedure[Seen]:
         return (reply.item,)
     if isinstance(reply, FoundAll):
         return reply.items
-    raise TypeError(f"the backend answered a read of {operation.location.key} with {type(reply).__name__}")
+    raise TypeError(f"the backend answered {operation!r} with {type(reply).__name__}")
 
 
 def seen_by(operation: Write | Transact, refusal: Refused | Declined) -> Procedure[Seen]:

@@ -19,25 +19,33 @@
 
 A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
 randomness come in as arguments, so a test can play every interleaving without a database.
+
+The first operation of a claim and of a completion is known before anything is asked: `first_put` and
+`first_update` make it. Nearly always it is applied, and the call goes on at once. What refuses it goes to
+`claim_refused` or `completion_refused`. The procedures `claim` and `complete` are these two steps in turn,
+so the rules stand here once, whichever way a call takes.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import floor, inf
 from typing import NamedTuple, final
 
-from aioidempotency._core import placements, records
-from aioidempotency._core.conditions import HeldBy, Unchanged
+from msgspec import Struct
+
+from aioidempotency._core import model, placements
+from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Encoded, Lease, Location, Places, Record, Route, Status
 from aioidempotency._core.operations import (
     Applied,
     Declined,
     Delete,
+    Put,
     Refused,
+    Reply,
     Transact,
     Update,
     Write,
-    WriteReply,
 )
 from aioidempotency._core.placements import Procedure, Seen
 
@@ -46,8 +54,7 @@ ATTEMPTS = 5
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """One attempt to own a key: everything about it is decided before the first request.
 
     `now` is the instant at which the attempt began. A slow store makes it stale, which is safe: the
@@ -84,36 +91,31 @@ class Claim:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Vacant:
+class Vacant(Struct, frozen=True):
     """The record no longer protects anyone: it may be taken over."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """The record is finished, with this result."""
 
     record: Record
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True):
     """The lease goes on."""
 
     lease: Lease
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """The key is free as far as we are concerned."""
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """Someone else holds the record, or it is gone."""
 
     record: Record | None
@@ -129,25 +131,50 @@ class Sighting(NamedTuple):
 
 def claim(attempt: Claim) -> Procedure[Decision]:
     """Own the key, or say why not."""
-    places, token = attempt.places, records.milliseconds(attempt.now)
+    if attempt.read_first:
+        seen = yield from placements.look(attempt.places)
+        return (yield from _contend(attempt, seen, tries=ATTEMPTS))
+    lease, operation = first_put(attempt)
+    reply = yield operation
+    return Claimed(lease) if isinstance(reply, Applied) else (yield from claim_refused(attempt, operation, reply))
+
+
+def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
+    """Make the first write of a claim that has read nothing, and the lease that the write grants where it is applied."""
+    places = attempt.places
+    lease = grant(attempt, places[0], model.milliseconds(attempt.now))
+    item = model.running(lease)
+    if len(places) == 1:
+        return lease, Put(places[0], item, _ABSENT)
+    return lease, placements.put(places, item, None)
+
+
+def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Procedure[Decision]:
+    """Go on where the first write of a claim was refused: judge what refused it, and take over what is vacant."""
+    seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+    return (yield from _contend(attempt, seen, tries=ATTEMPTS - 1))
+
+
+def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision]:
+    """Judge what is in the places, and take over what is vacant, as often as the record changes under this."""
+    places, token = attempt.places, model.milliseconds(attempt.now)
     known: Seen | None = None
-    seen = (yield from placements.look(places)) if attempt.read_first else None
-    for _ in range(ATTEMPTS):
+    for _ in range(tries):
         found = sightings(places, seen, known)
         verdict = judge_all(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
         token = max([token, *(each.record.fencing_token + 1 for each in found)])
         lease = grant(attempt, places[0], token)
-        operation = placements.put(places, records.running(lease), seen)
-        reply = yield from _write(operation)
+        operation = placements.put(places, model.running(lease), seen)
+        reply = yield operation
         if isinstance(reply, Applied):
             return Claimed(lease)
-        known, seen = seen, (yield from placements.seen_by(operation, reply))
+        known, seen = seen, (yield from placements.seen_by(operation, _refusal_in(operation, reply)))
     found = sightings(places, seen, known)
     verdict = judge_all(found, attempt)
-    ours = records.running(grant(attempt, places[0], token))
-    record = found[0].record if found else records.parse(ours, places[0])
+    ours = model.running(grant(attempt, places[0], token))
+    record = found[0].record if found else model.parse(ours, places[0])
     return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
 
@@ -175,7 +202,7 @@ def judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
 
 def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, bool, int]:
     ours = record.owner == attempt.owner
-    just_written = ours and record.fencing_token >= records.milliseconds(attempt.now)
+    just_written = ours and record.fencing_token >= model.milliseconds(attempt.now)
     return just_written, record.status is Status.COMPLETED, not ours, record.fencing_token
 
 
@@ -219,31 +246,54 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     """
     if lapsed(lease, now=now):
         return Lost(None)
-    places: Places = (lease.location,)
-    gone = False
+    finished, operation = first_update(lease, result, now=now)
+    reply = yield operation
+    if isinstance(reply, Applied):
+        return Completed(finished)
+    return (yield from completion_refused(lease, result, operation, reply, now=now))
+
+
+def first_update(lease: Lease, result: Encoded, *, now: float) -> tuple[Record, Update]:
+    """Make the first write of a completion, and the record that it leaves where it is applied."""
+    expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+    changes = model.completed(result, expiration=expiration)
+    return (
+        model.record_of(lease, result, expiration=expiration),
+        Update(lease.location, changes, HeldBy(lease.owner)),
+    )
+
+
+def completion_refused(
+    lease: Lease, result: Encoded, operation: Write | Transact, reply: Reply, *, now: float
+) -> Procedure[Completed | Lost]:
+    """Go on where the first write of a completion was refused; see `complete`."""
     record: Record | None = None
-    for _ in range(ATTEMPTS):
-        if gone and lease.route.answer_within < inf:
-            return Lost(None)
-        if gone:
-            places = lease.route.places(now)
-        if places[0] is not lease.location:
-            lease = replace(lease, location=places[0])
-        expiration = expiration_of(lease.route, lease.location, now + lease.retention)
-        operation = _finish(lease, result, expiration, anew=places if gone else None)
-        reply = yield from _write(operation)
-        if isinstance(reply, Applied):
-            return Completed(records.record_of(lease, result, expiration=expiration))
-        found = sightings(places, (yield from placements.seen_by(operation, reply)))
-        gone = not found
-        if gone:
-            continue
-        place, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
-        if record.owner != lease.owner:
+    for tries_left in reversed(range(ATTEMPTS)):
+        seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+        found = sightings(_places_of(operation), seen)
+        if not found and not tries_left:
             break
-        if finished_by(record, lease.owner):
-            return Completed(record)
-        places = (place,)
+        if not found:
+            if lease.route.answer_within < inf:
+                return Lost(None)
+            places = lease.route.places(now)
+            lease = lease if places[0] is lease.location else replace(lease, location=places[0])
+            expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+            finished = model.record_of(lease, result, expiration=expiration)
+            operation = placements.put(places, model.finished(lease, result, expiration=expiration), seen=None)
+        else:
+            place, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
+            if record.owner != lease.owner:
+                break
+            if finished_by(record, lease.owner):
+                return Completed(record)
+            if not tries_left:
+                break
+            lease = lease if place is lease.location else replace(lease, location=place)
+            finished, operation = first_update(lease, result, now=now)
+        reply = yield operation
+        if isinstance(reply, Applied):
+            return Completed(finished)
     return Lost(record)
 
 
@@ -257,36 +307,29 @@ def lapsed(lease: Lease, *, now: float) -> bool:
 
     Whoever took it over may be in a later place, and a late copy of its claim be where its record was.
     """
-    return lease.route.answer_within < inf and now > lease.expires_at
-
-
-def _finish(lease: Lease, result: Encoded, expiration: int, *, anew: Places | None) -> Write | Transact:
-    """Write the result into the running record; or, where that is gone, a finished one, as a claim would."""
-    if anew is None:
-        return Update(lease.location, records.completed(result, expiration=expiration), HeldBy(lease.owner))
-    return placements.put(anew, records.finished(lease, result, expiration=expiration), seen=None)
+    return now > lease.expires_at and lease.route.answer_within < inf
 
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
-    duration = _duration(lease.route, lease.location, lease.duration, now=now, clock_skew=clock_skew)
-    ends = records.whole_milliseconds(now + duration)
+    duration = min(lease.duration, lease.route.looked_at_until(lease.location) - clock_skew - now)
+    ends = model.whole_milliseconds(now + duration)
     if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
         return Lost(None)
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
-    until = records.milliseconds(lease.expires_at)
+    until = model.milliseconds(lease.expires_at)
     record: Record | None = None
     for _ in range(ATTEMPTS):
-        operation = Update(lease.location, records.renewed(wanted), HeldBy(lease.owner, until))
-        reply = yield from _write(operation)
+        operation = Update(lease.location, model.renewed(wanted), HeldBy(lease.owner, until))
+        reply = yield operation
         if isinstance(reply, Applied):
             return Renewed(wanted)
         record = yield from _refuser(operation, reply)
         if record is None or record.owner != lease.owner or record.status is not Status.INPROGRESS:
             break
         until = int(record.in_progress_expiration or 0)
-        if until >= records.milliseconds(ends):
+        if until >= model.milliseconds(ends):
             return Renewed(replace(wanted, expires_at=until / 1000, expiration=floor(record.expiration)))
     return Lost(record)
 
@@ -294,7 +337,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
 def release(location: Location, owner: str) -> Procedure[Released | Lost]:
     """Give the key back, so that the next call runs. A finished record stays, and so does another's."""
     operation = Delete(location, HeldBy(owner))
-    reply = yield from _write(operation)
+    reply = yield operation
     if isinstance(reply, Applied):
         return Released()
     record = yield from _refuser(operation, reply)
@@ -306,7 +349,7 @@ def take_back(lease: Lease) -> Procedure[None]:
 
     A copy of this that arrives late leaves alone what the same owner has claimed since.
     """
-    yield Delete(lease.location, Unchanged(records.running(lease)))
+    yield Delete(lease.location, Unchanged(model.running(lease)))
 
 
 def read(route: Route, *, now: float) -> Procedure[Record | None]:
@@ -318,8 +361,11 @@ def read(route: Route, *, now: float) -> Procedure[Record | None]:
 
 
 def grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
-    duration = _duration(attempt.route, place, attempt.lease, now=attempt.now, clock_skew=attempt.clock_skew)
-    ends = records.whole_milliseconds(attempt.now + duration)
+    """Say what lease an attempt gets in a place."""
+    looked_at_until = attempt.route.looked_at_until(place)
+    # A lease does not outlast the time for which claims look at its place, nor does a record.
+    duration = min(attempt.lease, looked_at_until - attempt.clock_skew - attempt.now)
+    ends = model.whole_milliseconds(attempt.now + duration)
     expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
     return Lease(
         location=place,
@@ -327,7 +373,7 @@ def grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=expiration_of(attempt.route, place, expiration),
+        expiration=floor(min(expiration, looked_at_until)),
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
@@ -341,11 +387,6 @@ def _regrant(record: Record, attempt: Claim) -> Lease:
     return replace(lease, expires_at=ends, expiration=floor(record.expiration))
 
 
-def _duration(route: Route, place: Location, wanted: float, *, now: float, clock_skew: float) -> float:
-    """Let a lease last as long as wanted, but not until claims have stopped to look at its place."""
-    return min(wanted, route.looked_at_until(place) - clock_skew - now)
-
-
 def expiration_of(route: Route, place: Location, wanted: float) -> int:
     """Let a record expire when wanted, but not after claims have stopped to look at its place."""
     return floor(min(wanted, route.looked_at_until(place)))
@@ -356,20 +397,30 @@ def sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> t
     if seen is None:
         return ()
     return tuple(
-        Sighting(place, records.parse(item, place), fresh=known is not None and item != known[index])
+        Sighting(place, model.parse(item, place), fresh=known is not None and item != known[index])
         for index, (place, item) in enumerate(zip(places, seen, strict=True))
         if item is not None
     )
 
 
-def _refuser(operation: Write, reply: Refused | Declined) -> Procedure[Record | None]:
+def _refuser(operation: Write, reply: Reply) -> Procedure[Record | None]:
     """Have the record that refused a write of one place."""
-    found = sightings((operation.location,), (yield from placements.seen_by(operation, reply)))
+    seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+    found = sightings((operation.location,), seen)
     return found[0].record if found else None
 
 
-def _write(operation: Write | Transact) -> Procedure[WriteReply]:
-    reply = yield operation
-    if not isinstance(reply, Applied | (Declined if isinstance(operation, Transact) else Refused)):
-        raise TypeError(f"the backend answered {operation} with {type(reply).__name__}")
+def _refusal_in(operation: Write | Transact, reply: Reply) -> Refused | Declined:
+    """Insist that a write which was not applied was refused."""
+    if not isinstance(reply, Declined if isinstance(operation, Transact) else Refused):
+        raise TypeError(f"the backend answered {operation!r} with {type(reply).__name__}")
     return reply
+
+
+def _places_of(operation: Write | Transact) -> Places:
+    return (
+        tuple(each.location for each in operation.writes) if isinstance(operation, Transact) else (operation.location,)
+    )
+
+
+_ABSENT = Absent()

@@ -1,7 +1,11 @@
 """The table's key: one attribute, or two."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import final
+
+from msgspec import Struct
 
 from aioidempotency._core.model import AttributeNames, Location, Places, Route, Table, check_names
 from aioidempotency.exceptions import PartitioningError
@@ -16,13 +20,12 @@ Strategy = Static | HashBuckets | TimeBuckets | Windows | RandomBuckets | Custom
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
+class Spread(Struct, frozen=True):
     """The places of one key, as a strategy names them: a `Route`."""
 
     table: Table
-    key: str
     partitioning: Partitioning
+    key: str
 
     @property
     def answer_within(self) -> float:
@@ -79,11 +82,15 @@ class SimpleKey:
         """Need nothing of a store's settings."""
         return self
 
+    def router(self, table: Table) -> Callable[[str], Route]:
+        """Make what says where the record of a key may be."""
+        if self.partitioning is None:
+            return partial(Location, table)
+        return partial(Spread, table, self.partitioning)
+
     def route(self, table: Table, key: str) -> Route:
         """Say where a key's record may be."""
-        if self.partitioning is None:
-            return Location(table=table, partition=key)
-        return Spread(table=table, key=key, partitioning=self.partitioning)
+        return self.router(table)(key)
 
 
 @final
@@ -115,11 +122,15 @@ class CompositeKey:
         """
         return replace(self, partitioning=self.partitioning.bound(terms))
 
+    def router(self, table: Table) -> Callable[[str], Route]:
+        """Make what says where the record of a key may be."""
+        if isinstance(home := self.partitioning, Static | HashBuckets):
+            return lambda key: Location(table, home.home(key, 0), key)
+        return partial(Spread, table, self.partitioning)
+
     def route(self, table: Table, key: str) -> Route:
         """Say where a key's record may be."""
-        if isinstance(self.partitioning, Static | HashBuckets):
-            return Location(table=table, partition=self.partitioning.home(key, 0), sort=key)
-        return Spread(table=table, key=key, partitioning=self.partitioning)
+        return self.router(table)(key)
 
 
 Layout = SimpleKey | CompositeKey

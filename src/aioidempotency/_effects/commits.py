@@ -17,14 +17,14 @@
 from dataclasses import dataclass
 from typing import final
 
-from aioidempotency._core import placements, protocol, records
+from aioidempotency._core import model, placements, protocol
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
-from aioidempotency._core.effects import Writes
 from aioidempotency._core.model import Encoded, Lease, Record
 from aioidempotency._core.operations import Applied, Declined, Transact, Update
 from aioidempotency._core.placements import Procedure, Seen
 from aioidempotency._core.protocol import Claim, Completed, Lost, Vacant
+from aioidempotency._effects.writes import Writes
 from aioidempotency.exceptions import Reason
 
 
@@ -53,8 +53,8 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
         return Lost(None)
-    finish = Update(lease.location, records.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
-    finished = records.record_of(lease, wanted.result, expiration=expiration)
+    finish = Update(lease.location, model.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
+    finished = model.record_of(lease, wanted.result, expiration=expiration)
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)
     record: Record | None = None
     for _ in range(protocol.ATTEMPTS):
@@ -83,7 +83,7 @@ def commit_once(
     attempt: Claim, result: Encoded, effects: Writes
 ) -> Procedure[Completed | Replay | InProgress | Mismatch | Rejected]:
     """Apply the caller's writes and put the finished record, where the key is free; one round trip."""
-    places, token = attempt.places, records.milliseconds(attempt.now)
+    places, token = attempt.places, model.milliseconds(attempt.now)
     known: Seen | None = None
     seen = (yield from placements.look(places)) if attempt.read_first else None
     for number in range(protocol.ATTEMPTS):
@@ -93,12 +93,12 @@ def commit_once(
             return verdict
         token = max([token, *(each.record.fencing_token + 1 for each in found)])
         lease = protocol.grant(attempt, places[0], token)
-        put = placements.put(places, records.finished(lease, result, expiration=lease.expiration), seen)
+        put = placements.put(places, model.finished(lease, result, expiration=lease.expiration), seen)
         writes = put.writes if isinstance(put, Transact) else (put,)
         operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
-            return Completed(records.record_of(lease, result, expiration=lease.expiration))
+            return Completed(model.record_of(lease, result, expiration=lease.expiration))
         if not any(reply.refusals):
             return Rejected(reply.reasons)
         known, seen = seen, (yield from placements.seen_by(operation, reply))
@@ -107,7 +107,7 @@ def commit_once(
     if not isinstance(verdict, Vacant):
         return verdict
     lease = protocol.grant(attempt, places[0], token)
-    record = found[0].record if found else records.record_of(lease, result, expiration=lease.expiration)
+    record = found[0].record if found else model.record_of(lease, result, expiration=lease.expiration)
     return InProgress(record, retry_after=attempt.lease)
 
 

@@ -22,7 +22,7 @@ from aioidempotency._core.conditions import Absent, Condition, Unchanged
 from aioidempotency._core.model import Item, Location, Table
 from aioidempotency._core.operations import Applied, Put
 from aioidempotency._core.placements import Procedure, look
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, LayoutMismatchError
 
 Description = Mapping[str, object]
 """A strategy in JSON's terms: `{"strategy": its class, argument: value, ...}`."""
@@ -142,6 +142,17 @@ def judge(found: TableLayout, laid: Laid, *, now: float) -> Verdict:
     if _leaves(found, laid.description) and now < found.since + laid.retention:
         return Differs(found, until=found.since + laid.retention)
     return Fits(found)
+
+
+def check(verdict: Verdict, laid: Laid) -> None:
+    """Refuse a store that would not look where records are.
+
+    Raises:
+        LayoutMismatchError: It would not.
+    """
+    if isinstance(verdict, Differs):
+        found, wanted = (spelled(each) for each in (verdict.layout.description, laid.description))
+        raise LayoutMismatchError(laid.place.table.name, found, wanted, advice(verdict))
 
 
 def advice(trouble: Differs) -> str:

@@ -1,11 +1,10 @@
-"""Tables: made with the right key and TTL, and their items counted.
-
-The client's own errors are caught by its `exceptions`, so that `dynamodb` stays the only door to botocore.
-"""
+"""Tables: made with the right key and TTL, their keys read, and their items counted."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from aioidempotency._core.model import Item, Table
 from aioidempotency.exceptions import ConfigurationError
@@ -89,7 +88,7 @@ async def _turn_on_ttl(client: Any, table: Table) -> None:
             TableName=table.name,
             TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
         )
-    except client.exceptions.ClientError:
+    except ClientError:
         # Another process may have turned it on meanwhile, which DynamoDB refuses as invalid.
         if not await _has_ttl(client, table):
             raise

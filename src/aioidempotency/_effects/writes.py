@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast, final
 
-from aioidempotency._core import attributes
-from aioidempotency._core.attributes import LARGEST_ITEM
+from aioidempotency import _attributes as attributes
+from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._core.model import AttributeValue, Item, Places
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency.exceptions import ConfigurationError, TransactionError

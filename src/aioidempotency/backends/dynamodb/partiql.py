@@ -9,23 +9,21 @@ not there is applied.
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from aioidempotency._core import conditions
 from aioidempotency._core.conditions import Absent, HeldBy, Requirement
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
 from aioidempotency._core.operations import Applied, Delete, Get, Operation, Put, Refused, Update
 
-Key = tuple[str, str, str | None]
-"""A place: no two statements of one batch may have the same."""
-
 Statement = dict[str, object]
 
+_APPLIED: Final = Applied()
 _DUPLICATE, _REFUSED = "DuplicateItem", "ConditionalCheckFailed"
 
 
-def place(location: Location) -> Key:
-    """Name the item that a statement is about."""
+def item_key(location: Location) -> tuple[str, str, str | None]:
+    """Name the item that a statement is about: no two statements of one batch may be about the same."""
     return location.table.name, location.partition, location.sort
 
 
@@ -43,12 +41,12 @@ def statement(operation: Operation) -> Statement:
     match operation:
         case Put(location, item, Absent()):
             return {"Statement": _insert(location.table.name, tuple(item)), "Parameters": list(item.values())}
-        case Update(location, changes, HeldBy() as held):
-            wanted = conditions.requirements(held, location.table)
+        case Update(location, changes, HeldBy() as condition):
+            wanted = conditions.requirements(condition, location.table)
             text = _update(location.table, tuple(changes), _roles(wanted))
             return _conditional(location, text, wanted, changes.values())
-        case Delete(location, HeldBy() as held):
-            wanted = conditions.requirements(held, location.table)
+        case Delete(location, HeldBy() as condition):
+            wanted = conditions.requirements(condition, location.table)
             return _conditional(location, _delete(location.table, _roles(wanted)), wanted, ())
         case _:
             raise TypeError(f"PartiQL cannot say {type(operation).__name__} under this condition")
@@ -57,14 +55,14 @@ def statement(operation: Operation) -> Statement:
 def answer(error: Mapping[str, Any] | None) -> Applied | Refused | str:
     """Read what a statement came to: a reply, or the code of an error that is none of a condition's."""
     if error is None:
-        return Applied()
+        return _APPLIED
     if error["Code"] == _DUPLICATE:
         return Refused(None)
     return Refused(error.get("Item") or None) if error["Code"] == _REFUSED else str(error["Code"])
 
 
 def reading(gets: Sequence[Get]) -> dict[str, object]:
-    """Write many reads of one table as one request, strongly consistent."""
+    """Write many reads of one table as one request, strongly consistent: a stale read would find a key free."""
     table = gets[0].location.table
     keys = [get.location.item for get in gets]
     return {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}

@@ -7,11 +7,13 @@ nothing, before the first batch: some engines take statements and do something e
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
-from aioidempotency._core import statements
+from botocore.exceptions import ClientError
+
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Location, Status, Table
 from aioidempotency._core.operations import Found, Get, Operation, Refused, Reply, Update
-from aioidempotency.backends import _wire
+from aioidempotency.backends.dynamodb import errors, partiql
+from aioidempotency.backends.dynamodb.client import send
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 Outcome = Reply | str | IdempotencyError
@@ -24,6 +26,11 @@ _PASSING: Final = {
     "ThrottlingError",
     "TransactionConflict",
 }
+"""Codes of a statement's that may be gone a moment later."""
+
+_THROTTLED: Final = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
+"""Codes of a whole request's that say nothing of what the engine can do."""
+
 _NEEDED: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
 
 
@@ -72,82 +79,69 @@ async def try_out(client: Any, table: Table) -> None:
     """Send a statement that must be refused, since it is about an item that is not there.
 
     Raises:
-        BatchError: It is answered otherwise.
+        BatchError: The statement is answered otherwise.
     """
     key = "aioidempotency#partiql"
-    place = Location(table=table, partition=key, sort=key if table.sort_attribute else None)
-    harmless = Update(place, {"status": {"S": Status.INPROGRESS.value}}, HeldBy("nobody"))
+    location = Location(table=table, partition=key, sort=key if table.sort_attribute else None)
+    harmless = Update(location, {"status": {"S": Status.INPROGRESS.value}}, HeldBy("nobody"))
     try:
-        response = await client.batch_execute_statement(Statements=[statements.statement(harmless)])
+        response = await client.batch_execute_statement(Statements=[partiql.statement(harmless)])
         (answer,) = response["Responses"]
-    except client.exceptions.ClientError as error:
-        code = str(error.response["Error"]["Code"])
+    except ClientError as error:
+        code = errors.code(error)
         if _is_denied(code):
             raise _denied(table) from error
-        if code in {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}:
+        if code in _THROTTLED:
+            # It says nothing of the engine, so the next batch tries again.
             raise
         raise _unsupported(table, code) from error
-    outcome = statements.answer(answer.get("Error"))
+    outcome = partiql.answer(answer.get("Error"))
     if isinstance(outcome, str) and _is_denied(outcome):
         raise _denied(table)
+    # moto, for one, takes statements and does something else: records must not be sent to such an engine in batches.
     if outcome != Refused(None):
         raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
 
 
-async def write(client: Any, operations: Sequence[Operation], *, writes_bodies: bool) -> list[Outcome]:
+async def write(client: Any, operations: Sequence[Operation], *, own_client: bool) -> list[Outcome]:
     """Send writes of one table as one request; each succeeds or fails by itself.
 
     Raises:
         BatchError: The permission is missing.
     """
-    spelled = [statements.statement(operation) for operation in operations]
     table = operations[0].location.table
-    try:
-        response = await _call(client.batch_execute_statement, {"Statements": spelled}, writes_bodies=writes_bodies)
-    except client.exceptions.ClientError as error:
-        _check_denied(error, table)
-        raise
+    parameters: dict[str, object] = {"Statements": [partiql.statement(operation) for operation in operations]}
+    response = await _call(client.batch_execute_statement, parameters, table, own_client=own_client)
     return [_outcome(answer.get("Error"), table) for answer in response["Responses"]]
 
 
-async def read(client: Any, gets: Sequence[Get], *, writes_bodies: bool) -> list[Outcome]:
-    """Send reads of one table as one request."""
+async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Outcome]:
+    """Send reads of one table as one request.
+
+    Raises:
+        BatchError: The permission is missing.
+    """
+    table = gets[0].location.table
+    response = await _call(client.batch_get_item, partiql.reading(gets), table, own_client=own_client)
+    return [item if isinstance(item, str) else Found(item) for item in partiql.found(gets, response)]
+
+
+async def _call(call: Any, parameters: dict[str, object], table: Table, *, own_client: bool) -> Any:
     try:
-        response = await _call(client.batch_get_item, statements.reading(gets), writes_bodies=writes_bodies)
-    except client.exceptions.ClientError as error:
-        _check_denied(error, gets[0].location.table)
+        return await (send(call, parameters) if own_client else call(**parameters))
+    except ClientError as error:
+        if _is_denied(errors.code(error)):
+            raise _denied(table) from error
         raise
-    return [item if isinstance(item, str) else Found(item) for item in statements.found(gets, response)]
-
-
-async def _call(call: Any, parameters: dict[str, object], *, writes_bodies: bool) -> Any:
-    return await (_wire.send(call, parameters) if writes_bodies else call(**parameters))
-
-
-def _check_denied(error: Any, table: Table) -> None:
-    if _is_denied(str(error.response["Error"]["Code"])):
-        raise _denied(table) from error
-
-
-def _denied(table: Table) -> BatchError:
-    """Say which permissions a batch needs."""
-    return BatchError(
-        f"group_commit= needs the permissions {_NEEDED} on table {table.name!r}, and these credentials have not all of "
-        "them; allow them, leave group_commit= out, or take GroupCommit(fallback=True)",
-        True,  # noqa: FBT003 - see above
-    )
-
-
-def _unsupported(table: Table, answer: str) -> BatchError:
-    return BatchError(
-        f"group_commit= needs an engine with PartiQL, and the one of table {table.name!r} answers a statement with "
-        f"{answer}; leave group_commit= out. If this is DynamoDB itself, try again",
-        False,  # noqa: FBT003 - see above
-    )
 
 
 def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
-    outcome = statements.answer(error)
+    """Read what a statement of a batch came to.
+
+    Raises:
+        BatchError: The permission is missing: then it is so for every statement.
+    """
+    outcome = partiql.answer(error)
     if not isinstance(outcome, str) or outcome in _PASSING:
         return outcome
     if _is_denied(outcome):
@@ -160,3 +154,21 @@ def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
 
 def _is_denied(code: str) -> bool:
     return code in {"AccessDenied", "AccessDeniedException"}
+
+
+def _denied(table: Table) -> BatchError:
+    """Say which permissions a batch needs."""
+    return BatchError(
+        f"group_commit= needs the permissions {_NEEDED} on table {table.name!r}, and these credentials have not all of "
+        "them; allow them, leave group_commit= out, or take GroupCommit(fallback=True)",
+        True,  # noqa: FBT003 - see `BatchError`
+    )
+
+
+def _unsupported(table: Table, answer: str) -> BatchError:
+    """Say that the engine has no PartiQL, as far as its answer tells."""
+    return BatchError(
+        f"group_commit= needs an engine with PartiQL, and the one of table {table.name!r} answers a statement with "
+        f"{answer}; leave group_commit= out. If this is DynamoDB itself, try again",
+        False,  # noqa: FBT003 - see `BatchError`
+    )

@@ -1,35 +1,25 @@
-"""Settings as users give them, checked when they are given; and what they make of one call.
-
-Everything about a call is decided here, before its first request.
-"""
+"""Settings as users give them, checked when they are given: of a store, and of calls."""
 
 import re
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import lru_cache
 from math import inf
 from types import UnionType
 from typing import Literal, final
 
-from aioidempotency._core import ids, keys
-from aioidempotency._core import layout as layouts
-from aioidempotency._core.layout import Laid
-from aioidempotency._core.model import Location, Route, Table
-from aioidempotency._core.outbox import Outbox
-from aioidempotency._core.protocol import Claim
-from aioidempotency._lease import time_left
-from aioidempotency.exceptions import ConfigurationError, MissingKeyError
+from aioidempotency import _keys as keys
+from aioidempotency._core.model import Route, Table
+from aioidempotency.codecs import Codec, JsonCodec
+from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import Layout, Terms
+from aioidempotency.partitioning import table_layout as layouts
+from aioidempotency.partitioning.table_layout import Laid
 
 Duration = float | timedelta
 
 LONGEST_DURATION = 300 * 365 * 86_400.0
 """Seconds; what is longer is a mistake, and would not fit the record's numbers."""
-
-LONGEST_NAMESPACE = 400
-"""Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
 
 
 @final
@@ -60,9 +50,17 @@ class Settings:
     terms: Terms
     read_first: bool
     clock: Callable[[], float]
+    codec: Codec = JsonCodec()  # noqa: RUF009 - it has no state
+    compress_over: int | None = 32 * 1024
+    fail_open: bool = False
+    on_completion_failure: Literal["report", "raise"] = "report"
+
+    route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
+    """Says where the record of a key may be."""
 
     def __post_init__(self) -> None:
         self.kept(self.terms.retention)
+        object.__setattr__(self, "route_of", self.layout.router(self.table))
 
     def key(self, material: object, namespace: str) -> str:
         """Make a record's key, `namespace#digest`.
@@ -71,56 +69,11 @@ class Settings:
             MissingKeyError: The material is None or empty.
             SerializationError: The material has no canonical form.
         """
-        if keys.is_missing(material):
-            raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
-        check_namespace(namespace)
-        return f"{_joined(self.namespace, namespace)}#{keys.digest(material)}"
-
-    def outbox(self, table_name: str | None) -> Outbox | None:
-        """Say where events are written: to a table of this name, or beside the records if there is a sort key."""
-        table = self.table
-        if table_name is not None:
-            check_table_name(table_name)
-            if table_name == table.name and table.sort_attribute is None:
-                raise ConfigurationError(
-                    "outbox_table= is the table of the records, which has no sort key; name another"
-                )
-            if table_name != table.name:
-                table = Table(table_name, "pk", "sk", table.attributes)
-        return None if table.sort_attribute is None else Outbox(table, self.namespace)
-
-    def place_of_id(self, material: object, namespace: str) -> Location:
-        """Find the id of a key."""
-        self.key(material, namespace)
-        return ids.place_of(self.table, _joined(self.namespace, namespace), keys.digest(material))
+        return keys.record_key(material, self.namespace, namespace)
 
     def route(self, material: object, namespace: str) -> Route:
         """Say where a key's record may be."""
-        return self.layout.route(self.table, self.key(material, namespace))
-
-    def attempt(
-        self,
-        material: object,
-        *,
-        namespace: str = "",
-        fingerprint: object = None,
-        lease: float | None = None,
-        retention: float | None = None,
-        read_first: bool | None = None,
-    ) -> Claim:
-        """Decide everything about one claim. Inside a `deadline`, the lease is the time that is left."""
-        own_lease = self.terms.lease if lease is None else lease
-        left = time_left()
-        return Claim(
-            route=self.route(material, namespace),
-            owner=secrets.token_hex(16),
-            now=self.clock(),
-            lease=own_lease if left is None else left,
-            retention=self.terms.retention if retention is None else retention,
-            clock_skew=self.terms.clock_skew,
-            fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
-            read_first=self.read_first if read_first is None else read_first,
-        )
+        return self.route_of(self.key(material, namespace))
 
     @property
     def laid(self) -> Laid | None:
@@ -230,25 +183,3 @@ def check_table_name(table_name: str) -> None:
     """Refuse what cannot be the name of a table, or its ARN."""
     if not isinstance(table_name, str) or not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,1024}", table_name):
         raise ConfigurationError(f"{table_name!r} is not a table's name: letters, digits, _, . and -, or an ARN")
-
-
-@lru_cache(maxsize=1024)
-def _joined(store: str, function: str) -> str:
-    return "#".join(filter(None, (store, function)))
-
-
-def check_namespace(namespace: str) -> None:
-    """Refuse namespaces that could make two functions' keys alike, or a key longer than DynamoDB takes."""
-    if not isinstance(namespace, str):
-        raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
-    _check_text(namespace)
-
-
-@lru_cache(maxsize=1024)  # of a refusal, nothing is kept
-def _check_text(namespace: str) -> None:
-    if "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
-        raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
-    if len(namespace.encode(errors="replace")) > LONGEST_NAMESPACE:
-        raise ConfigurationError(
-            f"a namespace has {LONGEST_NAMESPACE} bytes at the most: {namespace[:40]!r}... has more"
-        )

@@ -38,23 +38,32 @@ class Parameters:
         by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in signature.parameters.values())
         return cls(signature, first if is_method else None, tuple(signature.parameters) if by_position else None)
 
-    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
+    def named(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Name the arguments of a call, defaults included.
 
         Raises:
             TypeError: The function cannot be called with them.
         """
-        if (
-            not kwargs and self.plain is not None and len(args) == len(self.plain)
-        ):  # each argument by position: nothing is left to find out
-            return inspect.BoundArguments(self.signature, dict(zip(self.plain, args, strict=True)))
+        if not kwargs and self.plain is not None and len(args) == len(self.plain):
+            return dict(zip(self.plain, args, strict=True))  # each by position: nothing is left to find out
+        return dict(self.bind(args, kwargs).arguments)
+
+    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
+        """Bind the arguments of a call, defaults included.
+
+        Raises:
+            TypeError: The function cannot be called with them.
+        """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound
 
-    def without_receiver(self, bound: inspect.BoundArguments) -> dict[str, object]:
+    def without_receiver(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
         """Name the arguments of a call, without the method's instance or class."""
-        return {name: value for name, value in bound.arguments.items() if name != self.receiver}
+        named = self.named(args, kwargs)
+        if self.receiver is not None:
+            named.pop(self.receiver, None)
+        return named
 
 
 def first_name(function: AnyFunction) -> str | None:

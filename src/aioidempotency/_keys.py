@@ -1,4 +1,4 @@
-"""What makes two calls the same call: canonical JSON, its digest, and where the key is found.
+"""What makes two calls the same call: the key in their arguments, its canonical JSON, and the record's key.
 
 The canonical form is that of Powertools for Python (sorted keys, ASCII escapes, default separators),
 so `1`, `1.0`, `true` and `"1"` are four different keys. The digest is SHA-256: with a hash that can
@@ -10,10 +10,13 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -22,7 +25,10 @@ import jmespath.exceptions
 import jmespath.functions
 import msgspec
 
-from aioidempotency.exceptions import ConfigurationError, SerializationError
+from aioidempotency.exceptions import ConfigurationError, MissingKeyError, SerializationError
+
+LONGEST_NAMESPACE = 400
+"""Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
 
 Select = Callable[[Mapping[str, object]], object]
 """Finds the key material in the arguments, by name."""
@@ -55,7 +61,40 @@ def canonical(material: object, *, subject: str = "the key material") -> bytes:
 
 def digest(material: object, *, subject: str = "the key material") -> str:
     """Digest key material: hex SHA-256 of its canonical form."""
+    if type(material) is str:  # the common key: the encoder below would write the same, by a longer way
+        return hashlib.sha256(encode_basestring_ascii(material).encode()).hexdigest()
     return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
+
+
+def record_key(material: object, store_namespace: str, namespace: str) -> str:
+    """Make a record's key, `namespace#digest`; the store's own namespace comes first.
+
+    Raises:
+        MissingKeyError: The material is None or empty.
+        ConfigurationError: The namespace cannot be part of a key.
+        SerializationError: The material has no canonical form.
+    """
+    if not material if type(material) is str else is_missing(material):
+        raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
+    if not isinstance(namespace, str):
+        check_namespace(namespace)
+    return _prefix(store_namespace, namespace) + digest(material)
+
+
+def check_namespace(namespace: str) -> None:
+    """Refuse namespaces that could make two functions' keys alike, or a key longer than DynamoDB takes."""
+    if not isinstance(namespace, str) or "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
+        raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
+    if len(namespace.encode(errors="replace")) > LONGEST_NAMESPACE:
+        raise ConfigurationError(
+            f"a namespace has {LONGEST_NAMESPACE} bytes at the most: {namespace[:40]!r}... has more"
+        )
+
+
+@lru_cache(maxsize=1024)  # each call of a function has the same; of a refusal, nothing is kept
+def _prefix(store_namespace: str, namespace: str) -> str:
+    check_namespace(namespace)
+    return "#".join(filter(None, (store_namespace, namespace))) + "#"
 
 
 def is_missing(material: object) -> bool:
@@ -78,6 +117,8 @@ def selector(expression: str) -> Select:
     Raises:
         ConfigurationError: The expression is not JMESPath.
     """
+    if _DOTTED.fullmatch(expression):
+        return _member_selector(expression)
     try:
         compiled = jmespath.compile(expression)
     except jmespath.exceptions.JMESPathError as error:
@@ -87,12 +128,45 @@ def selector(expression: str) -> Select:
         try:
             found = compiled.search(_plain(arguments), options=_OPTIONS)
         except (jmespath.exceptions.JMESPathError, ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
-            kind = type(error).__name__
-            advice = f"{expression!r} could not be evaluated; check it against the arguments"
-            raise SerializationError("the arguments", f"what makes JMESPath fail ({kind})", advice) from None
+            raise _failed(expression, error) from None
         return found.inner if isinstance(found, _Attributes) else found
 
     return select
+
+
+_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def _member_selector(expression: str) -> Select:
+    """Make what `selector` makes, for names with dots between them: no interpreter, and only what they name is opened."""
+    names = expression.split(".")
+
+    def select(arguments: Mapping[str, object]) -> object:
+        found: object = arguments
+        for name in names:
+            opened = found if type(found) is dict else _opened(found)
+            match opened:
+                case dict():
+                    found = opened.get(name)
+                case None | str() | int() | float() | list() | tuple():
+                    return None  # as JMESPath has it: there is no such member
+                case _:
+                    found = _Attributes(opened).get(name)
+        if type(found) in _NATIVE:
+            return found
+        try:
+            plain = _plain(found)
+        except RecursionError as error:
+            raise _failed(expression, error) from None
+        return plain.inner if isinstance(plain, _Attributes) else plain
+
+    return select
+
+
+def _failed(expression: str, error: Exception) -> SerializationError:
+    """Say that an expression could not be evaluated; the error's own text may hold data."""
+    advice = f"{expression!r} could not be evaluated; check it against the arguments"
+    return SerializationError("the arguments", f"what makes JMESPath fail ({type(error).__name__})", advice)
 
 
 def _opened(value: object) -> object:

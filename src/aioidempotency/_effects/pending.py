@@ -8,11 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import Final, final
 
-from aioidempotency._core import attributes, effects
-from aioidempotency._core.effects import KeyNames, Tally
+from aioidempotency import _attributes as attributes
 from aioidempotency._core.model import Places
 from aioidempotency._core.operations import Effect, Put
-from aioidempotency._core.outbox import LARGEST_SEQUENCE, Emitted, Outbox
+from aioidempotency._effects import writes as effects
+from aioidempotency._effects.outbox import LARGEST_SEQUENCE, Emitted, Outbox
+from aioidempotency._effects.writes import KeyNames, Tally
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import SerializationError, TransactionClosedError
 
@@ -54,8 +55,8 @@ class Events:
 
 
 @final
-class Draft:
-    """The effects of one call."""
+class PendingWrites:
+    """The writes and events of one call, until its transaction is sent."""
 
     def __init__(self, origin: Origin, codec: Codec, outbox: Outbox | None) -> None:
         self._origin = origin

@@ -1,0 +1,258 @@
+"""Sends what is committed with a result, or made once: transactions, ids, items and events.
+
+A store has one `Effects`, shared by all its calls. The rules are in `commits`, `ids` and `outbox`.
+"""
+
+import inspect
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any, final
+
+import anyio
+
+from aioidempotency import _attributes as attributes
+from aioidempotency import _results
+from aioidempotency._attributes import LARGEST_ITEM
+from aioidempotency._concurrency import concurrently
+from aioidempotency._core import model
+from aioidempotency._core.decisions import InProgress, Mismatch, Replay
+from aioidempotency._core.model import Encoded, Lease, Location, Record, Table
+from aioidempotency._core.protocol import Claim, Completed, Lost, grant
+from aioidempotency._effects import commits, ids, outbox
+from aioidempotency._effects import writes as effects
+from aioidempotency._effects.commits import Commit, Rejected
+from aioidempotency._effects.outbox import SHARDS, Outbox
+from aioidempotency._effects.pending import ENDED, Origin, PendingWrites
+from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
+from aioidempotency._options import Duration, Settings, check_table_name, seconds
+from aioidempotency._records import Records
+from aioidempotency.backends import DescribesKeys
+from aioidempotency.events import decided
+from aioidempotency.exceptions import (
+    ConfigurationError,
+    InProgressError,
+    MismatchError,
+    SerializationError,
+    StoreError,
+    TransactionError,
+)
+
+RANDOM_BITS = 74
+"""Of a UUID of version 7."""
+
+LOOK_UP_LIMIT = 2.0
+"""Seconds that the keys of tables are waited for, before DynamoDB has to judge without them."""
+
+
+@final
+class Effects:
+    """The effects of one store's calls.
+
+    Attributes:
+        box: Where events are written to; None where there is no table for them.
+    """
+
+    def __init__(self, records: Records, settings: Settings, outbox_table: str | None) -> None:
+        self.box = _outbox_of(settings, outbox_table)
+        self._records = records
+        self._settings = settings
+        self._keys: dict[str, frozenset[str]] = {}
+        self._untold: set[str] = set()
+
+    def pending_for(self, lease: Lease) -> PendingWrites:
+        """Begin to collect the writes of a call that holds this lease."""
+        own = lease.route.places(lease.expires_at - lease.duration)
+        places = tuple(dict.fromkeys((lease.location, *own)))
+        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=places)
+        return PendingWrites(origin, self._settings.codec, self.box)
+
+    async def collected(self, pending: PendingWrites, *, spare: int) -> effects.Writes:
+        """Check what was collected as a whole; a table's key is asked for where it decides."""
+        asked = [name for name in pending.doubtful(self._keys) if name not in self._untold]
+        with anyio.move_on_after(LOOK_UP_LIMIT):
+            await concurrently(self._look_up, asked, limit=8)
+        return pending.collected(self._keys, spare=spare)
+
+    async def _look_up(self, table_name: str) -> None:
+        """Ask for a table's key; not again where there is no permission for that. Then DynamoDB itself judges."""
+        backend = self._records.backend
+        if not isinstance(backend, DescribesKeys):
+            return
+        with suppress(StoreError):
+            try:
+                self._keys[effects.bare(table_name)] = await backend.key_of(table_name)
+            except ConfigurationError:
+                self._untold.add(table_name)
+
+    def commit_of(self, lease: Lease, result: Encoded, writes: effects.Writes) -> Commit:
+        """Make the transaction of a result and the caller's writes, as of now."""
+        records = self._records
+        return Commit(lease=lease, result=result, effects=writes, now=records.now(), clock_skew=records.clock_skew)
+
+    async def commit(self, wanted: Commit) -> Record:
+        """Apply the caller's writes and store a result, or neither.
+
+        Raises:
+            TransactionError: The writes were refused; nothing was applied.
+            StoreError: Whether they were applied is not known.
+        """
+        records, lease = self._records, wanted.lease
+        match await records.run(commits.commit(wanted)):
+            case Completed(record):
+                return records.completed(lease.route, record)
+            case Lost() if records.now() > commits.expiration_of(wanted):
+                reason = "its answer came so late that the record has expired: whether it was applied is not known"
+                raise StoreError("the transaction", lease.location.table.name, reason)
+            case Lost(record):
+                raise records.lost(lease, record)
+            case Rejected(reasons):
+                raise TransactionError(reasons)
+
+    async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
+        """Apply writes and store their result once for a key; see `AsyncIdempotencyStore.commit_once`."""
+        if attempt.route.answer_within < inf:
+            raise ConfigurationError(
+                "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its "
+                "writes cannot be taken back as a claim is; use execution.transaction, or another partitioning="
+            )
+        records, settings, key = self._records, self._settings, attempt.route.key
+        pending = self._filled(attempt, writes)
+        lease = grant(attempt, attempt.places[0], 0)
+        encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
+        outcome: Completed | Replay | InProgress | Mismatch | Rejected | None = records.cached(key, lambda: attempt)
+        if outcome is None:
+            wanted = await self.collected(pending, spare=len(encoded.data.encode()))
+            outcome = await records.run(commits.commit_once(attempt, encoded, wanted))
+        match outcome:
+            case Completed(record):
+                records.completed(attempt.route, record)
+                return result
+            case Replay(record):
+                records.report(decided(outcome))
+                if records.cache is not None:
+                    records.cache.put(key, record)
+                return _results.decode(record, settings.codec, result_type)
+            case InProgress(record, retry_after):
+                records.report(decided(outcome))
+                raise InProgressError(record, retry_after)
+            case Mismatch(record):
+                records.report(decided(outcome))
+                raise MismatchError(record)
+            case Rejected(reasons):
+                raise TransactionError(reasons)
+
+    async def get_or_create_id(
+        self,
+        key: object,
+        factory: Callable[[], str | Awaitable[str]] | None,
+        *,
+        expires_after: Duration | None,
+        namespace: str,
+    ) -> str:
+        """Answer with one id for a key; see `AsyncIdempotencyStore.get_or_create_id`."""
+        joined, _, digest = self._settings.key(key, namespace).rpartition("#")
+        place = ids.place_of(self._settings.table, joined, digest)
+        now = self._settings.clock()
+        made = ids.uuid7(model.milliseconds(now), secrets.randbits(RANDOM_BITS)) if factory is None else factory()
+        made = await made if inspect.isawaitable(made) else made
+        if not isinstance(made, str) or not made:
+            raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
+        kept = None if expires_after is None else seconds(expires_after, "expires_after")
+        procedure = ids.get_or_create(place, str.__str__(made), now=now, expires_after=kept)
+        return await self._records.run_unverified(procedure)
+
+    async def put_if_absent(
+        self, table_name: str, item: Mapping[str, object], key: str | Sequence[str]
+    ) -> dict[str, object]:
+        """Store an item unless one with its key is there; see `AsyncIdempotencyStore.put_if_absent`."""
+        check_table_name(table_name)
+        written = attributes.item(item, "the item")
+        if attributes.size(written) > LARGEST_ITEM:
+            raise SerializationError(
+                "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
+            )
+        place = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
+        found = await self._records.run_unverified(ids.put_if_absent(place, written))
+        typed = all(attributes.is_typed(value) for value in item.values())
+        return dict(found) if typed else attributes.read_item(found)
+
+    def relay(
+        self, *, shards: Collection[int] | None, poll: Duration | None, event_type: object
+    ) -> AsyncGenerator[OutboxEvent, None]:
+        """Hand out emitted events; see `AsyncIdempotencyStore.outbox`."""
+        if self.box is None:
+            raise effects.no_outbox()
+        pause = None if poll is None else seconds(poll, "poll")
+        chosen = range(SHARDS) if shards is None else sorted(set(shards))
+        if any(not isinstance(shard, int) or not 0 <= shard < SHARDS for shard in chosen):
+            raise ConfigurationError(f"shards= takes numbers from 0 to {SHARDS - 1}: not {shards!r}")
+        return self._relay(self.box, chosen, pause, event_type)
+
+    async def _relay(
+        self, box: Outbox, shards: Collection[int], pause: float | None, event_type: object
+    ) -> AsyncGenerator[OutboxEvent, None]:
+        while True:
+            idle = True
+            for shard in shards:
+                for item in await self._records.run_unverified(outbox.pending(box, shard)):
+                    idle = False
+                    emitted = outbox.parse(item, box.table)
+                    for index, text in enumerate(emitted.events):
+                        name = f"{emitted.owner}-{index}"
+                        event = self._decoded(name, text, event_type)
+                        yield OutboxEvent(id=name, key=emitted.key, sequence=emitted.sequence, index=index, event=event)
+                    await self._records.run_unverified(outbox.remove(box, shard, item))
+            if idle and pause is None:
+                return
+            if idle and pause is not None:
+                await anyio.sleep(pause)
+
+    def _decoded(self, name: str, text: str, event_type: object) -> object:
+        try:
+            return self._settings.codec.decode(text, event_type)
+        except SerializationError as error:
+            advice = "read it without event_type=, or as another type; it stays until then"
+            raise SerializationError(f"the event {name}", error.kind, advice) from error
+
+    def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
+        """Collect writes that are given as a whole."""
+        own = attempt.places
+        origin = Origin(
+            key=attempt.route.key,
+            owner=attempt.owner,
+            sequence=model.milliseconds(attempt.now),
+            own=own,
+            parts=len(own),
+        )
+        pending = PendingWrites(origin, self._settings.codec, self.box)
+        fill(pending, writes)
+        pending.close(ENDED)
+        return pending
+
+
+def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
+    """Say where events are written: to a table of this name, or beside the records if there is a sort key."""
+    table = settings.table
+    if table_name is not None:
+        check_table_name(table_name)
+        if table_name == table.name and table.sort_attribute is None:
+            raise ConfigurationError("outbox_table= is the table of the records, which has no sort key; name another")
+        if table_name != table.name:
+            table = Table(table_name, "pk", "sk", table.attributes)
+    return None if table.sort_attribute is None else Outbox(table, settings.namespace)
+
+
+def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
+    """Find an item in a table of the caller's."""
+    named = {name: item[name] for name in key if name in item and item[name].keys() <= {"S", "N", "B"}}
+    if not 1 <= len(key) <= 2 or len(named) < len(key):  # noqa: PLR2004 - partition key and sort key
+        missing = ", ".join(repr(name) for name in key if name not in named)
+        raise ConfigurationError(
+            f"key= names the table's one or two key attributes, and the item must have each as text, number or bytes: "
+            f"{f'it has no such {missing}' if missing else f'not {key!r}'}"
+        )
+    table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
+    partition, *sort = (attributes.spelled(value) for value in named.values())
+    return Location(table=table, partition=partition, sort=sort[0] if sort else None, typed=named)

@@ -1,0 +1,297 @@
+"""Runs the procedures of `protocol` on a backend: claim, renew, complete, release.
+
+A store has one `Records`, shared by all its calls. Nothing here belongs to one call, or to one event loop.
+
+1. `claim` and `complete` send the first operation of their procedures at once, since it is known without asking.
+   Only what is refused goes to the procedures.
+2. A claim that is cancelled, or whose answer came too late to be relied upon, is given back here: its caller
+   has not got a lease that it could release.
+3. Whatever a backend answers is held against what was asked before anything relies on it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TypeVar, final
+
+from aioidempotency._concurrency import Once, concurrently, to_the_end
+from aioidempotency._core import protocol
+from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
+from aioidempotency._core.model import Encoded, Lease, Location, Record, Route
+from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, misfit
+from aioidempotency._core.placements import Procedure
+from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._lease import DEADLINE
+from aioidempotency.backends import Backend
+from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
+
+T = TypeVar("T")
+
+
+@final
+class Records:
+    """The records of one store.
+
+    Args:
+        backend: Where operations go.
+        clock: Epoch seconds.
+        clock_skew: Seconds by which the clocks of two machines may differ.
+        hook: Called with every event.
+        local_cache: How many finished records to keep in this process.
+
+    Attributes:
+        cache: The finished records that are kept in this process; None where none are.
+        opening: Verifies the table's layout before anything else is asked; None where there is nothing to verify.
+        failed_open: How many calls ran unprotected because the store did not answer.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        clock: Callable[[], float],
+        clock_skew: float,
+        hook: Hook | None = None,
+        local_cache: int = 0,
+    ) -> None:
+        self.backend = backend
+        self.now = clock
+        self.clock_skew = clock_skew
+        self.cache = LocalCache(local_cache) if local_cache else None
+        self.opening: Once | None = None
+        self.failed_open = 0
+        self._hook = hook
+
+    async def claim(self, attempt: Claim) -> Decision:
+        """Own a key, or say why not.
+
+        When cancelled meanwhile, what may have been written is given back. An attempt that is not to be relied
+        upon is made again, some times, and may have another home then.
+
+        Raises:
+            StoreError: The backend did not answer, or so late that no lease was left, again and again.
+        """
+        for _ in range(protocol.ATTEMPTS):
+            try:
+                if self.opening is not None and not self.opening.done:
+                    await self.opening()
+                if attempt.read_first:
+                    decision: Decision | None = await self._relied_on(await self.run(protocol.claim(attempt)), attempt)
+                else:
+                    lease, operation = protocol.first_put(attempt)
+                    reply = await self.ask(operation)
+                    if isinstance(reply, Applied):
+                        elapsed = self.now() - attempt.now
+                        if elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
+                            return Claimed(lease)
+                        decision = Claimed(lease)
+                    else:
+                        decision = await self.run(protocol.claim_refused(attempt, operation, reply))
+                    decision = await self._relied_on(decision, attempt)
+            except asyncio.CancelledError:
+                await self.abandon([(attempt.places[0], attempt.owner)])
+                raise
+            if decision is not None:
+                return decision
+            attempt = attempt.at(self.now(), lease=attempt.lease)
+        reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
+        raise StoreError("claim", attempt.places[0].table.name, reason)
+
+    async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
+        """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
+
+        Where the places of a key depend on the instant, an answer that came too late may have missed the
+        newest one, and is taken back.
+        """
+        if not isinstance(decision, Claimed):
+            return decision
+        if self.now() - attempt.now > attempt.route.answer_within:
+            await self.run(protocol.take_back(decision.lease))
+            return None
+        # Inside a deadline the lease is the time that is left, and is never renewed.
+        if self.used(decision.lease) <= attempt.lease / 2 or DEADLINE.get() is not None:
+            return decision
+        outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
+        if isinstance(outcome, Renewed) and self.used(outcome.lease) < attempt.lease:
+            return Claimed(outcome.lease)
+        return None
+
+    async def complete(self, lease: Lease, result: Encoded) -> Record:
+        """Store a result.
+
+        Raises:
+            LeaseLostError: Another owner holds the record.
+            StoreError: The backend did not answer.
+        """
+        now = self.now()
+        if protocol.lapsed(lease, now=now):
+            raise self.lost(lease, None)
+        finished, operation = protocol.first_update(lease, result, now=now)
+        reply = await self.ask(operation)
+        if isinstance(reply, Applied):
+            outcome: Completed | Lost = Completed(finished)
+        else:
+            outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
+        if isinstance(outcome, Lost):
+            raise self.lost(lease, outcome.record)
+        if protocol.lapsed(lease, now=self.now()):
+            raise self.lost(lease, None)
+        return self.completed(lease.route, outcome.record)
+
+    def completed(self, route: Route, record: Record) -> Record:
+        """Note that a record is finished."""
+        if self.cache is not None:
+            self.cache.put(route.key, record)
+        if self.listens(logging.DEBUG):
+            self.report(RecordCompleted(record.key))
+        return record
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Move the end of a lease to its duration from now.
+
+        Raises:
+            LeaseLostError: Another owner holds the record, or it is finished.
+            StoreError: The backend did not answer.
+        """
+        outcome = await self._renewed(lease)
+        if isinstance(outcome, Lost):
+            raise self.lost(lease, outcome.record)
+        return outcome.lease
+
+    async def _renewed(self, lease: Lease) -> Renewed | Lost:
+        outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
+        return Lost(None) if protocol.lapsed(lease, now=self.now()) else outcome
+
+    async def release(self, lease: Lease) -> None:
+        """Give a key back.
+
+        Raises:
+            LeaseLostError: Another owner holds the record.
+            StoreError: The backend did not answer.
+        """
+        match await self.run(protocol.release(lease.location, lease.owner)):
+            case Released():
+                return
+            case Lost(record):
+                raise LeaseLostError(lease.key, record)
+
+    async def abandon(self, claims: Iterable[tuple[Location, str]]) -> None:
+        """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
+        held = set(claims)
+
+        async def give_back(claim: tuple[Location, str]) -> None:
+            with suppress(StoreError, ConfigurationError):
+                await self.run(protocol.release(*claim))
+                held.discard(claim)
+
+        await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
+        for location, _ in held:
+            self.report(ReleaseFailed(location.key))
+
+    async def read(self, route: Route) -> Record | None:
+        """Read the record that counts now."""
+        return await self.run(protocol.read(route, now=self.now()))
+
+    def cached(self, key: str, attempt: Callable[[], Claim]) -> Replay | Mismatch | None:
+        """Decide by a finished record that is kept in this process, if there is one that lives."""
+        record = None if self.cache is None else self.cache.get(key)
+        if self.cache is None or record is None:
+            return None
+        verdict = protocol.judge(record, attempt())
+        if isinstance(verdict, Replay | Mismatch):
+            return verdict
+        self.cache.forget(key)
+        return None
+
+    async def run(self, procedure: Procedure[T]) -> T:
+        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout."""
+        if self.opening is not None and not self.opening.done:
+            await self.opening()
+        return await self.run_unverified(procedure)
+
+    async def run_unverified(self, procedure: Procedure[T]) -> T:
+        """Run a procedure whose places do not depend on the layout."""
+        try:
+            operation = next(procedure)
+            while True:
+                operation = procedure.send(await self.ask(operation))
+        except StopIteration as outcome:
+            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
+
+    async def ask(self, operation: Operation) -> Reply:
+        """Have the backend execute one operation.
+
+        Raises:
+            StoreError: The backend did not answer: it raised this, or an exception of its own.
+            ConfigurationError: It answered what is no reply to the operation. What it answered is not shown: it may be
+                a result.
+        """
+        try:
+            reply = await self.backend.execute(operation)
+        except IdempotencyError:
+            raise
+        except Exception as error:
+            reason = f"the backend {type(self.backend).__name__} raised {type(error).__name__}"
+            raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
+        # A write that was applied is nearly every answer; anything else is looked at more closely.
+        if not isinstance(reply, Applied) or not isinstance(operation, _WRITES):
+            wrong = misfit(operation, reply)
+            if wrong is not None:
+                raise ConfigurationError(
+                    f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, which "
+                    "is no reply to it; see aioidempotency.backends for the reply to each operation"
+                )
+        return reply
+
+    def used(self, lease: Lease) -> float:
+        """Read how many seconds ago a lease was asked for."""
+        return max(0.0, self.now() - (lease.expires_at - lease.duration))
+
+    def lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+        """Report that a lease is lost, and make the error that says so."""
+        self.report(LeaseLost(lease.key))
+        return LeaseLostError(lease.key, record)
+
+    def listens(self, level: int) -> bool:
+        """Tell whether anybody looks at events of this level: else none need be made."""
+        return self._hook is not None or LOGGER.isEnabledFor(level)
+
+    def report(self, event: Event) -> None:
+        """Log an event and hand it to the hook."""
+        report(event, self._hook)
+
+
+_WRITES = (Put, Update, Delete, Transact)
+
+
+@final
+class LocalCache:
+    """The finished records of the last `size` keys that were used, so that their duplicates ask nobody.
+
+    A finished record never changes while it lives, so it may be kept; whether it still lives is for
+    whoever takes it out to judge. Results are kept as text, and decoded for each caller anew.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._records: dict[str, Record] = {}
+
+    def get(self, key: str) -> Record | None:
+        """Take the record of a key out, and note that it was used."""
+        record = self._records.pop(key, None)
+        if record is not None:
+            self._records[key] = record
+        return record
+
+    def put(self, key: str, record: Record) -> None:
+        """Keep a finished record; the one that was not used for the longest time makes room."""
+        self._records.pop(key, None)
+        self._records[key] = record
+        if len(self._records) > self._size:
+            del self._records[next(iter(self._records))]
+
+    def forget(self, key: str) -> None:
+        """Drop a record that does not live any more."""
+        self._records.pop(key, None)

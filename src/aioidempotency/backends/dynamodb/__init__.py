@@ -1,0 +1,7 @@
+"""The backend on DynamoDB, through aiobotocore: one of the two doors to it."""
+
+from aioidempotency.backends.dynamodb.backend import DynamoDBBackend
+from aioidempotency.backends.dynamodb.client import Config, DynamoDBClient, Session
+from aioidempotency.backends.dynamodb.group_commit import GroupCommit
+
+__all__ = ["Config", "DynamoDBBackend", "DynamoDBClient", "GroupCommit", "Session"]

@@ -1,0 +1,183 @@
+"""The clients that the library makes itself: one for each event loop, tuned for many small calls.
+
+botocore's serializer walks each value of a request. The library's parameters are JSON as the wire has it
+already, and the encoder of `msgspec` writes them in a hundredth of that time. So a client that the library
+makes gets its bodies from `send`, at its event `before-call`, which comes before signing and retries: those
+stay botocore's. A client of the caller's is called as everybody calls it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from importlib.metadata import version
+from typing import Any, Final, Protocol, final
+
+import anyio
+import msgspec
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import ConfigParseError
+
+from aioidempotency._concurrency import PerLoop
+from aioidempotency.exceptions import ConfigurationError
+
+Call = Callable[..., Awaitable[Mapping[str, Any]]]
+Session = AioSession
+
+_body: Final[ContextVar[bytes | None]] = ContextVar("aioidempotency_request_body", default=None)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class DynamoDBClient(Protocol):
+    """An aiobotocore DynamoDB client, as far as the library uses it."""
+
+    @property
+    def put_item(self) -> Call:
+        """Send PutItem."""
+        ...
+
+    @property
+    def get_item(self) -> Call:
+        """Send GetItem."""
+        ...
+
+    @property
+    def update_item(self) -> Call:
+        """Send UpdateItem."""
+        ...
+
+    @property
+    def delete_item(self) -> Call:
+        """Send DeleteItem."""
+        ...
+
+    @property
+    def transact_write_items(self) -> Call:
+        """Send TransactWriteItems."""
+        ...
+
+    @property
+    def transact_get_items(self) -> Call:
+        """Send TransactGetItems."""
+        ...
+
+
+class Config(Protocol):
+    """A botocore or aiobotocore configuration."""
+
+    def merge(self, other_config: Any) -> Any:
+        """Make a configuration of this one and another one, which wins."""
+        ...
+
+
+@final
+class OwnClients:
+    """The clients that a backend opens: one for each event loop it is used in."""
+
+    def __init__(
+        self,
+        session: AioSession | None,
+        config: Config | None,
+        *,
+        endpoint_url: str | None,
+        region_name: str | None,
+        time_limit: float,
+    ) -> None:
+        self._session = session or get_session()
+        self._config = tuned(time_limit) if config is None else tuned(time_limit).merge(config)
+        self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
+        self._connections: PerLoop[_Connection] = PerLoop(_Connection)
+
+    def opened(self) -> Any:
+        """Find the running loop's client; None while it is not open."""
+        return self._connections[asyncio.get_running_loop()].client
+
+    async def open(self) -> Any:
+        """Open the running loop's client, once however many tasks ask for it.
+
+        Raises:
+            ConfigurationError: botocore can make no client of these settings.
+        """
+        connection = self._connections[asyncio.get_running_loop()]
+        async with connection.lock:
+            if connection.client is None:
+                creating = self._session.create_client("dynamodb", config=self._config, **self._options)
+                try:
+                    connection.client = await connection.resources.enter_async_context(creating)
+                except (ValueError, ConfigParseError) as error:
+                    trouble = (
+                        f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
+                    )
+                    raise ConfigurationError(trouble) from error
+                connection.client.meta.events.register("before-call.dynamodb", _replace_body)
+            return connection.client
+
+    async def aclose(self) -> None:
+        """Close the running loop's client."""
+        connection = self._connections.pop(asyncio.get_running_loop(), None)
+        if connection is None:
+            return
+        # A client that is being opened has the lock: it is closed when it is there.
+        async with connection.lock:
+            await connection.resources.aclose()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a client is open in any loop that still runs."""
+        return any(each.client is not None for loop, each in self._connections.items() if not loop.is_closed())
+
+
+@final
+class _Connection:
+    """The client of one event loop, and what closes it."""
+
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.resources = AsyncExitStack()
+        self.client: Any = None
+
+
+def tuned(time_limit: float) -> AioConfig:
+    """Configure a client for many small calls.
+
+    Parameter validation and botocore's user agent, built twice a call, cost a fifth of the processor
+    time of a call (477 instead of 613 microseconds on the machine of the first measurement).
+    """
+    return AioConfig(
+        parameter_validation=False,
+        user_agent=f"aioidempotency/{version('aioidempotency')}",
+        max_pool_connections=256,
+        # Short enough for another try within the time limit.
+        connect_timeout=min(1.0, time_limit / 3),
+        read_timeout=min(3.0, time_limit / 3),
+        retries={"mode": "standard", "total_max_attempts": 3},
+        connector_args={"keepalive_timeout": 60},
+    )
+
+
+async def send(call: Call, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Call an operation of one of our own clients with a body that holds these parameters.
+
+    Not for `TransactWriteItems`: botocore adds a token to its parameters, which the body would not have.
+    """
+    written = _body.set(_encode(parameters))
+    try:
+        return await call(**_routing(parameters))
+    finally:
+        # Else a later call in this task that has no body of ours, such as DescribeTable, would send this one.
+        _body.reset(written)
+
+
+def _routing(parameters: Mapping[str, Any]) -> dict[str, object]:
+    """Keep the names of tables, because botocore's endpoint rules read them."""
+    if "TableName" in parameters:
+        return {"TableName": parameters["TableName"]}
+    tables: Mapping[str, Any] = parameters.get("RequestItems", {})
+    return {"RequestItems": {name: {} for name in tables}} if tables else {}
+
+
+def _replace_body(params: dict[str, Any], **_: object) -> None:
+    body = _body.get()
+    if body is not None:
+        params["body"] = body

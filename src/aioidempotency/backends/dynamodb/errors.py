@@ -1,0 +1,131 @@
+"""What botocore raises, in the library's errors: what happened, and what to do.
+
+DynamoDB's own words may hold data of an item or of a request. So no message repeats them: it has codes,
+names of errors, and the advice of the tables below. The rest is in the error's cause.
+"""
+
+from typing import Final
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+
+from aioidempotency._core.operations import Effect, Operation, Transact
+from aioidempotency.backends.dynamodb.requests import CANCELLATION, NAMES, reasons
+from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
+
+RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError)
+"""What a call of a client may raise, and `translated` reads; a `TimeoutError` is an `OSError`."""
+
+WITH_EFFECTS: Final = "a transaction with writes of yours"
+"""What a transaction is called that has effects: its refusal may be about tables and expressions of the caller's."""
+
+_ADVICE: Final = {
+    "ResourceNotFoundException": "there is no such table here; create it with `await store.create_table()`, "
+    "or check table_name, region_name and endpoint_url",
+    "AccessDeniedException": "these credentials may not do this; allow them {permission} on the table",
+    "ValidationException": "the request does not fit the table: its key must be what layout= says "
+    "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
+    "SerializationException": "a value cannot be read; check that texts are whole",
+    "IdempotentParameterMismatchException": "another transaction has this token; that is a bug of this library",
+    "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
+    "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
+    "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
+    "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
+}
+"""What to do about the codes of settings that are wrong. Every other code is a store that did not answer."""
+
+_ADVICE_WITH_EFFECTS: Final = {
+    "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
+    "ResourceNotFoundException": "one of the tables is not there: create it (the store's own, and that of its events, "
+    "by `await store.create_table()`), or correct its name",
+}
+
+_OF_PARTS: Final = "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem"
+_PERMISSIONS: Final = {
+    "TransactWriteItems": _OF_PARTS,
+    WITH_EFFECTS: _OF_PARTS,
+    "TransactGetItems": "dynamodb:GetItem",
+}
+"""A transaction needs the permissions of its parts, and none of its own."""
+
+
+def subject(operation: Operation) -> tuple[str, str]:
+    """Name what an error is about: the request of an operation, and its table or tables."""
+    table_name = operation.location.table.name
+    if not isinstance(operation, Transact) or not operation.effects:
+        return NAMES[type(operation)], table_name
+    names = [each.table_name if isinstance(each, Effect) else each.location.table.name for each in operation.effects]
+    bare = [name.rpartition("/")[2] for name in names]  # an ARN ends with the name
+    return WITH_EFFECTS, ", ".join(dict.fromkeys((table_name, *bare)))
+
+
+def translated(  # noqa: PLR0911 - one for each kind
+    error: Exception, operation: str, table_name: str, *, seconds: float
+) -> IdempotencyError:
+    """Make the library's error of a client's, after a call that had so many seconds."""
+    match error:
+        case TimeoutError():
+            return StoreError(operation, table_name, f"no answer within {seconds:g} s")
+        case NoRegionError():
+            return ConfigurationError("no AWS region is set; give region_name=, or set AWS_DEFAULT_REGION")
+        case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
+            return ConfigurationError(
+                f"no usable AWS credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
+            )
+        case ClientError() if (found := _code(error)) in _ADVICE:
+            permission = _PERMISSIONS.get(operation, f"dynamodb:{operation}")
+            advice = _ADVICE_WITH_EFFECTS.get(found) if operation == WITH_EFFECTS else None
+            advice = (advice or _ADVICE[found]).format(permission=permission)
+            return ConfigurationError(f"{operation} on table {table_name!r} was refused ({found}): {advice}")
+        case ClientError():
+            return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")
+        case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
+            return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
+        case _:
+            trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
+            return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
+
+
+def code(error: ClientError) -> str:
+    """Read DynamoDB's code of an error."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def may_pass(error: ClientError, operation: Operation) -> bool:
+    """Tell whether a request was not applied and may be later: it met a transaction, or throttling inside its own.
+
+    Of a transaction with effects, the record's part says so. With a token, an earlier try may still be under way.
+    """
+    if code(error) == CANCELLATION:
+        parts = len(operation.writes) if isinstance(operation, Transact) else None
+        return set(reasons(error.response)[:parts]) <= {"None", *PASSING}
+    return code(error) in {"TransactionConflictException", "TransactionInProgressException"}
+
+
+def _code(error: ClientError) -> str:
+    """Read an error's code; a cancelled transaction that is invalid is told from one that met another."""
+    return "ValidationException" if "ValidationError" in reasons(error.response) else code(error)
+
+
+def _causes(error: ClientError) -> str:
+    """Name an error, and for a cancelled transaction what its parts met."""
+    met = dict.fromkeys(reason for reason in reasons(error.response) if reason != "None")
+    return f"{_code(error)} ({', '.join(met)})" if met else _code(error)
+
+
+def _advice(error: ClientError) -> str:
+    """Say what to do about a refusal that may pass; a hot partition is told from a busy table."""
+    if _code(error) == "ExpiredTokenException":
+        return "renew the credentials"
+    said = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
+    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in said):
+        return "one partition is too hot; spread the records with layout=CompositeKey(partitioning=HashBuckets(n))"
+    return "try again later"
