@@ -3,7 +3,7 @@
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from itertools import product
 from typing import Any
 
@@ -18,15 +18,10 @@ from tests.conftest import store_options
 from tests.support.batched import BatchedBackend
 from tests.support.engines import Engine
 from tests.support.proxy import FaultProxy
+from tests.support.records import EXPIRES, RECORD, record
 
 RIVALS = 50
-RECORD: Mapping[str, AttributeValue] = {
-    "status": {"S": "INPROGRESS"},
-    "owner": {"S": "me"},
-    "fencing_token": {"N": "7"},
-    "expiration": {"N": "2000"},
-    "in_progress_expiration": {"N": "1500000"},
-}
+LATER = {"N": str(EXPIRES + 1)}
 RESERVED = AttributeNames(
     status="status", expiration="ttl", in_progress_expiration="in.progress-until", owner="user", encoding="#value:"
 )
@@ -66,12 +61,6 @@ async def place(request: pytest.FixtureRequest, backend: Made, tables: dict[tupl
         tables[kind] = layout.table(f"test-{secrets.token_hex(6)}", attributes)
         await backend.create_table(tables[kind])
     return layout.route(tables[kind], f"orders#{secrets.token_hex(16)}").places(0)[0]
-
-
-def record(place: Location, **changes: AttributeValue | None) -> Item:
-    """Make an item by role; None leaves an attribute out."""
-    roles = {**RECORD, **changes}
-    return {**place.item, **{place.table.names[role]: value for role, value in roles.items() if value is not None}}
 
 
 def write(kind: str, place: Location, condition: Condition) -> Write:
@@ -144,7 +133,7 @@ async def test_an_update_leaves_the_other_attributes(backend: Backend, place: Lo
     """A completion keeps fingerprint, owner, and attributes that we know nothing of, binary ones too."""
     item = {**record(place, validation={"S": "digest"}), **FOREIGN}
     await given(backend, place, item)
-    changes: dict[Role, AttributeValue] = {"status": {"S": "COMPLETED"}, "data": {"S": "{}"}, "expiration": {"N": "9"}}
+    changes: dict[Role, AttributeValue] = {"status": {"S": "COMPLETED"}, "data": {"S": "{}"}, "expiration": LATER}
     condition = HeldBy("me") if wanted == "held" else Unchanged(item)
     assert await backend.execute(Update(place, changes, condition)) == Applied()
     named = {place.table.names[role]: value for role, value in changes.items()}
@@ -165,15 +154,16 @@ async def test_nobody_holds_a_finished_record(backend: Backend, place: Location)
     """O8: its own owner's late heartbeat does not revive a finished record."""
     item = record(place, status={"S": "COMPLETED"})
     await given(backend, place, item)
-    assert await backend.execute(Update(place, {"expiration": {"N": "9"}}, HeldBy("me"))) == Refused(item)
+    assert await backend.execute(Update(place, {"expiration": LATER}, HeldBy("me"))) == Refused(item)
 
 
 async def test_a_record_is_another_one_when_any_part_of_its_identity_is(backend: Backend, place: Location) -> None:
     """O7: whatever moved, came, went or changed its type since it was seen keeps a contender from taking over."""
-    before = record(place)
+    token: dict[str, AttributeValue] = {"fencing_token": {"N": str(EXPIRES)}}
+    before = record(place, **token)
     await given(backend, place, before)
-    for role, value in product(RECORD, (None, {"S": "7"}, {"N": "8"})):
-        after = record(place, **{role: value})
+    for role, value in product(RECORD, (None, {"S": str(EXPIRES)}, LATER)):
+        after = record(place, **{**token, role: value})
         assert await backend.execute(Delete(place, Unchanged(after))) == Refused(before), role
         assert await backend.execute(Put(place, after, Unchanged(before))) == Applied(), role
         assert await backend.execute(Delete(place, Unchanged(before))) == Refused(after), role
@@ -197,8 +187,8 @@ async def test_result_and_fingerprint_are_no_part_of_the_identity(backend: Backe
 async def test_numbers_are_compared_by_value(backend: Backend, place: Location) -> None:
     """Two spellings of one number are one number, since DynamoDB normalises what it stores."""
     for written, asked in (("1.50", "1.5"), ("100", "1E+2"), ("007", "7"), ("-0", "0")):
-        await given(backend, place, record(place, expiration={"N": written}))
-        seen = Unchanged(record(place, expiration={"N": asked}))
+        await given(backend, place, record(place, fencing_token={"N": written}))
+        seen = Unchanged(record(place, fencing_token={"N": asked}))
         assert await backend.execute(Delete(place, seen)) == Applied(), asked
 
 
@@ -236,10 +226,10 @@ async def test_every_write_carries_a_condition_without_a_time_and_reads_are_cons
         backend = DynamoDBBackend(**{**store_options(engine, session), "endpoint_url": proxy.url})
         table = SimpleKey().table(f"test-{secrets.token_hex(6)}", AttributeNames())
         await backend.create_table(table)
-        for kind, now in product(("put", "update", "delete"), ("1111", "2222")):
+        for kind, now in product(("put", "update", "delete"), (EXPIRES, EXPIRES + 1)):
             place = Location(table=table, partition=f"{kind}#{now}")
-            seen = record(place, expiration={"N": now}, fencing_token={"N": f"{now}000"})
-            for condition in (Absent(), HeldBy(now), Unchanged(seen)):
+            seen = record(place, expiration={"N": f"{now}"}, fencing_token={"N": f"{now}000"})
+            for condition in (Absent(), HeldBy(f"{now}"), Unchanged(seen)):
                 await backend.execute(write(kind, place, condition))
                 body = proxy.requests[-1].body
                 text = body["ConditionExpression"], body.get("UpdateExpression", "")

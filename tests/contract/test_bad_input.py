@@ -36,7 +36,7 @@ from tests.conftest import store_options
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
 
-ONCE = AioConfig(read_timeout=0.3, retries={"total_max_attempts": 1})
+ONCE: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
 LOOPBACK = {"endpoint_url": "http://127.0.0.1:1", "region_name": "eu-central-1"}
 NONSENSE = [-1, -0.001, math.nan, math.inf, True, False, "60", None, timedelta(seconds=-1)]
 RIGHT = {"status": {"S": "INPROGRESS"}, "expiration": {"N": "9999999999"}, "owner": {"S": "another"}}
@@ -68,14 +68,17 @@ NON_SETTINGS: dict[str, Callable[[], object]] = {
 
 
 async def failure(expected: type[Exception], **options: Any) -> Exception:
-    """Claim, and hand over the error; an operation of a lease of 4 s has one second, and the claim two."""
-    store = AsyncIdempotencyStore(options.pop("table_name", "orders"), lease=4, **options)
-    try:
-        with anyio.fail_after(2), pytest.raises(expected) as raised:
+    """Claim, and hand over the error."""
+    async with AsyncIdempotencyStore(options.pop("table_name", "orders"), **options) as store:
+        with pytest.raises(expected) as raised:
             await store.claim("invoice-42")
-        return raised.value
-    finally:
-        await store.aclose()
+    return raised.value
+
+
+async def failure_in_time(**options: Any) -> Exception:
+    """Claim where nothing answers; an operation of a lease of 4 s has one second, and the claim two."""
+    with anyio.fail_after(2):
+        return await failure(StoreError, lease=4, **options)
 
 
 @pytest.fixture
@@ -121,27 +124,37 @@ FAULTS = {
     Fault.THROTTLE: "ProvisionedThroughputExceededException; try again later",
     Fault.ERROR_500: "InternalServerError; try again later",
     Fault.REFUSE: "is the endpoint reachable?",
-    Fault.STALL: "ReadTimeoutError",
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_store_that_does_not_answer(moto: Engine, session: AioSession, fault: Fault) -> None:
-    """O14: throttled, failing, cut off or silent: `StoreError` with botocore's error as its cause."""
+async def test_a_store_that_answers_with_trouble(moto: Engine, session: AioSession, fault: Fault) -> None:
+    """O14: throttled, failing or cut off: `StoreError` with botocore's error as its cause."""
     async with FaultProxy(moto.endpoint_url) as proxy:
         proxy.inject(fault, times=100)
-        options = {**store_options(moto, session), "endpoint_url": proxy.url, "config": ONCE}
+        options = {**store_options(moto, session), "endpoint_url": proxy.url, "config": AioConfig(**ONCE)}
         error = await failure(StoreError, **options)
     assert "PutItem on table 'orders'" in str(error)
     assert FAULTS[fault] in str(error)
     assert isinstance(error.__cause__, BotoCoreError | ClientError)
 
 
+async def test_a_store_that_does_not_answer(moto: Engine, session: AioSession) -> None:
+    """O14: silent for as long as the client's own limit: `StoreError` with botocore's error as its cause."""
+    async with FaultProxy(moto.endpoint_url) as proxy:
+        proxy.inject(Fault.STALL, times=100)
+        config = AioConfig(read_timeout=0.3, **ONCE)
+        error = await failure_in_time(**{**store_options(moto, session), "endpoint_url": proxy.url}, config=config)
+    assert "PutItem on table 'orders'" in str(error)
+    assert "ReadTimeoutError" in str(error)
+    assert isinstance(error.__cause__, BotoCoreError)
+
+
 async def test_an_endpoint_where_nobody_listens(session: AioSession) -> None:
     """O14: a closed port is an error within the time limit; botocore's own retries would take 25 s."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    error = await failure(StoreError, session=session, region_name="eu-central-1", endpoint_url=url)
+    error = await failure_in_time(session=session, region_name="eu-central-1", endpoint_url=url)
     assert isinstance(error.__cause__, TimeoutError | BotoCoreError)
 
 
@@ -149,7 +162,7 @@ async def test_a_store_that_is_slower_than_the_time_limit(moto: Engine, session:
     """O14: the time limit counts for all attempts together, and the message says how long it was."""
     async with FaultProxy(moto.endpoint_url) as proxy:
         proxy.inject(Fault.STALL, times=100)
-        error = await failure(StoreError, **{**store_options(moto, session), "endpoint_url": proxy.url})
+        error = await failure_in_time(**{**store_options(moto, session), "endpoint_url": proxy.url})
     assert "no answer within 1 s" in str(error)
 
 

@@ -45,7 +45,7 @@ texts: dict[Role, list[str]] = {
 }
 numbers: dict[Role, list[str]] = {
     "fencing_token": ["1", "2", "2.0"],
-    "expiration": ["1000", "1E+3", "1000.5"],
+    "expiration": ["4102448400", "41024484E+2", "4102448400.5"],
     "in_progress_expiration": ["5", "05", "1795000000000"],
 }
 values: dict[Role, list[AttributeValue]] = {

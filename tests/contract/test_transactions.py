@@ -18,7 +18,7 @@ from aioidempotency import (
     StoreError,
 )
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
-from aioidempotency._core.model import AttributeValue, Item, Location, Places, Table
+from aioidempotency._core.model import Item, Location, Places, Table
 from aioidempotency._core.operations import (
     Applied,
     Check,
@@ -35,6 +35,7 @@ from aioidempotency._core.operations import (
 from tests.conftest import store_options
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.records import record
 from tests.support.values import replace
 
 RIVALS = 50
@@ -67,16 +68,8 @@ async def places(request: pytest.FixtureRequest, backend: Any, tables: dict[str,
     return tuple(Location(table=tables[kind], partition=f"bucket#{number}", sort=key) for number in range(3))
 
 
-def record(place: Location, owner: str = "me", **changes: AttributeValue) -> Item:
-    values: dict[str, AttributeValue] = {
-        "status": {"S": "INPROGRESS"},
-        "owner": {"S": owner},
-        "fencing_token": {"N": "7"},
-        "expiration": {"N": "2000"},
-        "in_progress_expiration": {"N": "1500000"},
-        **changes,
-    }
-    return {**place.item, **{place.table.names[role]: value for role, value in values.items()}}
+def owned(place: Location, owner: str) -> Item:
+    return record(place, owner={"S": owner})
 
 
 async def stored(backend: Backend, places: Places) -> tuple[Item | None, ...]:
@@ -103,10 +96,10 @@ async def test_a_claim_and_its_take_over_are_one_transaction_each(backend: Backe
     assert await stored(backend, places) == (record(home), None, None)
 
     take_over = Transact(
-        (Put(far, record(far, "next"), Absent()), Check(near, Absent()), Delete(home, Unchanged(record(home))))
+        (Put(far, owned(far, "next"), Absent()), Check(near, Absent()), Delete(home, Unchanged(record(home))))
     )
     assert await backend.execute(take_over) == Applied()
-    assert await stored(backend, places) == (None, None, record(far, "next"))
+    assert await stored(backend, places) == (None, None, owned(far, "next"))
 
 
 async def test_a_transaction_of_every_kind_is_applied(backend: Backend, places: Places) -> None:
@@ -130,7 +123,7 @@ async def test_one_refusal_refuses_the_whole_and_brings_its_item_by_index(
     backend: Backend, places: Places, index: int
 ) -> None:
     """P2: whatever the kind of write; nothing is applied."""
-    there = record(places[index], "other", validation={"S": "digest"})
+    there = record(places[index], owner={"S": "other"}, validation={"S": "digest"})
     await given(backend, Put(places[index], there, Absent()))
     before = await stored(backend, places)
     for write in _refused_writes(places[index]):
@@ -147,16 +140,18 @@ def _refused_writes(place: Location) -> tuple[Write | Check, ...]:
         Put(place, record(place), Absent()),
         Check(place, Absent()),
         Delete(place, HeldBy("me")),
-        Update(place, {"data": {"S": "done"}}, Unchanged(record(place, "other", fencing_token={"N": "8"}))),
+        Update(
+            place, {"data": {"S": "done"}}, Unchanged(record(place, owner={"S": "other"}, fencing_token={"N": "8"}))
+        ),
     )
 
 
 async def test_every_refusal_is_told(backend: Backend, places: Places) -> None:
     """A key may have records in two places that count no more: both have to be seen to be taken over."""
     home, near, far = places
-    await given(backend, Put(home, record(home, "a"), Absent()), Put(far, record(far, "b"), Absent()))
+    await given(backend, Put(home, owned(home, "a"), Absent()), Put(far, owned(far, "b"), Absent()))
     claim = Transact((Put(home, record(home), Absent()), Check(near, Absent()), Check(far, Absent())))
-    assert await backend.execute(claim) == Declined((Refused(record(home, "a")), None, Refused(record(far, "b"))))
+    assert await backend.execute(claim) == Declined((Refused(owned(home, "a")), None, Refused(owned(far, "b"))))
 
 
 async def test_a_refusal_by_a_missing_item_brings_none(backend: Backend, places: Places) -> None:
@@ -173,7 +168,7 @@ async def test_of_fifty_concurrent_transactions_one_wins(backend: Backend, place
     for number in range(RIVALS):
         home = places[number % 3]
         others = tuple(Check(place, Absent()) for place in places if place != home)
-        claims.append(Transact((Put(home, record(home, f"rival-{number}"), Absent()), *others)))
+        claims.append(Transact((Put(home, owned(home, f"rival-{number}"), Absent()), *others)))
     replies = await asyncio.gather(*(backend.execute(claim) for claim in claims))
     assert replies.count(Applied()) == 1
     (winner,) = [item for item in await stored(backend, places) if item is not None]
