@@ -136,7 +136,7 @@ async def test_a_closed_store_opens_again(ministack: Engine, observed: ObservedS
 
 
 def test_a_store_works_in_one_loop_after_another(ministack: Engine, session: AioSession) -> None:
-    """L1: a second `asyncio.run` on a store of module level, closed at the end of each, leaves no resource open."""
+    """O19: a second `asyncio.run` on a store of module level, closed at the end of each, leaves no resource open."""
     store = make(ministack, session)
 
     async def first() -> None:
@@ -162,7 +162,7 @@ def _run_strictly(*mains: Any) -> None:
 
 
 def test_a_store_left_open_in_a_loop_that_ended_answers_in_the_next(ministack: Engine, session: AioSession) -> None:
-    """L1: a client is bound to its loop; the next loop gets a new one instead of "Event loop is closed"."""
+    """O19: a client is bound to its loop; the next loop gets a new one instead of "Event loop is closed"."""
     store = make(ministack, session)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
