@@ -1,4 +1,4 @@
-"""Engines for all tests: each is started once, and every test has a table of its own on it."""
+"""Engines for all tests: each is started once in each process, and every test has a table of its own on it."""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -111,3 +111,13 @@ class stores:  # noqa: N801 - reads as a function
         await self._resources.aclose()
         if isinstance(backend := self._options.get("backend"), BatchedBackend):
             await backend.aclose()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many of the protocol's states each exploration of tests/model has seen."""
+    reports = terminalreporter.getreports("passed")
+    explored = [value for report in reports for name, value in report.user_properties if name == "explored"]
+    if explored:
+        terminalreporter.section("the protocol's states")
+        for line in explored:
+            terminalreporter.write_line(str(line))
