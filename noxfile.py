@@ -13,6 +13,7 @@ nox.needs_version = ">=2025.2.9"
 
 # Each process has engines of its own; one that is done takes over tests of another.
 ON_ALL_CORES = ["--numprocesses=logical", "--dist=worksteal"]
+BEHAVIOURS = ["tests/behaviours", "tests/effects", "tests/ownership", "tests/processes"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -42,6 +43,14 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "combine", env=env, silent=True)
     session.run("coverage", "report", "--fail-under=97", env=env)
     session.run("coverage", "report", "--include=*/aioidempotency/_core/*", "--fail-under=100", env=env)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Run the tests of behaviours on every backend, and not on the most telling one alone: five minutes."""
+    session.install(".", *group("test"))
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    session.run("pytest", "--matrix", *ON_ALL_CORES, *(session.posargs or BEHAVIOURS), env=env)
 
 
 @nox.session
