@@ -11,6 +11,10 @@ nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests"]
 nox.needs_version = ">=2025.2.9"
 
+# Each process has engines of its own; one that is done takes over tests of another.
+ON_ALL_CORES = ["--numprocesses=logical", "--dist=worksteal"]
+BEHAVIOURS = ["tests/behaviours", "tests/effects", "tests/ownership", "tests/processes"]
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -26,7 +30,7 @@ def installed(version: str) -> bool:
 
 @nox.session(python=[version for version in PYTHONS if installed(version)] or ["3"])
 def tests(session: nox.Session) -> None:
-    """Run the tests and check their coverage: the core whole, the package 97 %."""
+    """Run the tests on all cores and check their coverage: the core whole, the package 97 %."""
     session.install(".", *group("test"))
     data = pathlib.Path(session.create_tmp()) / ".coverage"
     env = {"COVERAGE_FILE": str(data), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -35,13 +39,18 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs, env=env)
         return
-    # Model and simulation run a million steps of code that the other tests cover: they are not measured.
-    unmeasured = ["tests/model", "tests/simulation"]
-    session.run("pytest", *unmeasured, env=env)
-    session.run("coverage", "run", "-m", "pytest", *(f"--ignore={path}" for path in unmeasured), env=env)
+    session.run("coverage", "run", "-m", "pytest", *ON_ALL_CORES, env=env)
     session.run("coverage", "combine", env=env, silent=True)
     session.run("coverage", "report", "--fail-under=97", env=env)
     session.run("coverage", "report", "--include=*/aioidempotency/_core/*", "--fail-under=100", env=env)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Run the tests of behaviours on every backend, and not on the most telling one alone: five minutes."""
+    session.install(".", *group("test"))
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    session.run("pytest", "--matrix", *ON_ALL_CORES, *(session.posargs or BEHAVIOURS), env=env)
 
 
 @nox.session

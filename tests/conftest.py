@@ -1,8 +1,13 @@
-"""Engines for all tests: each is started once, and every test has a table of its own on it."""
+"""Engines for all tests: each is started once in each process, and every test has a table of its own on it.
+
+The contract suite runs on every backend, and says that they answer alike. So a behaviour is tested on one of them,
+on MiniStack unless its mark `backends` says otherwise; `--matrix` tests it on all.
+"""
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +19,47 @@ from tests.support.engines import Engine, ministack_engine, moto_engine, user_en
 
 MakeStore = Callable[..., AsyncIdempotencyStore]
 """Makes a store on the test's own table; all stores of one test share it, each with its own client."""
+
+
+BACKENDS = ("memory", "moto", "ministack", "batched")
+CONTRACT = Path(__file__).parent / "contract"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the one option of this suite."""
+    parser.addoption("--matrix", action="store_true", help="run every test on every backend that it can run on")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is left out."""
+    if config.getoption("matrix"):
+        return "backends: all for every test"
+    return "backends: all for the contract, for a behaviour those of its mark, or MiniStack; --matrix for all"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the backends that a behaviour need not run on, and no test as a whole."""
+    if config.getoption("matrix"):
+        return
+    chosen = [item for item in items if _runs(item)]
+    left_out = [item for item in items if not _runs(item)]
+    if lost := {_name(item) for item in left_out} - {_name(item) for item in chosen}:
+        raise pytest.UsageError(f"left out on every backend that was asked for, without --matrix: {sorted(lost)}")
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
+
+
+def _runs(item: pytest.Item) -> bool:
+    given = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    asked = {given.get("engine"), given.get("backend_options")} & set(BACKENDS)
+    if not asked or CONTRACT in item.path.parents:
+        return True
+    mark = item.get_closest_marker("backends")
+    return asked <= set((mark.args or BACKENDS) if mark else ["ministack"])
+
+
+def _name(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0]
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +157,13 @@ class stores:  # noqa: N801 - reads as a function
         await self._resources.aclose()
         if isinstance(backend := self._options.get("backend"), BatchedBackend):
             await backend.aclose()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many of the protocol's states each exploration of tests/model has seen."""
+    reports = terminalreporter.getreports("passed")
+    explored = [value for report in reports for name, value in report.user_properties if name == "explored"]
+    if explored:
+        terminalreporter.section("the protocol's states")
+        for line in explored:
+            terminalreporter.write_line(str(line))

@@ -23,6 +23,8 @@ from aioidempotency.testing import FakeClock
 from tests.behaviours.conftest import Counted
 from tests.conftest import MakeStore
 
+pytestmark = pytest.mark.backends("memory")  # no engine has a part in it
+
 RUNNING = Record(key="charge#0", status=Status.INPROGRESS, expiration=1)
 
 

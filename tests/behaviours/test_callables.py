@@ -10,6 +10,8 @@ import pytest
 from aioidempotency import AsyncIdempotencyStore, ConfigurationError, idempotent
 from tests.conftest import MakeStore
 
+pytestmark = pytest.mark.backends("memory")  # no engine has a part in it
+
 Call = Callable[[str], Awaitable[str]]
 
 

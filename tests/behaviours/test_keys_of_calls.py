@@ -11,6 +11,8 @@ from aioidempotency import ConfigurationError, idempotent
 from tests.behaviours.conftest import Counted
 from tests.conftest import MakeStore
 
+pytestmark = pytest.mark.backends("memory")  # no engine has a part in it
+
 
 async def test_the_way_an_argument_is_passed_does_not_matter(make_store: MakeStore) -> None:
     """C6: positional, by keyword, in another order, or left to its default: one value, one key."""

@@ -14,6 +14,8 @@ from aioidempotency.testing import FakeClock
 from tests.behaviours.conftest import Proxied
 from tests.support.proxy import Fault, Seen
 
+pytestmark = pytest.mark.backends()  # each engine answers a repeated write in its own way
+
 IMPATIENT = AioConfig(read_timeout=0.4, retries={"mode": "legacy", "total_max_attempts": 3})
 """A client that gives up a stalled answer soon, and asks again soon."""
 

@@ -14,6 +14,8 @@ from tests.behaviours.conftest import Counted
 from tests.conftest import MakeStore
 from tests.support.counting import CountingBackend
 
+pytestmark = pytest.mark.backends("memory")  # no engine has a part in it
+
 MISSING: list[Any] = [None, "", [], (), {}, [None, None], {"id": None}]
 PRESENT: list[Any] = [0, False, 0.0, " ", [0], {"id": False}]
 REFUSED: list[tuple[object, str]] = [

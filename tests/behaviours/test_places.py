@@ -59,6 +59,10 @@ STRATEGIES: dict[str, Partitioning] = {
 }
 
 
+in_transactions = pytest.mark.backends("memory", "moto", "ministack")
+"""Each engine decides in its own way between transactions that meet; statements are no part of them."""
+
+
 class MakePlaced(Protocol):
     """Makes a store with a strategy, and a clock if it is to have one; all stores share the test's table."""
 
@@ -107,6 +111,9 @@ async def replays(store: AsyncIdempotencyStore, key: str, result: str) -> bool:
     return isinstance(decision, Replay) and decision.record.result == result
 
 
+@in_transactions
+@in_transactions
+@in_transactions
 @pytest.mark.parametrize("name", STRATEGIES)
 async def test_of_a_crowd_of_claims_one_wins(name: str, placed: MakePlaced, crowd: int) -> None:
     """P2: concurrent claims on stores of their own, in whatever place each would put its record."""
@@ -130,6 +137,7 @@ async def test_on_both_sides_of_a_window_boundary_one_wins(placed: MakePlaced, c
     await one_wins([placed(WINDOWS, (before, after)[number % 2]) for number in range(crowd)])
 
 
+@in_transactions
 @pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2), (2, 3)])
 async def test_between_neighbouring_phases_one_wins(one: int, other: int, placed: MakePlaced, crowd: int) -> None:
     """P4: while a phase is being deployed, nodes of two phases contend."""
@@ -204,6 +212,7 @@ async def test_a_claim_over_one_place_is_one_put(engine: Engine, session: AioSes
     assert sent == ["GetItem", "PutItem", "PutItem", "PutItem"]
 
 
+@in_transactions
 @pytest.mark.parametrize(
     ("strategy", "places"), [(RandomBuckets(16, choices=3), 3), (PHASES[1], 2), (TimeBuckets(3600, retention=7200), 3)]
 )

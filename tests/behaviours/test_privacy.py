@@ -31,6 +31,8 @@ from tests.behaviours.conftest import Proxied
 from tests.conftest import MakeStore
 from tests.support.proxy import Fault
 
+pytestmark = pytest.mark.backends("ministack", "batched")  # statements have errors of their own
+
 KEY, PAYLOAD, RESULT, MESSAGE, ARGUMENT = (f"canary-{n}" for n in ("key", "payload", "result", "message", "argument"))
 
 

@@ -17,6 +17,8 @@ from tests.conftest import MakeStore, stores
 from tests.support.batched import BatchedBackend
 from tests.support.engines import Engine
 
+pytestmark = pytest.mark.backends()  # each engine decides races in its own way
+
 CROWD = 500
 PROCESSES = 4
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,8 @@ from tests.behaviours.conftest import Counted
 from tests.behaviours.shapes import SHAPES, Invoice, Money, Receipt
 from tests.conftest import MakeStore
 
+pytestmark = pytest.mark.backends("memory")  # no engine has a part in it
+
 
 async def test_a_replay_has_the_type_of_the_annotation(make_store: MakeStore) -> None:
     """C4: a replay equals the first answer, its members, too, and has its type; for every shape in `SHAPES`."""

@@ -29,6 +29,8 @@ from aioidempotency.transactions import Transaction
 from tests.effects.conftest import Shop
 from tests.support.counting import CountingBackend
 
+pytestmark = pytest.mark.backends()  # each engine has transactions of its own
+
 ABSENT = "attribute_not_exists(pk)"
 Put = dict[str, Any]
 

@@ -11,6 +11,8 @@ from tests.behaviours.test_lost_replies import IMPATIENT, LOST, options
 from tests.effects.conftest import Shop
 from tests.support.proxy import Fault, Seen
 
+pytestmark = pytest.mark.backends()  # one engine knows a transaction by its token, the other does not
+
 ONE_TRY = AioConfig(read_timeout=0.4, retries={"mode": "standard", "total_max_attempts": 1})
 """A client that does not ask again by itself: then the library does."""
 

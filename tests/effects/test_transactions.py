@@ -33,6 +33,8 @@ from tests.effects.conftest import Shop, make_table, shop_on
 from tests.support.engines import Engine
 from tests.support.proxy import Fault
 
+pytestmark = pytest.mark.backends()  # each engine has transactions of its own
+
 ABSENT = "attribute_not_exists(pk)"
 
 

@@ -1,9 +1,13 @@
-"""Says at the end of a test run how many states of the protocol were seen."""
+"""The model runs code that the other tests cover: it is not measured, and takes no time for what it does not need."""
 
 import gc
 from collections.abc import Iterator
 
 import pytest
+
+from tests.support.unmeasured import unmeasured
+
+__all__ = ["no_collection_of_cycles", "unmeasured"]
 
 
 @pytest.fixture(autouse=True)
@@ -12,13 +16,3 @@ def no_collection_of_cycles() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what each exploration recorded."""
-    reports = terminalreporter.getreports("passed")
-    explored = [value for report in reports for name, value in report.user_properties if name == "explored"]
-    if explored:
-        terminalreporter.section("the protocol's states")
-        for line in explored:
-            terminalreporter.write_line(str(line))

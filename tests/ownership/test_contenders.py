@@ -8,6 +8,8 @@ from aioidempotency import AsyncIdempotencyStore, Claimed, CompositeKey, InProgr
 from aioidempotency.testing import FakeClock
 from tests.conftest import MakeStore
 
+pytestmark = pytest.mark.backends()  # each engine decides races in its own way
+
 MINUTES = 60.0
 
 

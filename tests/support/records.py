@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Final
 
-from aioidempotency._core.model import AttributeValue, Item, Location, Role
+from aioidempotency._core.model import AttributeValue, Item, Location
 from aioidempotency.testing import FakeClock
 from tests.support.real_time import check_outlasts_its_test
 
 EXPIRES: Final = int(FakeClock()()) + 3600
 """Epoch seconds when each record expires, if a test says nothing else."""
 
-RECORD: Final[Mapping[Role, AttributeValue]] = {
+RECORD: Final[Mapping[str, AttributeValue]] = {
     "status": {"S": "INPROGRESS"},
     "owner": {"S": "me"},
     "fencing_token": {"N": "7"},
@@ -25,6 +25,6 @@ def record(place: Location, **changes: AttributeValue | None) -> Item:
     Raises:
         ShortLifeError: it could be deleted by an engine's TTL during the test.
     """
-    roles = {**RECORD, **changes}
+    roles: dict[str, AttributeValue | None] = {**RECORD, **changes}
     check_outlasts_its_test(roles["expiration"] or {})
     return {**place.item, **{place.table.names[role]: value for role, value in roles.items() if value is not None}}
