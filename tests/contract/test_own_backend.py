@@ -46,7 +46,8 @@ from aioidempotency.backends import (
     Write,
 )
 from aioidempotency.testing import FakeClock
-from tests.contract.test_backend_contract import FOREIGN, record, stored, write
+from tests.contract.test_backend_contract import FOREIGN, stored, write
+from tests.support.records import record
 
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "backends.md"
 PLACE = Location(table=Table("orders", "id", None, AttributeNames()), partition="shop#1")
