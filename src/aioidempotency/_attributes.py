@@ -139,7 +139,7 @@ def text(value: str, subject: str) -> str:
     return plain
 
 
-def spelled(one: AttributeValue) -> str:
+def key_text(one: AttributeValue) -> str:
     """Write a scalar so that two that DynamoDB takes for one key are the same text."""
     kind, value = same(one)
     return f"{kind}:{value.normalize(_EXACT) if isinstance(value, Decimal) else value}"

@@ -28,7 +28,7 @@ from aioidempotency import _results
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Record, Route
+from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
 from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
@@ -449,14 +449,16 @@ class Call:
         if mine.changed is not None:
             mine.wake()
 
-    def _encoded(self, running: RunningLease) -> Encoded:
+    def _encoded(self, running: RunningLease) -> SerializedResult:
         """Write the block's result as it is stored."""
         assert self._execution is not None  # noqa: S101 - the block was entered
-        return _results.stored_form(
+        return _results.serialize_or_tombstone(
             self._execution.result, running.lease, self._options.parts.settings, self._records.report
         )
 
-    async def _complete(self, running: RunningLease, result: Encoded, *, shielded: bool = False) -> Record | None:
+    async def _complete(
+        self, running: RunningLease, result: SerializedResult, *, shielded: bool = False
+    ) -> Record | None:
         """Store a result; while the store does not answer, try until the lease ends.
 
         `shielded`: the caller was cancelled, and this is the try in any case, which nothing cancels but its time bound.
@@ -489,7 +491,7 @@ class Call:
         """Apply the block's writes and store its result. What refuses the writes counts as the block's own error."""
         effects = self._options.parts.effects
         encoded = self._encoded(running)
-        refusals: list[IdempotencyError] = []
+        failures: list[IdempotencyError] = []
 
         async def send() -> Record:
             backoff = Backoff(RETRY_PAUSE, RETRY_PAUSE, until=running.ends_at)
@@ -500,7 +502,7 @@ class Call:
                     error.result = self._result
                     raise
                 except (TransactionError, ConfigurationError) as error:
-                    refusals.append(error)
+                    failures.append(error)
                     raise
                 except StoreError:
                     if not await backoff.pause():
@@ -513,20 +515,20 @@ class Call:
             raise
         wanted = effects.commit_of(running.lease, encoded, writes)
         try:
-            return await in_any_case(send, otherwise=lambda: None if refusals else self._completion_failed())
+            return await in_any_case(send, otherwise=lambda: None if failures else self._completion_failed())
         except StoreError as error:
             self._completion_failed()
             error.result = self._result
             raise
         finally:
-            if refusals:
-                await self._fail(running, refusals[0], lasts=_lasts(refusals[0]))
+            if failures:
+                await self._fail(running, failures[0], lasts=_lasts(failures[0]))
 
     async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Record | None:
         """Store the error that ended the block, hold the key, or give it back; what may pass is no result."""
         if isinstance(error, self._options.store_errors) and lasts:
             try:
-                return await self._complete(running, _results.encode_error(error))
+                return await self._complete(running, _results.serialize_error(error))
             except IdempotencyError:  # reported where it was raised; it must not hide the body's own error
                 return None
         if self._options.on_error == "hold":

@@ -73,7 +73,7 @@ class RunningLease:
     Attributes:
         lease: As it was renewed last.
         lost: Whether the body was cancelled because the lease is lost.
-        record: What was found in its place, if that is known.
+        record: What was found in its location, if that is known.
         ended: Whether the body has ended: nothing is renewed or cancelled any more.
         since: The loop's time from which the lease counts.
     """

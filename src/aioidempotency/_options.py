@@ -12,9 +12,8 @@ from aioidempotency import _keys as keys
 from aioidempotency._core.model import Route, Table
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import ConfigurationError
-from aioidempotency.partitioning import Layout, Terms
-from aioidempotency.partitioning import table_layout as layouts
-from aioidempotency.partitioning.table_layout import Laid
+from aioidempotency.partitioning import KeySchema, Terms, table_layout
+from aioidempotency.partitioning.table_layout import WantedLayout
 
 Duration = float | timedelta
 
@@ -45,7 +44,7 @@ class Settings:
     """A store's settings. Durations are seconds."""
 
     table: Table
-    layout: Layout
+    layout: KeySchema
     namespace: str
     terms: Terms
     read_first: bool
@@ -76,12 +75,12 @@ class Settings:
         return self.route_of(self.key(material, namespace))
 
     @property
-    def laid(self) -> Laid | None:
+    def wanted_layout(self) -> WantedLayout | None:
         """How the store says that its records lie; None where they cannot lie otherwise."""
         if self.layout.partitioning is None:
             return None
-        return Laid(
-            place=layouts.place_of(self.table, self.namespace),
+        return WantedLayout(
+            location=table_layout.location_of(self.table, self.namespace),
             description=self.layout.partitioning.description(),
             retention=self.terms.retention,
         )

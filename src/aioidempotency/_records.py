@@ -18,8 +18,8 @@ from typing import TypeVar, final
 from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Location, Record, Route
-from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, misfit
+from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE
@@ -91,18 +91,18 @@ class Records:
                         decision = await self.run(protocol.claim_refused(attempt, operation, reply))
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
-                await self.abandon([(attempt.places[0], attempt.owner)])
+                await self.give_back([(attempt.locations[0], attempt.owner)])
                 raise
             if decision is not None:
                 return decision
             attempt = attempt.at(self.now(), lease=attempt.lease)
         reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
-        raise StoreError("claim", attempt.places[0].table.name, reason)
+        raise StoreError("claim", attempt.locations[0].table.name, reason)
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
         """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
 
-        Where the places of a key depend on the instant, an answer that came too late may have missed the
+        Where the locations of a key depend on the instant, an answer that came too late may have missed the
         newest one, and is taken back.
         """
         if not isinstance(decision, Claimed):
@@ -118,7 +118,7 @@ class Records:
             return Claimed(outcome.lease)
         return None
 
-    async def complete(self, lease: Lease, result: Encoded) -> Record:
+    async def complete(self, lease: Lease, result: SerializedResult) -> Record:
         """Store a result.
 
         Raises:
@@ -177,7 +177,7 @@ class Records:
             case Lost(record):
                 raise LeaseLostError(lease.key, record)
 
-    async def abandon(self, claims: Iterable[tuple[Location, str]]) -> None:
+    async def give_back(self, claims: Iterable[tuple[Location, str]]) -> None:
         """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
         held = set(claims)
 
@@ -212,7 +212,7 @@ class Records:
         return await self.run_unverified(procedure)
 
     async def run_unverified(self, procedure: Procedure[T]) -> T:
-        """Run a procedure whose places do not depend on the layout."""
+        """Run a procedure whose locations do not depend on the layout."""
         try:
             operation = next(procedure)
             while True:
@@ -237,7 +237,7 @@ class Records:
             raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
         # A write that was applied is nearly every answer; anything else is looked at more closely.
         if not isinstance(reply, Applied) or not isinstance(operation, _WRITES):
-            wrong = misfit(operation, reply)
+            wrong = wrong_reply(operation, reply)
             if wrong is not None:
                 raise ConfigurationError(
                     f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, which "

@@ -15,14 +15,14 @@ import msgspec
 
 from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._core import model
-from aioidempotency._core.model import Encoded, Lease, Record, Status
+from aioidempotency._core.model import Lease, Record, SerializedResult, Status
 from aioidempotency._options import Settings
 from aioidempotency._signatures import namespace_of
 from aioidempotency.codecs import Codec
 from aioidempotency.events import Event, ResultDropped
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
 
-TOMBSTONE = Encoded("", "tombstone")
+TOMBSTONE = SerializedResult("", "tombstone")
 """What stands for a result that could not be stored."""
 
 ZLIB = "zlib"
@@ -39,16 +39,16 @@ class StoredError(msgspec.Struct, frozen=True):
     args: list[Any] | None
 
 
-def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> Encoded:
+def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> SerializedResult:
     """Write a result; compress it when its text has more than `compress_over` characters.
 
     Raises:
         SerializationError: The codec cannot write it, or its item would be too large.
     """
     text = codec.encode(result)
-    encoded = Encoded(text)
+    encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
-        encoded = Encoded(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+        encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))
@@ -58,7 +58,9 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
     return encoded
 
 
-def stored_form(result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]) -> Encoded:
+def serialize_or_tombstone(
+    result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
+) -> SerializedResult:
     """Write a result as it is stored; a tombstone, with an event, where it cannot be."""
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
@@ -68,7 +70,7 @@ def stored_form(result: object, lease: Lease, settings: Settings, report: Callab
         return TOMBSTONE
 
 
-def encode_error(error: Exception) -> Encoded:
+def serialize_error(error: Exception) -> SerializedResult:
     """Write an error that is to be replayed; one that cannot be rebuilt is stored by name only."""
     name = namespace_of(type(error))
     args: list[Any] = []
@@ -82,7 +84,7 @@ def encode_error(error: Exception) -> Encoded:
     encoded = msgspec.json.encode(StoredError(name, args if rebuilt else None))
     if len(encoded) > SURELY_SMALL:
         encoded = msgspec.json.encode(StoredError(name, None))
-    return Encoded(encoded.decode(), ERROR)
+    return SerializedResult(encoded.decode(), ERROR)
 
 
 def _facts(error: Exception) -> dict[str, object]:

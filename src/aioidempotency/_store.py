@@ -37,8 +37,7 @@ from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
 from aioidempotency.exceptions import ConfigurationError
-from aioidempotency.partitioning import CompositeKey, Layout, SimpleKey, Terms
-from aioidempotency.partitioning import table_layout as layouts
+from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms, table_layout
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,7 +61,7 @@ class AsyncIdempotencyStore:
         session: The aiobotocore session to make a client from.
         endpoint_url: Where to reach DynamoDB, for emulators and compatible databases.
         region_name: The table's AWS region.
-        config: A botocore configuration, laid over the store's own.
+        config: A botocore configuration, merged over the store's own.
         backend: Where operations go instead of DynamoDB; wins over all client arguments.
         codec: How results become text.
         group_commit: Send the operations of concurrent tasks together, `GroupCommit()`; None sends each alone.
@@ -90,7 +89,7 @@ class AsyncIdempotencyStore:
         table_name: str,
         *,
         namespace: str = "",
-        layout: Layout = SimpleKey("id"),  # noqa: B008 - an immutable value
+        layout: KeySchema = SimpleKey("id"),  # noqa: B008 - an immutable value
         attributes: AttributeNames = AttributeNames(),  # noqa: B008 - an immutable value
         retention: Duration = 3600,
         lease: Duration = 60,
@@ -159,7 +158,7 @@ class AsyncIdempotencyStore:
             hook=on_event,
             local_cache=whole_number(local_cache, "local_cache"),
         )
-        if verify_layout and settings.laid is not None:
+        if verify_layout and settings.wanted_layout is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
@@ -228,7 +227,7 @@ class AsyncIdempotencyStore:
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            await self._records.abandon([(lease.location, lease.owner) for lease in made])
+            await self._records.give_back([(lease.location, lease.owner) for lease in made])
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -240,7 +239,7 @@ class AsyncIdempotencyStore:
             LeaseLostError: Someone else holds the record; nothing was changed.
             StoreError: The store did not answer; the call may be repeated.
         """
-        encoded = _results.stored_form(result, lease, self._settings, self._records.report)
+        encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
         return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
@@ -375,7 +374,7 @@ class AsyncIdempotencyStore:
 
         Raises:
             TransactionError: The writes were refused, by DynamoDB or before they were sent; nothing is stored.
-            ConfigurationError: The places of keys depend on time, as with `TimeBuckets`.
+            ConfigurationError: The locations of keys depend on time, as with `TimeBuckets`.
             InProgressError: The key is held by a claim that runs.
             MismatchError: The key was used with another fingerprint.
             ResultUnavailableError: The key was executed, and its result cannot be had.
@@ -397,7 +396,7 @@ class AsyncIdempotencyStore:
     ) -> str:
         """Answer with one id for a key, for ever: the one that the first call made.
 
-        It costs one conditional write, refused or not. Ids have no lease; their place does not depend on
+        It costs one conditional write, refused or not. Ids have no lease; their location does not depend on
         the layout, so no `Reshard` moves them.
 
         Args:
@@ -488,9 +487,9 @@ class AsyncIdempotencyStore:
             LayoutMismatchError: They lie otherwise: calls would run again.
             StoreError: The store did not answer.
         """
-        if (laid := self._settings.laid) is not None:
-            procedure = layouts.verify(laid, now=self._settings.clock())
-            layouts.check(await self._records.run_unverified(procedure), laid)
+        if (wanted := self._settings.wanted_layout) is not None:
+            procedure = table_layout.verify(wanted, now=self._settings.clock())
+            table_layout.check(await self._records.run_unverified(procedure), wanted)
 
     async def aclose(self) -> None:
         """End all renewals, and close what the store opened. A later call opens anew.

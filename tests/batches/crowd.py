@@ -18,8 +18,8 @@ Fault = Callable[[Operation], Outcome | None]
 
 def put(key: str) -> Put:
     """A claim of a key, as far as a backend knows it."""
-    place = Location(table=TABLE, partition=key)
-    return Put(place, {**place.item, "owner": {"S": "me"}}, Absent())
+    location = Location(table=TABLE, partition=key)
+    return Put(location, {**location.item, "owner": {"S": "me"}}, Absent())
 
 
 def get(key: str) -> Get:

@@ -7,7 +7,7 @@ import pytest
 
 from aioidempotency import ConfigurationError, GroupCommit
 from aioidempotency._core.conditions import Unchanged
-from aioidempotency._core.operations import Applied, Found, Refused
+from aioidempotency._core.operations import Applied, ConditionFailed, Found
 from tests.batches.crowd import Crowd, get, put, settle
 from tests.support.values import replace
 from tests.support.virtual_time import in_virtual_time, pass_time
@@ -114,7 +114,7 @@ async def test_one_item_is_in_a_batch_once() -> None:
     assert crowd.inner.requests == ["a", ["k", "b", "c"], "k"]
     answers = await crowd.all()
     assert answers[1] == Applied()
-    assert isinstance(answers[3], Refused)
+    assert isinstance(answers[3], ConditionFailed)
 
 
 @in_virtual_time

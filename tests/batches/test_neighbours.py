@@ -7,7 +7,7 @@ import pytest
 
 from aioidempotency import ConfigurationError, StoreError
 from aioidempotency._core.conditions import HeldBy
-from aioidempotency._core.operations import Applied, Delete, Found, Refused
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Found
 from aioidempotency.backends.dynamodb.batches import BatchError, Outcome
 from tests.batches.crowd import Crowd, get, put, settle
 from tests.support.values import replace
@@ -28,11 +28,11 @@ async def together(crowd: Crowd, *keys: str) -> None:
 async def test_one_that_fails_leaves_the_others_alone() -> None:
     """G3: refused, or too large for an item."""
     crowd = Crowd()
-    faults: dict[str, Outcome] = {"b": Refused(None), "c": TOO_LARGE}
+    faults: dict[str, Outcome] = {"b": ConditionFailed(None), "c": TOO_LARGE}
     crowd.inner.fault = lambda operation: faults.get(operation.location.partition)
     await together(crowd, "a", "b", "c", "d")
     await crowd.all()
-    assert crowd.answers("a", "b", "c", "d") == [Applied(), Refused(None), TOO_LARGE, Applied()]
+    assert crowd.answers("a", "b", "c", "d") == [Applied(), ConditionFailed(None), TOO_LARGE, Applied()]
 
 
 @in_virtual_time
@@ -232,4 +232,4 @@ def test_two_loops_gather_apart(keys: tuple[str, ...]) -> None:
         return list(await asyncio.gather(*(crowd.backend.execute(put(f"{key}")) for key in keys)))
 
     assert asyncio.run(all_at_once()) == [Applied()] * len(keys)
-    assert all(isinstance(each, Refused) for each in asyncio.run(all_at_once()))
+    assert all(isinstance(each, ConditionFailed) for each in asyncio.run(all_at_once()))

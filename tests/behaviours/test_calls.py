@@ -57,7 +57,7 @@ async def test_a_first_call_is_a_put_and_an_update_in_memory_too() -> None:
 
 
 async def test_a_one_place_claim_is_one_request(proxied_layouts: Proxied) -> None:
-    """P7: where a key has one place, claiming it is one request, whether it wins or not."""
+    """P7: where a key has one location, claiming it is one request, whether it wins or not."""
     store = proxied_layouts.make_store()
     await store.get("opens the store")
     for _ in range(2):

@@ -159,7 +159,7 @@ async def test_a_completion_that_is_throttled_is_sent_again_and_its_key_stays_ta
 async def test_a_claim_of_two_places_costs_double_for_each(
     session: AioSession, partitioning: Partitioning, units: int
 ) -> None:
-    """P6, P7: a transaction takes two units in each place, and the completion one."""
+    """P6, P7: a transaction takes two units in each location, and the completion one."""
     async with hot(session, partitioning) as table:
         table.clock.advance(1800)
         assert await table.answers(range(10)) == ["done"] * 10
@@ -167,7 +167,7 @@ async def test_a_claim_of_two_places_costs_double_for_each(
 
 
 async def test_a_throttled_transaction_says_that_it_was_throttled(session: AioSession) -> None:
-    """Two places are on two partitions, and either may be the busy one: the error names the cause."""
+    """Two locations are on two partitions, and either may be the busy one: the error names the cause."""
     async with hot(session, RandomBuckets(32, 2), units=1) as table:
         with pytest.raises(StoreError, match=r"TransactionCanceledException \(\w*Thr\w*\); try again later"):
             for number in CALLS:

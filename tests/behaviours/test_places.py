@@ -1,4 +1,4 @@
-"""Keys of several places: one owner at a time and one result, whichever place a call begins with."""
+"""Keys of several locations: one owner at a time and one result, whichever location a call begins with."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -91,9 +91,9 @@ async def one_wins(contenders: list[AsyncIdempotencyStore]) -> None:
     """All claim one key at once: one owns it, and the others hear of that one."""
     decisions = await asyncio.gather(*(store.claim("k") for store in contenders))
     (lease,) = [decision.lease for decision in decisions if isinstance(decision, Claimed)]
-    refusals = [decision for decision in decisions if isinstance(decision, InProgress)]
-    assert len(refusals) == len(contenders) - 1
-    assert {refusal.record.owner for refusal in refusals} == {lease.owner}
+    failures = [decision for decision in decisions if isinstance(decision, InProgress)]
+    assert len(failures) == len(contenders) - 1
+    assert {refusal.record.owner for refusal in failures} == {lease.owner}
 
 
 async def owned(store: AsyncIdempotencyStore, key: str = "k") -> Claimed:
@@ -116,7 +116,7 @@ async def replays(store: AsyncIdempotencyStore, key: str, result: str) -> bool:
 @in_transactions
 @pytest.mark.parametrize("name", STRATEGIES)
 async def test_of_a_crowd_of_claims_one_wins(name: str, placed: MakePlaced, crowd: int) -> None:
-    """P2: concurrent claims on stores of their own, in whatever place each would put its record."""
+    """P2: concurrent claims on stores of their own, in whatever location each would put its record."""
     await one_wins([placed(STRATEGIES[name], FakeClock()) for _ in range(crowd)])
 
 
@@ -214,12 +214,13 @@ async def test_a_claim_over_one_place_is_one_put(engine: Engine, session: AioSes
 
 @in_transactions
 @pytest.mark.parametrize(
-    ("strategy", "places"), [(RandomBuckets(16, choices=3), 3), (PHASES[1], 2), (TimeBuckets(3600, retention=7200), 3)]
+    ("strategy", "locations"),
+    [(RandomBuckets(16, choices=3), 3), (PHASES[1], 2), (TimeBuckets(3600, retention=7200), 3)],
 )
 async def test_a_claim_over_places_is_one_transaction(
-    engine: Engine, session: AioSession, strategy: Partitioning, places: int
+    engine: Engine, session: AioSession, strategy: Partitioning, locations: int
 ) -> None:
-    """P7: with as many actions as there are places, and no read; so is a duplicate."""
+    """P7: with as many actions as there are locations, and no read; so is a duplicate."""
     clock = FakeClock()
     clock.advance(1800)
     async with behind_proxy(engine, session, layout=CompositeKey(partitioning=strategy), clock=clock) as proxied:
@@ -231,4 +232,4 @@ async def test_a_claim_over_places_is_one_transaction(
         sent = proxied.since(start)
     names = ["GetItem", "TransactWriteItems", "TransactWriteItems", "UpdateItem", "TransactWriteItems"]
     assert [seen.operation for seen in sent] == names
-    assert {len(seen.body["TransactItems"]) for seen in sent if seen.operation == names[1]} == {places}
+    assert {len(seen.body["TransactItems"]) for seen in sent if seen.operation == names[1]} == {locations}

@@ -46,9 +46,9 @@ async def test_of_500_claims_at_once_one_wins(make_patient_store: MakeStore) -> 
     store = make_patient_store()
     decisions = await asyncio.gather(*(store.claim("k") for _ in range(CROWD)))
     (lease,) = [decision.lease for decision in decisions if isinstance(decision, Claimed)]
-    refusals = [decision for decision in decisions if isinstance(decision, InProgress)]
-    assert len(refusals) == CROWD - 1
-    assert {refusal.record.owner for refusal in refusals} == {lease.owner}
+    failures = [decision for decision in decisions if isinstance(decision, InProgress)]
+    assert len(failures) == CROWD - 1
+    assert {refusal.record.owner for refusal in failures} == {lease.owner}
 
 
 async def test_of_500_calls_at_once_one_runs(make_patient_store: MakeStore, tmp_path: Path) -> None:

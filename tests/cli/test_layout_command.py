@@ -150,7 +150,7 @@ async def test_a_table_that_says_nothing_is_told_so(command: Command, open_store
 )
 def test_what_is_shown_can_be_given_back(made: Partitioning) -> None:
     """`layout show` prints what `layout set` takes."""
-    spelled = layout.spelled(made.description())
+    spelled = layout.as_code(made.description())
     assert strategy(spelled).description() == made.description()
 
 

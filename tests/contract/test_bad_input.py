@@ -210,7 +210,7 @@ def test_a_client_and_a_setting_that_it_has_already(setting: str) -> None:
 @pytest.mark.parametrize("value", [0, timedelta(0), *NONSENSE], ids=repr)
 @pytest.mark.parametrize("setting", ["lease", "retention"])
 async def test_a_duration_that_makes_no_sense(setting: str, value: Any) -> None:
-    """Refused for the store when it is made, and for one call before its first request."""
+    """ConditionFailed for the store when it is made, and for one call before its first request."""
     with pytest.raises(ConfigurationError, match=f"{setting}="):
         AsyncIdempotencyStore.in_memory(**{setting: value})
     if value is not None:
@@ -228,7 +228,7 @@ def test_a_clock_skew_that_makes_no_sense(value: Any) -> None:
 
 @pytest.mark.parametrize("message", NON_SETTINGS)
 def test_names_and_partitionings_that_cannot_be(message: str) -> None:
-    """Refused when they are given; the message repeats what was wrong."""
+    """ConditionFailed when they are given; the message repeats what was wrong."""
     with pytest.raises(ConfigurationError, match=message):
         NON_SETTINGS[message]()
 

@@ -18,15 +18,15 @@ from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged
 from aioidempotency._core.model import AttributeValue, Item, Location, Role
 from aioidempotency._core.operations import (
     Applied,
-    Declined,
+    ConditionFailed,
     Delete,
     Found,
     FoundAll,
     Get,
     Operation,
     Put,
-    Refused,
     Reply,
+    TransactionFailed,
     Update,
 )
 from tests.conftest import store_options
@@ -68,18 +68,18 @@ class Step:
     condition: Literal["absent", "ann", "bob", "unchanged"]
     moved: Changes
 
-    def on(self, place: Location, seen: Item | None) -> Operation:
+    def on(self, location: Location, seen: Item | None) -> Operation:
         """Write the operation down, now that the key has a name and something is stored there or not."""
-        wanted = self._condition({**(seen or {}), **_named(place, self.moved)})
+        wanted = self._condition({**(seen or {}), **_named(location, self.moved)})
         match self.kind:
             case "put":
-                return Put(place, {**place.item, **_named(place, self.changes)}, wanted)
+                return Put(location, {**location.item, **_named(location, self.changes)}, wanted)
             case "update":
-                return Update(place, self.changes, wanted)
+                return Update(location, self.changes, wanted)
             case "delete":
-                return Delete(place, wanted)
+                return Delete(location, wanted)
             case "get":
-                return Get(place)
+                return Get(location)
 
     def _condition(self, seen: Item) -> Condition:
         match self.condition:
@@ -120,40 +120,40 @@ def test_an_engine_answers_as_the_memory_does(
         @given(st.lists(steps, min_size=4, max_size=STEPS))
         def answers_alike(sequence: Sequence[Step]) -> None:
             number = next(example)
-            places = [layout.route(table, f"{number}#{key}").places(0)[0] for key in range(KEYS)]
-            runner.run(_compare(backend, places, sequence, outcomes))
+            locations = [layout.route(table, f"{number}#{key}").locations(0)[0] for key in range(KEYS)]
+            runner.run(_compare(backend, locations, sequence, outcomes))
 
         try:
             runner.run(backend.create_table(table))
             answers_alike()
         finally:
             runner.run(backend.aclose())
-    assert outcomes >= set(product((Put, Update, Delete), (Applied, Refused), (True, False)))
+    assert outcomes >= set(product((Put, Update, Delete), (Applied, ConditionFailed), (True, False)))
 
 
 async def _compare(
-    backend: Backend, places: Sequence[Location], sequence: Sequence[Step], outcomes: set[tuple[type, type, bool]]
+    backend: Backend, locations: Sequence[Location], sequence: Sequence[Step], outcomes: set[tuple[type, type, bool]]
 ) -> None:
     memory = MemoryBackend()
     for step in sequence:
-        place = places[step.key]
-        seen = await _stored(memory, place)
-        operation = step.on(place, seen)
+        location = locations[step.key]
+        seen = await _stored(memory, location)
+        operation = step.on(location, seen)
         expected = await memory.execute(operation)
         assert _normal(await backend.execute(operation)) == _normal(expected), operation
         outcomes.add((type(operation), type(expected), seen is None))
-    for place in places:
-        assert _normal(await backend.execute(Get(place))) == _normal(await memory.execute(Get(place)))
+    for location in locations:
+        assert _normal(await backend.execute(Get(location))) == _normal(await memory.execute(Get(location)))
 
 
-async def _stored(backend: Backend, place: Location) -> Item | None:
-    reply = await backend.execute(Get(place))
+async def _stored(backend: Backend, location: Location) -> Item | None:
+    reply = await backend.execute(Get(location))
     assert isinstance(reply, Found)
     return reply.item
 
 
-def _named(place: Location, changes: Changes) -> Item:
-    return {place.table.names[role]: value for role, value in changes.items()}
+def _named(location: Location, changes: Changes) -> Item:
+    return {location.table.names[role]: value for role, value in changes.items()}
 
 
 def _respelled(value: AttributeValue) -> AttributeValue:
@@ -166,10 +166,10 @@ def _normal(reply: Reply) -> object:
     match reply:
         case Applied():
             return reply
-        case Refused(item) | Found(item):
+        case ConditionFailed(item) | Found(item):
             return type(reply), None if item is None else {name: _value(value) for name, value in item.items()}
-        case Declined(refusals):
-            return tuple(None if each is None else _normal(each) for each in refusals)
+        case TransactionFailed(failures):
+            return tuple(None if each is None else _normal(each) for each in failures)
         case FoundAll(items):
             return tuple(_normal(Found(item)) for item in items)
 

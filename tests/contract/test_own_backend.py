@@ -30,6 +30,7 @@ from aioidempotency.backends import (
     Backend,
     Check,
     Condition,
+    ConditionFailed,
     Delete,
     Found,
     Get,
@@ -38,7 +39,6 @@ from aioidempotency.backends import (
     Item,
     Location,
     Put,
-    Refused,
     Table,
     Transact,
     Unchanged,
@@ -204,7 +204,7 @@ async def test_a_refused_write_brings_the_item_and_changes_nothing(open_backend:
     assert await backend.execute(Put(PLACE, item, Absent())) == Applied()
     moved = Unchanged(record(PLACE, in_progress_expiration={"N": "1500001"}))
     for condition in (Absent(), HeldBy("another"), HeldBy("me", 1), moved):
-        assert await backend.execute(write(kind, PLACE, condition)) == Refused(item)
+        assert await backend.execute(write(kind, PLACE, condition)) == ConditionFailed(item)
         assert await stored(backend, PLACE) == item
 
 
@@ -214,7 +214,7 @@ async def test_a_write_on_a_missing_item_is_refused(open_backend: Open, kind: st
     """O4: what was deleted is not revived."""
     backend = open_backend()
     assert await backend.execute(Get(PLACE)) == Found(None)
-    assert await backend.execute(write(kind, PLACE, condition)) == Refused(None)
+    assert await backend.execute(write(kind, PLACE, condition)) == ConditionFailed(None)
     assert await backend.execute(Get(PLACE)) == Found(None)
 
 
@@ -241,7 +241,7 @@ async def test_a_write_that_is_applied_leaves_what_it_says(
 @pytest.mark.parametrize("operation", [Transact((Check(PLACE, Absent()),)), GetAll((PLACE,))])
 async def test_an_operation_that_is_not_known_is_a_wrong_setting(open_backend: Open, operation: Any) -> None:
     """It does not fail open."""
-    with pytest.raises(ConfigurationError, match="one place for each key"):
+    with pytest.raises(ConfigurationError, match="one location for each key"):
         await open_backend().execute(operation)
 
 
@@ -249,7 +249,7 @@ async def test_a_layout_with_several_places_is_refused_at_the_first_call(open_ba
     """With the reason."""
     layout = CompositeKey(partitioning=RandomBuckets(4, choices=2))
     store = made(open_backend, clock, layout=layout, fail_open=True)
-    with pytest.raises(ConfigurationError, match="one place for each key"):
+    with pytest.raises(ConfigurationError, match="one location for each key"):
         await store.claim("order-1")
 
 
@@ -286,7 +286,7 @@ def test_every_name_of_the_examples_can_be_imported() -> None:
 
 
 NAMES = """
-    Absent Applied AttributeValue Backend Check Closes Condition CreatesTables Declined Delete DescribesKeys Effect
-    Found FoundAll Get GetAll HeldBy Item Location Operation Put Query Reason Refused Reply Role Table Transact
+    Absent Applied AttributeValue Backend Check Closes Condition CreatesTables TransactionFailed Delete DescribesKeys Effect
+    Found FoundAll Get GetAll HeldBy Item Location Operation Put Query Reason ConditionFailed Refused Reply Role Table Transact
     Unchanged Update Write holds requirements
 """

@@ -161,7 +161,7 @@ async def test_what_powertools_runs_without_a_lease_is_refused_until_it_expires(
     ids=["lease over", "expired while running", "expired when finished"],
 )
 async def test_what_powertools_left_behind_is_taken_over(shared: Shared, ended: dict[str, Any]) -> None:
-    """O6: our record takes its place, whole; nothing of the old result is left."""
+    """O6: our record takes its location, whole; nothing of the old result is left."""
     await shared.written(**ended)
     decision = await shared.store.claim(KEY)
     assert isinstance(decision, Claimed)

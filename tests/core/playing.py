@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar, get_args
 
 from aioidempotency._core import model
 from aioidempotency._core.conditions import holds
-from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Lease, Location, Places, Role, Table
+from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Lease, Location, Locations, Role, Table
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Effect,
     Found,
     FoundAll,
@@ -20,9 +20,9 @@ from aioidempotency._core.operations import (
     Operation,
     Put,
     Query,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
     Write,
 )
@@ -55,24 +55,24 @@ RENAMED_PLACE = Location(table=RENAMED, partition="bucket#7", sort="shop#1234")
 
 
 def bucket(number: int) -> Location:
-    """One of the places of a key that may be in several."""
+    """One of the locations of a key that may be in several."""
     return replace(RENAMED_PLACE, partition=f"bucket#{number}")
 
 
 @dataclass(frozen=True)
 class Spreading:
-    """A route over several places, the first one home; claims look at all of them until an instant."""
+    """A route over several locations, the first one home; claims look at all of them until an instant."""
 
-    at: Places = (bucket(7), bucket(8), bucket(9))
+    at: Locations = (bucket(7), bucket(8), bucket(9))
     until: float = inf
     key: str = "shop#1234"
     answer_within: float = inf
 
-    def places(self, now: float) -> Places:
+    def locations(self, now: float) -> Locations:
         """Name them."""
         return self.at
 
-    def looked_at_until(self, place: Location) -> float:
+    def searched_until(self, location: Location) -> float:
         """The instant."""
         return self.until
 
@@ -116,9 +116,9 @@ class Shelf:
         if isinstance(operation, Query):
             return FoundAll(self._page(operation))
         if isinstance(operation, Transact):
-            refusals = tuple(map(self._refusal, operation.writes))
-            if any(refusals):
-                return Declined(refusals)
+            failures = tuple(map(self._refusal, operation.writes))
+            if any(failures):
+                return TransactionFailed(failures)
             for write in operation.writes:
                 self._apply(write)
             self.effects += operation.effects
@@ -129,26 +129,26 @@ class Shelf:
         return refusal or Applied()
 
     def found(self, location: Location) -> Item | None:
-        """Look at one place."""
+        """Look at one location."""
         return self.items.get((location.partition, location.sort))
 
     def _page(self, query: Query) -> tuple[Item, ...]:
-        found = {place: item for place, item in self.items.items() if place[0] == query.location.partition}
-        return tuple(found[place] for place in sorted(found, key=str))[: query.limit]
+        found = {location: item for location, item in self.items.items() if location[0] == query.location.partition}
+        return tuple(found[location] for location in sorted(found, key=str))[: query.limit]
 
-    def _refusal(self, write: Write | Check) -> Refused | None:
+    def _refusal(self, write: Write | Check) -> ConditionFailed | None:
         found = self.found(write.location)
-        return None if holds(write.condition, found, write.location.table) else Refused(found)
+        return None if holds(write.condition, found, write.location.table) else ConditionFailed(found)
 
     def _apply(self, write: Write | Check) -> None:
         location = write.location
-        place = (location.partition, location.sort)
+        key = (location.partition, location.sort)
         if isinstance(write, Put):
-            self.items[place] = write.item
+            self.items[key] = write.item
         elif isinstance(write, Update):
-            self.items[place] = {**(self.found(location) or location.item), **named(location.table, write.changes)}
+            self.items[key] = {**(self.found(location) or location.item), **named(location.table, write.changes)}
         elif not isinstance(write, Check):
-            self.items.pop(place, None)
+            self.items.pop(key, None)
 
     def run(self, procedure: Procedure[T]) -> T:
         """Execute a whole procedure, undisturbed."""

@@ -133,13 +133,13 @@ def test_the_callers_decimal_context_has_no_part_in_it() -> None:
         wire = attributes.written(long, "x")
         assert attributes.read(wire) == long
         assert attributes.size({"n": wire}) == 1 + 20
-        assert attributes.spelled(wire) == f"N:{long}"
+        assert attributes.key_text(wire) == f"N:{long}"
 
 
 def test_two_scalars_that_are_one_key_are_spelled_alike() -> None:
-    assert attributes.spelled({"N": "1"}) == attributes.spelled({"N": "1.0"}) == attributes.spelled({"N": "1E0"})
-    assert attributes.spelled({"N": "1"}) != attributes.spelled({"S": "1"})
-    assert attributes.spelled({"B": b"a"}) == attributes.spelled({"B": bytearray(b"a")})
+    assert attributes.key_text({"N": "1"}) == attributes.key_text({"N": "1.0"}) == attributes.key_text({"N": "1E0"})
+    assert attributes.key_text({"N": "1"}) != attributes.key_text({"S": "1"})
+    assert attributes.key_text({"B": b"a"}) == attributes.key_text({"B": bytearray(b"a")})
 
 
 def test_an_item_is_a_mapping_with_names() -> None:

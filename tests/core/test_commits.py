@@ -6,11 +6,11 @@ import pytest
 
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
-from aioidempotency._core.model import AttributeValue, Encoded, Item, Role
+from aioidempotency._core.model import AttributeValue, Item, Role, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Effect,
     Found,
@@ -18,19 +18,19 @@ from aioidempotency._core.operations import (
     Get,
     GetAll,
     Put,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
 )
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import ATTEMPTS, Completed, Lost
-from aioidempotency._effects.commits import Commit, Rejected, commit, commit_once
+from aioidempotency._effects.commits import Commit, EffectsFailed, commit, commit_once
 from aioidempotency.exceptions import Reason
 from tests.core.playing import NOW, RENAMED_PLACE, Spreading, attempt, done, held, parsed, play, stored
 from tests.support.values import replace
 
-RESULT = Encoded('{"paid": true}')
+RESULT = SerializedResult('{"paid": true}')
 EFFECT = Effect("Put", {"TableName": "orders", "Item": {"pk": {"S": "order-1"}}})
 CHANGES: dict[Role, AttributeValue] = {
     "status": {"S": "COMPLETED"},
@@ -40,18 +40,18 @@ CHANGES: dict[Role, AttributeValue] = {
 FINISH = Update(RENAMED_PLACE, CHANGES, HeldBy("me"))
 TRANSACTION = Transact((FINISH,), (EFFECT,), "me")
 CONDITION = Reason("ConditionalCheckFailed", {"pk": "order-1"})
-FINE: Reply = Declined((None,), (CONDITION,))
+FINE: Reply = TransactionFailed((None,), (CONDITION,))
 READ = Get(RENAMED_PLACE)
 
 
-def committing(**changes: Any) -> Procedure[Completed | Lost | Rejected]:
+def committing(**changes: Any) -> Procedure[Completed | Lost | EffectsFailed]:
     lease = changes.pop("lease", held())
     wanted = Commit(lease=lease, result=RESULT, effects=(EFFECT,), now=NOW + 20.7, clock_skew=1.0)
     return commit(replace(wanted, **changes))
 
 
-def refused(item: Item | None, *reasons: Reason | None) -> Declined:
-    return Declined((Refused(item),), reasons or (None,))
+def refused(item: Item | None, *reasons: Reason | None) -> TransactionFailed:
+    return TransactionFailed((ConditionFailed(item),), reasons or (None,))
 
 
 def test_effects_and_completion_are_one_transaction() -> None:
@@ -117,7 +117,7 @@ def test_a_transaction_is_sent_again_as_it_was_while_the_record_is_ours_and_runs
 def test_effects_that_are_refused_are_told_by_index() -> None:
     """X2: the record's own part was fine, so nothing was applied, now or before."""
     reasons = (None, CONDITION, Reason("ValidationError"))
-    assert play(committing(), Declined((None,), reasons)).outcome == Rejected(reasons)
+    assert play(committing(), TransactionFailed((None,), reasons)).outcome == EffectsFailed(reasons)
 
 
 def test_where_places_pass_a_lease_that_is_over_commits_nothing() -> None:
@@ -128,7 +128,7 @@ def test_where_places_pass_a_lease_that_is_over_commits_nothing() -> None:
     assert isinstance(play(committing(now=NOW + 60.5), Applied()).outcome, Completed)
 
 
-@pytest.mark.parametrize("answer", [Refused(None), Found(None)])
+@pytest.mark.parametrize("answer", [ConditionFailed(None), Found(None)])
 def test_an_answer_that_is_none_of_a_transactions_is_a_bug(answer: Reply) -> None:
     with pytest.raises(TypeError, match="answered a transaction with"):
         play(committing(), answer)
@@ -191,7 +191,7 @@ def test_what_counts_no_more_is_replaced_in_another_transaction(vacant: Item) ->
 
 def test_refused_effects_store_nothing() -> None:
     """X2: told by index, where the record's part was fine."""
-    assert play(at_once(), Declined((None,), (CONDITION,))).outcome == Rejected((CONDITION,))
+    assert play(at_once(), TransactionFailed((None,), (CONDITION,))).outcome == EffectsFailed((CONDITION,))
 
 
 def test_who_lost_a_race_for_a_lapsed_record_does_not_judge_the_winner_by_its_clock() -> None:
@@ -215,7 +215,7 @@ def test_in_several_places_all_of_them_are_looked_at() -> None:
     put = replace(PUT, location=home, item={**PUT.item, **home.item})
     first = once(0, put, Check(near, Absent()), Check(far, Absent()))
     vacant = done(far, expiration=1_699_999_000)
-    declined = Declined((None, None, Refused(vacant)), (None,))
+    declined = TransactionFailed((None, None, ConditionFailed(vacant)), (None,))
     played = play(at_once(route=route), declined, Applied())
     token = {"N": str(max(1_700_000_000_000, int(str(vacant["f"]["N"])) + 1))}
     second = once(1, replace(put, item={**put.item, "f": token}), Check(near, Absent()), Delete(far, Unchanged(vacant)))

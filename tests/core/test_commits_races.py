@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._core.decisions import Claimed, InProgress, Replay
-from aioidempotency._core.model import Encoded, Lease, Route
+from aioidempotency._core.model import Lease, Route, SerializedResult
 from aioidempotency._core.operations import Effect
 from aioidempotency._core.protocol import Completed, Lost, claim, read, release
 from aioidempotency._effects.commits import Commit, commit, commit_once
@@ -22,7 +22,7 @@ def effect_of(owner: str) -> Effect:
 
 
 def committing(lease: Lease, *, now: float) -> Any:
-    result = Encoded(f'"{lease.owner}"')
+    result = SerializedResult(f'"{lease.owner}"')
     wanted = Commit(lease=lease, result=result, effects=(effect_of(lease.owner),), now=now, clock_skew=0.0)
     return commit(wanted)
 
@@ -69,7 +69,9 @@ def test_of_many_commits_without_a_claim_one_is_applied(
         assert isinstance(shelf.run(claim(attempt(owner="old", now=NOW - 1000, lease=1.0, route=route))), Claimed)
     contenders = [
         Contender(
-            commit_once(attempt(owner=f"owner{n}", route=route), Encoded(f'"owner{n}"'), (effect_of(f"owner{n}"),))
+            commit_once(
+                attempt(owner=f"owner{n}", route=route), SerializedResult(f'"owner{n}"'), (effect_of(f"owner{n}"),)
+            )
         )
         for n in range(len(routes))
     ]
@@ -92,7 +94,7 @@ def test_a_claim_and_a_commit_without_one_exclude_each_other(steps: list[tuple[i
     """The body that runs, and the commit that needs none, are never both applied."""
     shelf = Shelf()
     claiming = Contender(claim(attempt(owner="claimant")))
-    at_once = Contender(commit_once(attempt(owner="other"), Encoded('"other"'), (effect_of("other"),)))
+    at_once = Contender(commit_once(attempt(owner="other"), SerializedResult('"other"'), (effect_of("other"),)))
     for index, lost in steps:
         (claiming, at_once)[index % 2].step(shelf, lost=lost)
     claimed, outcome = claiming.finish(shelf), at_once.finish(shelf)

@@ -133,7 +133,7 @@ def test_values_that_cannot_be_written_are_named_by_their_place(parameters: dict
 
 
 def test_a_transaction_has_a_hundred_actions_with_the_records() -> None:
-    """X4: one of them is the record's, or one for each place."""
+    """X4: one of them is the record's, or one for each location."""
     many = [delete(pk=number) for number in range(99)]
     check(many, OWN, {})
     with pytest.raises(TransactionError, match=r"takes 100 actions in one transaction, and 1 of them is the record's"):
@@ -215,12 +215,12 @@ def test_two_puts_that_have_something_in_common_need_the_tables_key() -> None:
 
 @pytest.mark.parametrize("name", ["renamed", "arn:aws:dynamodb:eu-west-1:1:table/renamed"])
 def test_a_write_of_the_records_own_item_is_refused(name: str) -> None:
-    """In any of its places; other items of the same table are the caller's."""
+    """In any of its locations; other items of the same table are the caller's."""
     own = (RENAMED_PLACE, replace(RENAMED_PLACE, partition="bucket#8"))
     key = {"sort": "shop#1234"}
     check([delete(name, part="bucket#9", **key), put(name, part="bucket#7", sort="mine", n=1)], own, {})
-    for place in ("bucket#7", "bucket#8"):
-        for write in (delete(name, part=place, **key), put(name, part=place, **key, n=1)):
+    for location in ("bucket#7", "bucket#8"):
+        for write in (delete(name, part=location, **key), put(name, part=location, **key, n=1)):
             with pytest.raises(TransactionError, match="of the execution's own record in table 'renamed'"):
                 check([write], own, {})
 
@@ -232,8 +232,8 @@ def test_two_puts_in_the_records_table_are_told_apart_by_its_key() -> None:
 
 def test_the_events_of_a_key_are_one_item() -> None:
     """It is refused when it grows too large, and when another write is of it."""
-    place = Location(table=RENAMED, partition="outbox", sort="k")
-    event = Put(place, {**place.item, "d": {"S": 399 * 1024 * "x"}}, Absent())
+    location = Location(table=RENAMED, partition="outbox", sort="k")
+    event = Put(location, {**location.item, "d": {"S": 399 * 1024 * "x"}}, Absent())
     check([event], OWN, {})
     with pytest.raises(TransactionError, match="events of one key are over 400 KB"):
         check([replace(event, item={**event.item, "e": {"S": 1024 * "x"}})], OWN, {})

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from aioidempotency._core import model
 from aioidempotency._core.conditions import Absent, Condition, HeldBy, Unchanged, holds
-from aioidempotency._core.model import AttributeNames, AttributeValue, Encoded, Item, Location, Role, Table
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Refused, Update, Write
+from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Location, Role, SerializedResult, Table
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Found, Get, Operation, Put, Update, Write
 from aioidempotency.backends.dynamodb import requests
 from aioidempotency.backends.dynamodb.requests import REFUSAL, Request, refusal, reply, request
 from tests.core.playing import PLACE, RENAMED, RENAMED_PLACE, done, held, stored
 
-COMPLETION = Update(RENAMED_PLACE, model.completed(Encoded("1"), expiration=5), HeldBy("me"))
+COMPLETION = Update(RENAMED_PLACE, model.completed(SerializedResult("1"), expiration=5), HeldBy("me"))
 
 
 def test_a_first_claim_is_one_put_that_asks_for_what_refused_it() -> None:
@@ -160,8 +160,8 @@ def test_a_write_that_came_through_was_applied(operation: Operation) -> None:
 def test_a_refusal_brings_the_item_where_there_was_one() -> None:
     """The error's own response holds it, on the wire's top level."""
     deletion = Delete(RENAMED_PLACE, HeldBy("me"))
-    assert refusal(deletion, REFUSAL, {"Item": stored()}) == Refused(stored())
-    assert refusal(deletion, REFUSAL, {}) == Refused(None)
+    assert refusal(deletion, REFUSAL, {"Item": stored()}) == ConditionFailed(stored())
+    assert refusal(deletion, REFUSAL, {}) == ConditionFailed(None)
     assert refusal(deletion, "ThrottlingException", {}) is None
     assert REFUSAL == "ConditionalCheckFailedException"
 
@@ -225,16 +225,16 @@ def _writes(draw: st.DrawFn) -> list[Write]:
     partition, sort, *names = draw(_NAMES)
     sorts = draw(st.booleans())
     table = Table("orders", partition, sort if sorts else None, AttributeNames(**dict(zip(_ROLES, names, strict=True))))
-    place = Location(
+    location = Location(
         table=table, partition=draw(st.text(max_size=3)), sort=draw(st.text(max_size=3)) if sorts else None
     )
-    items = st.dictionaries(st.sampled_from(names), _VALUE).map(lambda item: {**place.item, **item})
+    items = st.dictionaries(st.sampled_from(names), _VALUE).map(lambda item: {**location.item, **item})
     changes = st.dictionaries(st.sampled_from(_ROLES), _VALUE, max_size=2)
     held = st.builds(HeldBy, st.text(max_size=3), st.none() | st.integers(0))
     writes = (
-        st.builds(Put, st.just(place), items, st.just(Absent()))
-        | st.builds(Update, st.just(place), changes, held)
-        | st.builds(Delete, st.just(place), held)
+        st.builds(Put, st.just(location), items, st.just(Absent()))
+        | st.builds(Update, st.just(location), changes, held)
+        | st.builds(Delete, st.just(location), held)
     )
     return draw(st.lists(writes, min_size=2, max_size=6))
 
@@ -281,12 +281,12 @@ def test_what_a_client_does_with_one_request_changes_no_other(write: Write) -> N
 
 def test_templates_keep_nothing_of_a_callers_data() -> None:
     """They live as long as the process."""
-    place = Location(table=Table("canaries", "id", None, AttributeNames()), partition="canary")
+    location = Location(table=Table("canaries", "id", None, AttributeNames()), partition="canary")
     canary: AttributeValue = {"S": "canary"}
-    request(Put(place, {**place.item, "data": canary}, Absent()))
-    request(Update(place, {"data": canary}, HeldBy("canary")))
-    request(Delete(place, HeldBy("canary", 5)))
-    kept = [each for each in requests._templates.values() if each.table is place.table]
+    request(Put(location, {**location.item, "data": canary}, Absent()))
+    request(Update(location, {"data": canary}, HeldBy("canary")))
+    request(Delete(location, HeldBy("canary", 5)))
+    kept = [each for each in requests._templates.values() if each.table is location.table]
     assert len(kept) == 3
     assert "canary'" not in repr(kept)
 

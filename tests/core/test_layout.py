@@ -7,7 +7,7 @@ import pytest
 
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.model import AttributeNames
-from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
+from aioidempotency._core.operations import Applied, ConditionFailed, Found, Get, Put, Reply
 from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import (
     CompositeKey,
@@ -22,21 +22,21 @@ from aioidempotency.partitioning import (
     TimeBuckets,
 )
 from aioidempotency.partitioning import table_layout as layout
-from aioidempotency.partitioning.table_layout import Differs, Fits, Laid, TableLayout, Verdict
+from aioidempotency.partitioning.table_layout import Differs, Fits, TableLayout, Verdict, WantedLayout
 from tests.core.playing import NOW, Shelf, play
 from tests.support.values import replace
 
 RETENTION = 3600.0
 TABLE = CompositeKey("part", "sort").table("records", AttributeNames(data="d", fencing_token="f"))
-PLACE = layout.place_of(TABLE, "shop")
+PLACE = layout.location_of(TABLE, "shop")
 OLD, NEW = Static("here"), HashBuckets(4)
 PREPARE, CUTOVER = Reshard(OLD, NEW, "prepare"), Reshard(OLD, NEW, "cutover")
 PHASES: tuple[Partitioning, ...] = (OLD, PREPARE, CUTOVER, NEW)
 SAID = {"strategy": "Static", "value": "here"}
 
 
-def laid(strategy: Partitioning) -> Laid:
-    return Laid(place=PLACE, description=strategy.description(), retention=RETENTION)
+def laid(strategy: Partitioning) -> WantedLayout:
+    return WantedLayout(location=PLACE, description=strategy.description(), retention=RETENTION)
 
 
 def item(said: dict[str, Any], since: float = NOW, before: object = None, changes: int = 1) -> dict[str, Any]:
@@ -71,9 +71,9 @@ class Opened:
 def test_the_item_has_a_key_that_no_record_has() -> None:
     """One for each namespace, because the keys of two namespaces never meet."""
     assert PLACE.item == {"part": {"S": "aioidempotency#layout"}, "sort": {"S": "aioidempotency#layout#shop"}}
-    assert layout.place_of(TABLE, "").item["sort"] == {"S": "aioidempotency#layout"}
+    assert layout.location_of(TABLE, "").item["sort"] == {"S": "aioidempotency#layout"}
     simple = SimpleKey("id").table("records", AttributeNames())
-    assert layout.place_of(simple, "shop").item == {"id": {"S": "aioidempotency#layout#shop"}}
+    assert layout.location_of(simple, "shop").item == {"id": {"S": "aioidempotency#layout#shop"}}
 
 
 def test_the_first_store_writes_its_layout() -> None:
@@ -100,13 +100,13 @@ def test_a_store_with_another_layout_is_refused(strategy: Partitioning) -> None:
 def test_who_writes_second_looks_again() -> None:
     """Two stores open a new table at once: the other's layout counts."""
     other = item(HashBuckets(8).description() | {})
-    played = play(layout.verify(laid(OLD), now=NOW), Found(None), Refused(other), Found(other))
+    played = play(layout.verify(laid(OLD), now=NOW), Found(None), ConditionFailed(other), Found(other))
     assert isinstance(played.outcome, Differs)
 
 
 def test_a_layout_that_always_changes_is_not_relied_upon() -> None:
     """The bound."""
-    replies: list[Reply] = [Found(None), Refused(None)] * layout.ATTEMPTS
+    replies: list[Reply] = [Found(None), ConditionFailed(None)] * layout.ATTEMPTS
     assert isinstance(play(layout.verify(laid(OLD), now=NOW), *replies).outcome, Differs)
 
 
@@ -145,7 +145,7 @@ def test_moving_on_insists_on_what_was_read() -> None:
 
 
 def test_leaving_the_cutover_waits_for_a_retention() -> None:
-    """P4: finished records lie in the old places until then, and `new` does not look there."""
+    """P4: finished records lie in the old locations until then, and `new` does not look there."""
     table = Opened(OLD)
     table.opens(PREPARE)
     table.now += 100
@@ -167,7 +167,7 @@ def test_going_back_before_the_cutover_waits_for_nothing() -> None:
 
 
 def test_going_back_after_the_cutover_waits_for_a_retention() -> None:
-    """Finished records lie in the new places, and `old` does not look there."""
+    """Finished records lie in the new locations, and `old` does not look there."""
     table = Opened(OLD)
     table.opens(PREPARE)
     table.opens(CUTOVER)
@@ -180,7 +180,7 @@ def test_going_back_after_the_cutover_waits_for_a_retention() -> None:
 
 
 def test_going_back_from_new_to_the_cutover_and_forth_waits_for_nothing() -> None:
-    """The old places were empty already."""
+    """The old locations were empty already."""
     table = Opened(CUTOVER)
     table.now += RETENTION
     table.opens(NEW)
@@ -208,7 +208,7 @@ def test_the_command_moves_a_phase_at_a_time() -> None:
 
 
 def test_phases_of_two_moves_do_not_mix() -> None:
-    """P4: each move has its own places."""
+    """P4: each move has its own locations."""
     table = Opened(PREPARE)
     assert isinstance(table.opens(Reshard(OLD, HashBuckets(8), "prepare")), Differs)
     assert isinstance(table.opens(Reshard(NEW, OLD, "cutover")), Differs)
@@ -238,7 +238,7 @@ STRATEGIES: dict[str, Partitioning] = {
 def test_a_layout_is_spelled_as_the_call_that_makes_it(spelled: str) -> None:
     """What the error and `layout show` print; it survives the table's JSON."""
     described = STRATEGIES[spelled].description()
-    assert layout.spelled(described) == spelled
+    assert layout.as_code(described) == spelled
     assert json.loads(json.dumps(described)) == described
 
 

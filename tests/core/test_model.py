@@ -2,7 +2,7 @@
 
 import pytest
 
-from aioidempotency._core.model import AttributeNames, Encoded, Location, Record, Status, Table, check_names
+from aioidempotency._core.model import AttributeNames, Location, Record, SerializedResult, Status, Table, check_names
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, PLACE, RENAMED, RENAMED_PLACE, SIMPLE, held
 
@@ -101,7 +101,7 @@ def test_a_record_without_a_lease_has_no_end_of_one() -> None:
 
 
 def test_a_lease_knows_its_key() -> None:
-    """It is the key of the place where the record lives."""
+    """It is the key of the location where the record lives."""
     assert held().key == "shop#1234"
 
 
@@ -109,11 +109,11 @@ def test_a_record_tells_nothing_of_its_result() -> None:
     """U3: what a record holds does not get into a log by its `repr`."""
     record = Record(key="k", status=Status.COMPLETED, expiration=NOW, data="canary", result="canary")
     assert "canary" not in repr(record)
-    assert "canary" not in repr(Encoded("canary"))
+    assert "canary" not in repr(SerializedResult("canary"))
 
 
 def test_a_lease_tells_its_owner_and_not_its_place() -> None:
-    """The place would repeat the names of all attributes."""
+    """The location would repeat the names of all attributes."""
     assert "location" not in repr(held())
     assert "owner='me'" in repr(held())
 
@@ -125,7 +125,7 @@ def test_a_lease_tells_its_owner_and_not_its_place() -> None:
         (PLACE, "sort"),
         (RECORD, "owner"),
         (held(), "owner"),
-        (Encoded("1"), "data"),
+        (SerializedResult("1"), "data"),
         (AttributeNames(), "data"),
     ],
 )

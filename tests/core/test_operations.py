@@ -8,7 +8,7 @@ from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Effect,
     Found,
@@ -18,11 +18,11 @@ from aioidempotency._core.operations import (
     Operation,
     Put,
     Query,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
-    misfit,
+    wrong_reply,
 )
 from tests.core.playing import PLACE
 
@@ -39,19 +39,19 @@ READS = (Get(PLACE), GetAll((PLACE, PLACE)), Query(PLACE, 10))
 OPERATIONS: tuple[Operation, ...] = (*WRITES, TRANSACTION, *READS)
 REPLIES: tuple[Reply, ...] = (
     Applied(),
-    Refused(None),
-    Refused(ITEM),
-    Declined((None, Refused(ITEM))),
-    Declined((None, None), (None,)),
+    ConditionFailed(None),
+    ConditionFailed(ITEM),
+    TransactionFailed((None, ConditionFailed(ITEM))),
+    TransactionFailed((None, None), (None,)),
     Found(None),
     Found(ITEM),
     FoundAll((None, ITEM)),
 )
 FITTING: dict[type, tuple[type, ...]] = {
-    Put: (Applied, Refused),
-    Update: (Applied, Refused),
-    Delete: (Applied, Refused),
-    Transact: (Applied, Declined),
+    Put: (Applied, ConditionFailed),
+    Update: (Applied, ConditionFailed),
+    Delete: (Applied, ConditionFailed),
+    Transact: (Applied, TransactionFailed),
     Get: (Found,),
     GetAll: (FoundAll,),
     Query: (FoundAll,),
@@ -63,24 +63,24 @@ def test_each_operation_has_its_replies(operation: Operation) -> None:
     """Everything else is told by the name of its type."""
     for reply in REPLIES:
         fits = isinstance(reply, FITTING[type(operation)])
-        assert misfit(operation, reply) == (None if fits else type(reply).__name__)
+        assert wrong_reply(operation, reply) == (None if fits else type(reply).__name__)
     for stranger in (None, CANARY, {"Item": CANARY}, object(), 0):
-        assert misfit(operation, stranger) == type(stranger).__name__
+        assert wrong_reply(operation, stranger) == type(stranger).__name__
 
 
 @pytest.mark.parametrize(
     ("operation", "reply", "wrong"),
     [
-        (TRANSACTION, Declined((None,)), "Declined with 1 refusals and 0 reasons"),
-        (TRANSACTION, Declined((None, None), (None, None)), "Declined with 2 refusals and 2 reasons"),
+        (TRANSACTION, TransactionFailed((None,)), "TransactionFailed with 1 failures and 0 reasons"),
+        (TRANSACTION, TransactionFailed((None, None), (None, None)), "TransactionFailed with 2 failures and 2 reasons"),
         (GetAll((PLACE, PLACE)), FoundAll((None,)), "FoundAll with 1 items"),
         (Get(PLACE), Found(CANARY), "an item that is no mapping of names to typed values, but str"),  # type: ignore[arg-type]
-        (WRITES[0], Refused({"id": CANARY}), "an item that is no mapping of names to typed values, but dict"),  # type: ignore[dict-item]
+        (WRITES[0], ConditionFailed({"id": CANARY}), "an item that is no mapping of names to typed values, but dict"),  # type: ignore[dict-item]
     ],
 )
 def test_a_reply_that_is_not_whole_is_told(operation: Operation, reply: Reply, wrong: str) -> None:
     """Procedures go by index, and read items."""
-    assert misfit(operation, reply) == wrong
+    assert wrong_reply(operation, reply) == wrong
 
 
 @pytest.mark.parametrize("value", [*OPERATIONS, *REPLIES, EFFECT, Check(PLACE, Unchanged(ITEM))], ids=repr)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from aioidempotency import ConfigurationError
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.model import Item
-from aioidempotency._core.operations import Applied, Delete, FoundAll, Query, Refused
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, FoundAll, Query
 from aioidempotency._effects import outbox
 from aioidempotency._effects.outbox import Emitted, Outbox
 from tests.core.playing import RENAMED, Shelf, play
@@ -95,7 +95,7 @@ def test_no_event_is_published_before_an_earlier_one_of_its_key(data: st.DataObj
 def test_what_was_published_is_removed_unless_another_relay_did() -> None:
     put = BOX.put(EVENTS)
     shard = outbox.shard_of(EVENTS.key)
-    for reply in (Applied(), Refused(None)):
+    for reply in (Applied(), ConditionFailed(None)):
         assert play(outbox.remove(BOX, shard, put.item), reply).operations == (
             Delete(put.location, Unchanged(put.item)),
         )

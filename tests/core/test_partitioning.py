@@ -117,7 +117,7 @@ def test_a_strategy_of_ones_own_is_refused() -> None:
 
 @pytest.mark.parametrize("names", [("", "sk"), ("pk", ""), ("pk", "pk"), (None, "sk")])
 def test_a_composite_key_needs_two_names(names: tuple[str, str]) -> None:
-    """Refused where they are given, before any table is described."""
+    """ConditionFailed where they are given, before any table is described."""
     with pytest.raises(ConfigurationError, match="attribute"):
         CompositeKey(*names)
 
@@ -140,6 +140,6 @@ def test_what_is_no_partitioning_is_refused(strategy: HashBuckets) -> None:
     [(Static("a"), "value"), (HashBuckets(2), "n"), (SimpleKey(), "attribute"), (CompositeKey(), "partitioning")],
 )
 def test_where_records_live_cannot_be_changed(value: object, field: str) -> None:
-    """Another place on live data would run keys twice."""
+    """Another location on live data would run keys twice."""
     with pytest.raises(FrozenInstanceError):
         setattr(value, field, "other")

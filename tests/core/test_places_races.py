@@ -1,4 +1,4 @@
-"""Contenders for one key that put their records into different places, interleaved operation by operation."""
+"""Contenders for one key that put their records into different locations, interleaved operation by operation."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._core.decisions import Claimed, Replay
-from aioidempotency._core.model import Encoded, Lease, Record
+from aioidempotency._core.model import Lease, Record, SerializedResult
 from aioidempotency._core.protocol import Claim, Completed, Lost, claim, complete, read
 from tests.core.playing import NOW, Contender, Shelf, Spreading, attempt, bucket, parsed, stored
 
 PLACES = tuple(map(bucket, (7, 8, 9)))
-ROUTES = st.permutations(PLACES).map(lambda places: Spreading(at=tuple(places)))
-"""All look at all places, in orders of their own; the first one is home."""
+ROUTES = st.permutations(PLACES).map(lambda locations: Spreading(at=tuple(locations)))
+"""All look at all locations, in orders of their own; the first one is home."""
 
 CLOCKS = st.floats(-300, 300)
 STEPS = st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=40)
 LAPSED = st.sets(st.integers(0, 2))
-"""In which places a lapsed record lies at the start."""
+"""In which locations a lapsed record lies at the start."""
 
 CONTENDERS = st.lists(st.tuples(ROUTES, CLOCKS), min_size=2, max_size=5)
 
@@ -26,10 +26,10 @@ def _shelf(lapsed: set[int]) -> Shelf:
     """Have lapsed records, with tokens ahead of most clocks."""
     shelf = Shelf()
     for index in lapsed:
-        place = PLACES[index]
+        location = PLACES[index]
         token = 1_700_000_200_000 + index
-        shelf.items[place.partition, place.sort] = stored(
-            place, in_progress_expiration=1_600_000_000_000, fencing_token=token
+        shelf.items[location.partition, location.sort] = stored(
+            location, in_progress_expiration=1_600_000_000_000, fencing_token=token
         )
     return shelf
 
@@ -73,13 +73,13 @@ def test_one_contender_wins_whatever_its_home(
 def test_of_all_who_ever_owned_a_key_in_any_place_one_can_finish_it(
     drawn: list[tuple[Spreading, float]], steps: list[tuple[int, bool]]
 ) -> None:
-    """O4, O13, P2: leases of a second lapse all the time; a take-over from another place fences the old owner off."""
+    """O4, O13, P2: leases of a second lapse all the time; a take-over from another location fences the old owner off."""
     shelf = Shelf()
     owners = _owners(shelf, _claims(drawn, lease=1.0, clock_skew=0.0), steps)
     assert len({lease.fencing_token for lease in owners}) == len(owners)
     holder = max(owners, key=lambda lease: lease.fencing_token)
     for lease in owners:
-        outcome = shelf.run(complete(lease, Encoded(f'"{lease.owner}"'), now=NOW + 1000))
+        outcome = shelf.run(complete(lease, SerializedResult(f'"{lease.owner}"'), now=NOW + 1000))
         assert isinstance(outcome, Completed if lease is holder else Lost)
     for route, _ in drawn:
         found = shelf.run(read(route, now=NOW + 1000))
@@ -96,7 +96,7 @@ def test_a_result_in_another_place_is_never_overwritten(
     shelf = Shelf()
     old = shelf.run(claim(attempt(route=homes[0], owner="old", now=NOW - 1000, lease=1.0)))
     assert isinstance(old, Claimed)
-    finishing = Contender(complete(old.lease, Encoded('"old"'), now=NOW))
+    finishing = Contender(complete(old.lease, SerializedResult('"old"'), now=NOW))
     takers = [Contender(claim(attempt(route=home, owner=f"owner{n}", lease=900.0))) for n, home in enumerate(homes[1:])]
     for index, answer_lost in steps:
         [finishing, *takers][index % 4].step(shelf, lost=answer_lost or (index == 0 and lost))

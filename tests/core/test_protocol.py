@@ -5,7 +5,7 @@ import pytest
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Item
-from aioidempotency._core.operations import Applied, Found, Get, Put, Refused, Reply
+from aioidempotency._core.operations import Applied, ConditionFailed, Found, Get, Put, Reply
 from aioidempotency._core.protocol import ATTEMPTS, Vacant, claim, inspect
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, RENAMED_PLACE, attempt, done, held, parsed, play, stored
@@ -60,7 +60,7 @@ def test_a_record_expires_a_retention_after_its_claim() -> None:
 
 def test_a_finished_duplicate_is_one_refused_put() -> None:
     """C1: the refusal brings the record, so there is no read."""
-    played = play(claim(attempt()), Refused(done()))
+    played = play(claim(attempt()), ConditionFailed(done()))
     assert played.operations == (FIRST,)
     assert played.outcome == Replay(parsed(done()))
     assert played.outcome.result is None, "decoding is not the core's business"
@@ -68,7 +68,7 @@ def test_a_finished_duplicate_is_one_refused_put() -> None:
 
 def test_a_running_duplicate_is_told_how_long() -> None:
     """The other owner's lease ends in 50 s, and clocks may differ by one."""
-    played = play(claim(attempt()), Refused(stored()))
+    played = play(claim(attempt()), ConditionFailed(stored()))
     assert played.operations == (FIRST,)
     assert played.outcome == InProgress(parsed(stored()), retry_after=51.0)
 
@@ -76,35 +76,35 @@ def test_a_running_duplicate_is_told_how_long() -> None:
 def test_another_payload_is_told_so() -> None:
     """O15, O11: one refused put, and nothing is written."""
     item = done(validation="theirs")
-    played = play(claim(attempt(fingerprint="mine")), Refused(item))
+    played = play(claim(attempt(fingerprint="mine")), ConditionFailed(item))
     assert played.operations == (Put(RENAMED_PLACE, {**MINE, "v": {"S": "mine"}}, Absent()),)
     assert played.outcome == Mismatch(parsed(item))
 
 
 def test_a_refusal_that_brings_no_item_is_followed_by_one_read() -> None:
     """Not every store says what refused a write."""
-    played = play(claim(attempt()), Refused(None), Found(done()))
+    played = play(claim(attempt()), ConditionFailed(None), Found(done()))
     assert played.operations == (FIRST, READ)
     assert played.outcome == Replay(parsed(done()))
 
 
 def test_a_record_that_went_away_meanwhile_is_claimed_anew() -> None:
-    """Refused by a record that its owner then gave back: the next put is a first claim again."""
-    played = play(claim(attempt()), Refused(None), Found(None), Applied())
+    """ConditionFailed by a record that its owner then gave back: the next put is a first claim again."""
+    played = play(claim(attempt()), ConditionFailed(None), Found(None), Applied())
     assert played.operations == (FIRST, READ, FIRST)
     assert played.outcome == Claimed(held())
 
 
 def test_a_lost_answer_is_recognised_by_the_owner() -> None:
     """O2: our own record refuses our own put, because the first try of it had been applied."""
-    played = play(claim(attempt()), Refused(MINE))
+    played = play(claim(attempt()), ConditionFailed(MINE))
     assert played.operations == (FIRST,)
     assert played.outcome == Claimed(held())
 
 
 def test_a_lapsed_record_is_taken_over_if_it_has_not_changed() -> None:
     """O6: the put insists on the very record that was judged."""
-    played = play(claim(attempt()), Refused(LAPSED), Applied())
+    played = play(claim(attempt()), ConditionFailed(LAPSED), Applied())
     assert played.operations == (FIRST, _take_over(LAPSED))
     assert played.outcome == Claimed(held())
 
@@ -124,7 +124,7 @@ def test_a_lapsed_record_is_taken_over_if_it_has_not_changed() -> None:
 def test_the_fencing_token_grows_with_every_take_over(found: int | None, mine: int) -> None:
     """O13: the time in ms, or one more than the token that was found, whichever is larger."""
     lapsed = stored(in_progress_expiration=1_699_999_990_000, fencing_token=found)
-    played = play(claim(attempt()), Refused(lapsed), Applied())
+    played = play(claim(attempt()), ConditionFailed(lapsed), Applied())
     assert played.operations == (FIRST, _take_over(lapsed, mine))
     assert played.outcome == Claimed(held(fencing_token=mine))
 
@@ -132,7 +132,7 @@ def test_the_fencing_token_grows_with_every_take_over(found: int | None, mine: i
 def test_who_loses_a_take_over_does_not_judge_the_winner_by_its_own_clock() -> None:
     """O7: the record changed while we looked, so its new owner runs, whatever the clocks say."""
     winner = stored(in_progress_expiration=1_699_999_990_001, owner="third")
-    played = play(claim(attempt()), Refused(LAPSED), Refused(winner))
+    played = play(claim(attempt()), ConditionFailed(LAPSED), ConditionFailed(winner))
     assert played.operations == (FIRST, _take_over(LAPSED))
     assert played.outcome == InProgress(parsed(winner), retry_after=60.0)
 
@@ -140,7 +140,7 @@ def test_who_loses_a_take_over_does_not_judge_the_winner_by_its_own_clock() -> N
 @pytest.mark.parametrize("winner", [LAPSED, stored(expiration=1_699_999_999)])
 def test_who_saw_nothing_does_not_judge_what_comes_by_its_own_clock(winner: Item) -> None:
     """O7: a record that is written after our look is running, in seconds that we may count otherwise."""
-    played = play(claim(attempt()), Refused(None), Found(None), Refused(winner))
+    played = play(claim(attempt()), ConditionFailed(None), Found(None), ConditionFailed(winner))
     assert played.operations == (FIRST, READ, FIRST)
     assert played.outcome == InProgress(parsed(winner), retry_after=60.0)
 
@@ -148,7 +148,7 @@ def test_who_saw_nothing_does_not_judge_what_comes_by_its_own_clock(winner: Item
 def test_an_expired_result_that_came_meanwhile_is_taken_over_in_turn() -> None:
     """The owner finished with a retention that is over: nobody runs, so the claim goes on, with a larger token."""
     finished = done(expiration=1_699_999_999, fencing_token=1_700_000_000_007)
-    played = play(claim(attempt()), Refused(LAPSED), Refused(finished), Applied())
+    played = play(claim(attempt()), ConditionFailed(LAPSED), ConditionFailed(finished), Applied())
     assert played.operations == (FIRST, _take_over(LAPSED), _take_over(finished, 1_700_000_000_008))
     assert played.outcome == Claimed(held(fencing_token=1_700_000_000_008))
 
@@ -156,14 +156,14 @@ def test_an_expired_result_that_came_meanwhile_is_taken_over_in_turn() -> None:
 def test_the_fencing_token_never_falls_during_a_claim() -> None:
     """A record deleted and written anew may have a smaller one: what we saw before still counts."""
     ahead = stored(in_progress_expiration=1_699_999_990_000, fencing_token=1_900_000_000_000)
-    played = play(claim(attempt()), Refused(ahead), Refused(EXPIRED), Applied())
+    played = play(claim(attempt()), ConditionFailed(ahead), ConditionFailed(EXPIRED), Applied())
     assert played.operations[-1] == _take_over(EXPIRED, 1_900_000_000_001)
 
 
 def test_a_lapsed_record_that_went_away_is_claimed_as_a_first_one() -> None:
     """Nothing is there to be unchanged; the token stays above the one that was seen."""
     ahead = stored(in_progress_expiration=1_699_999_990_000, fencing_token=1_900_000_000_000)
-    played = play(claim(attempt()), Refused(ahead), Refused(None), Found(None), Applied())
+    played = play(claim(attempt()), ConditionFailed(ahead), ConditionFailed(None), Found(None), Applied())
     token = {"f": {"N": "1900000000001"}}
     assert played.operations[1:] == (
         _take_over(ahead, 1_900_000_000_001),
@@ -173,16 +173,16 @@ def test_a_lapsed_record_that_went_away_is_claimed_as_a_first_one() -> None:
     assert played.outcome == Claimed(held(fencing_token=1_900_000_000_001))
 
 
-@pytest.mark.parametrize("meanwhile", [[Refused(done())], [Refused(None), Found(done())]])
+@pytest.mark.parametrize("meanwhile", [[ConditionFailed(done())], [ConditionFailed(None), Found(done())]])
 def test_a_lapsed_owner_that_finished_meanwhile_is_replayed(meanwhile: list[Reply]) -> None:
     """The take-over is refused by its completion, and finds the result."""
-    played = play(claim(attempt()), Refused(LAPSED), *meanwhile)
+    played = play(claim(attempt()), ConditionFailed(LAPSED), *meanwhile)
     assert played.outcome == Replay(parsed(done()))
 
 
 def test_a_lapsed_owner_that_renewed_meanwhile_keeps_its_record() -> None:
     """The take-over is refused by the renewal."""
-    played = play(claim(attempt()), Refused(LAPSED), Refused(stored()))
+    played = play(claim(attempt()), ConditionFailed(LAPSED), ConditionFailed(stored()))
     assert played.operations == (FIRST, _take_over(LAPSED))
     assert played.outcome == InProgress(parsed(stored()), retry_after=51.0)
 
@@ -191,14 +191,14 @@ def test_the_lost_answer_of_a_take_over_is_recognised_too() -> None:
     """O2: with the token under which the record was written."""
     mine = {**MINE, "f": {"N": "1900000000001"}}
     ahead = stored(in_progress_expiration=1_699_999_990_000, fencing_token=1_900_000_000_000)
-    played = play(claim(attempt()), Refused(ahead), Refused(mine))
+    played = play(claim(attempt()), ConditionFailed(ahead), ConditionFailed(mine))
     assert played.outcome == Claimed(held(fencing_token=1_900_000_000_001))
 
 
 def test_a_claim_that_always_comes_too_late_gives_up() -> None:
     """The bound: a contended key is called in progress; somebody's lease has begun."""
     last = done(expiration=1_699_999_998, owner="the last one")
-    played = play(claim(attempt()), *[Refused(EXPIRED)] * 4, Refused(last))
+    played = play(claim(attempt()), *[ConditionFailed(EXPIRED)] * 4, ConditionFailed(last))
     assert ATTEMPTS == 5
     assert played.operations == (FIRST, *[_take_over(EXPIRED)] * 4)
     assert played.outcome == InProgress(parsed(last), retry_after=60.0)
@@ -206,7 +206,7 @@ def test_a_claim_that_always_comes_too_late_gives_up() -> None:
 
 def test_a_claim_whose_record_always_vanishes_gives_up() -> None:
     """A key that is claimed and given back all the time ends in an answer, too."""
-    vanishing: list[Reply] = [Refused(None), Found(None)] * ATTEMPTS
+    vanishing: list[Reply] = [ConditionFailed(None), Found(None)] * ATTEMPTS
     played = play(claim(attempt()), *vanishing)
     assert played.operations == (FIRST, READ) * ATTEMPTS
     assert played.outcome == InProgress(parsed(MINE), retry_after=60.0), "there is no other record to show"
@@ -236,7 +236,7 @@ def test_reading_first_takes_over_what_was_read() -> None:
 @pytest.mark.parametrize("seen", [None, LAPSED])
 def test_reading_first_is_a_look_like_any_other(seen: Item | None) -> None:
     """O7: who comes between the read and the put has won, whatever the clocks say."""
-    played = play(claim(attempt(read_first=True)), Found(seen), Refused(stored(in_progress_expiration=1)))
+    played = play(claim(attempt(read_first=True)), Found(seen), ConditionFailed(stored(in_progress_expiration=1)))
     assert len(played.operations) == 2
     assert played.outcome == InProgress(parsed(stored(in_progress_expiration=1)), retry_after=60.0)
 
@@ -253,7 +253,7 @@ def test_inspecting_asks_and_writes_nothing() -> None:
 def test_an_item_that_is_no_record_stops_a_claim() -> None:
     """Whatever lives under the key is not overwritten."""
     with pytest.raises(ConfigurationError, match="not an idempotency record"):
-        play(claim(attempt()), Refused(stored(status=None)))
+        play(claim(attempt()), ConditionFailed(stored(status=None)))
 
 
 def test_a_backend_that_answers_a_put_as_a_read_is_refused() -> None:
@@ -262,17 +262,17 @@ def test_a_backend_that_answers_a_put_as_a_read_is_refused() -> None:
         play(claim(attempt()), Found(None))
 
 
-@pytest.mark.parametrize("reply", [Applied(), Refused(None)])
+@pytest.mark.parametrize("reply", [Applied(), ConditionFailed(None)])
 def test_a_backend_that_answers_a_read_as_a_write_is_refused(reply: Reply) -> None:
     """The message names the key, a digest."""
-    with pytest.raises(TypeError, match=r"the backend answered <Get shop#1234> with (Applied|Refused)"):
-        play(claim(attempt()), Refused(None), reply)
+    with pytest.raises(TypeError, match=r"the backend answered <Get shop#1234> with (Applied|ConditionFailed)"):
+        play(claim(attempt()), ConditionFailed(None), reply)
 
 
 @pytest.mark.parametrize("refuser", ["another", "its own"])
 def test_the_last_refusal_counts_too(refuser: str) -> None:
     """What refused the last write is judged like the first: a result is a replay, its own record is its claim."""
-    contended: list[Reply] = [Refused(None), Found(None)] * (ATTEMPTS - 1)
+    contended: list[Reply] = [ConditionFailed(None), Found(None)] * (ATTEMPTS - 1)
     item = done() if refuser == "another" else stored(owner=attempt().owner)
-    decision = play(claim(attempt()), *contended, Refused(item)).outcome
+    decision = play(claim(attempt()), *contended, ConditionFailed(item)).outcome
     assert isinstance(decision, Replay if refuser == "another" else Claimed)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from aioidempotency._core.conditions import Absent, HeldBy, requirements
-from aioidempotency._core.model import AttributeValue, Encoded, Item, Lease, Role
-from aioidempotency._core.operations import Applied, Delete, Found, Get, Put, Refused, Reply, Update
+from aioidempotency._core.model import AttributeValue, Item, Lease, Role, SerializedResult
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Found, Get, Put, Reply, Update
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import (
     ATTEMPTS,
@@ -22,7 +22,7 @@ from aioidempotency._core.protocol import (
 from tests.core.playing import NOW, RENAMED_PLACE, done, held, parsed, play, stored
 
 READ = Get(RENAMED_PLACE)
-RESULT = Encoded('{"paid": true}')
+RESULT = SerializedResult('{"paid": true}')
 LATER = NOW + 20.7
 CHANGES: dict[Role, AttributeValue] = {
     "status": {"S": "COMPLETED"},
@@ -56,7 +56,7 @@ def test_a_completion_is_one_update() -> None:
 
 def test_a_completion_keeps_fingerprint_and_encoding() -> None:
     """The finished record says all that the stored one does."""
-    played = play(complete(held(fingerprint="print"), Encoded("", "tombstone"), now=LATER), Applied())
+    played = play(complete(held(fingerprint="print"), SerializedResult("", "tombstone"), now=LATER), Applied())
     record = parsed({**FINISHED, "d": {"S": ""}, "c": {"S": "tombstone"}, "v": {"S": "print"}})
     assert played.outcome == Completed(record)
     assert played.operations == (
@@ -68,7 +68,7 @@ def test_a_completion_keeps_fingerprint_and_encoding() -> None:
 @pytest.mark.parametrize("brought", [True, False])
 def test_a_completion_refused_by_anothers_record_is_lost(item: Item, brought: bool) -> None:
     """O4: a stale owner changes nothing, and is told whose record it is."""
-    replies = [Refused(item)] if brought else [Refused(None), Found(item)]
+    replies = [ConditionFailed(item)] if brought else [ConditionFailed(None), Found(item)]
     played = play(_complete(), *replies)
     assert played.operations == ((UPDATE,) if brought else (UPDATE, READ))
     assert played.outcome == Lost(parsed(item))
@@ -77,7 +77,7 @@ def test_a_completion_refused_by_anothers_record_is_lost(item: Item, brought: bo
 def test_the_lost_answer_of_a_completion_is_recognised() -> None:
     """O3: our own finished record refuses the second try, and its first result stays."""
     mine = done(owner="me")
-    played = play(_complete(), Refused(mine))
+    played = play(_complete(), ConditionFailed(mine))
     assert played.operations == (UPDATE,)
     assert played.outcome == Completed(parsed(mine))
 
@@ -85,7 +85,7 @@ def test_the_lost_answer_of_a_completion_is_recognised() -> None:
 def test_a_refused_completion_is_tried_again_while_the_record_is_ours_and_runs() -> None:
     """A late copy of our own claim brought the record back: its result is stored all the same."""
     mine = stored(owner="me")
-    played = play(_complete(), Refused(None), Found(None), Refused(mine), Applied())
+    played = play(_complete(), ConditionFailed(None), Found(None), ConditionFailed(mine), Applied())
     assert played.operations == (UPDATE, READ, PUT, UPDATE)
     assert played.outcome == Completed(parsed(FINISHED))
 
@@ -93,14 +93,14 @@ def test_a_refused_completion_is_tried_again_while_the_record_is_ours_and_runs()
 def test_a_completion_that_is_refused_for_no_reason_ends() -> None:
     """Ours, but never finished: no result is stored, so nothing may say that it is."""
     mine = stored(owner="me")
-    played = play(_complete(), *[Refused(mine)] * ATTEMPTS)
+    played = play(_complete(), *[ConditionFailed(mine)] * ATTEMPTS)
     assert played.operations == (UPDATE,) * ATTEMPTS
     assert played.outcome == Lost(parsed(mine))
 
 
 def test_a_finished_call_whose_record_is_gone_is_remembered_all_the_same() -> None:
     """Deleted by TTL, say: the finished record is put where nothing is."""
-    played = play(_complete(), Refused(None), Found(None), Applied())
+    played = play(_complete(), ConditionFailed(None), Found(None), Applied())
     assert played.operations == (UPDATE, READ, PUT)
     assert played.outcome == Completed(parsed(FINISHED))
 
@@ -109,15 +109,15 @@ def test_a_finished_call_whose_record_is_gone_is_remembered_all_the_same() -> No
 @pytest.mark.parametrize("brought", [True, False])
 def test_the_put_of_a_gone_record_is_judged_likewise(there: Item, outcome: type, brought: bool) -> None:
     """Another owner came first: lost. Our own put, whose answer was lost: finished."""
-    replies = [Refused(there)] if brought else [Refused(None), Found(there)]
-    played = play(_complete(), Refused(None), Found(None), *replies)
+    replies = [ConditionFailed(there)] if brought else [ConditionFailed(None), Found(there)]
+    played = play(_complete(), ConditionFailed(None), Found(None), *replies)
     assert played.operations == ((UPDATE, READ, PUT) if brought else (UPDATE, READ, PUT, READ))
     assert played.outcome == outcome(parsed(there))
 
 
 def test_a_record_that_is_gone_again_and_again_is_lost() -> None:
     """The procedure ends, whatever the table does."""
-    gone: list[Reply] = [Refused(None), Found(None)]
+    gone: list[Reply] = [ConditionFailed(None), Found(None)]
     played = play(_complete(), *gone * ATTEMPTS)
     assert played.operations == (UPDATE, READ, *[PUT, READ] * (ATTEMPTS - 1))
     assert played.outcome == Lost(None)
@@ -156,7 +156,7 @@ def test_a_renewal_extends_a_record_that_would_expire_before_its_lease() -> None
 @pytest.mark.parametrize("brought", [True, False])
 def test_a_renewal_refused_by_another_or_a_finished_record_is_lost(item: Item, brought: bool) -> None:
     """O8: a heartbeat never revives a finished record, not even our own."""
-    replies = [Refused(item)] if brought else [Refused(None), Found(item)]
+    replies = [ConditionFailed(item)] if brought else [ConditionFailed(None), Found(item)]
     played = play(_renew(), *replies)
     assert played.operations == ((RENEWAL,) if brought else (RENEWAL, READ))
     assert played.outcome == Lost(parsed(item))
@@ -164,7 +164,7 @@ def test_a_renewal_refused_by_another_or_a_finished_record_is_lost(item: Item, b
 
 def test_a_renewal_of_a_record_that_is_gone_is_lost() -> None:
     """Nothing is put: only a claim or a completion makes records."""
-    played = play(_renew(), Refused(None), Found(None))
+    played = play(_renew(), ConditionFailed(None), Found(None))
     assert played.operations == (RENEWAL, READ)
     assert played.outcome == Lost(None)
 
@@ -172,7 +172,7 @@ def test_a_renewal_of_a_record_that_is_gone_is_lost() -> None:
 @pytest.mark.parametrize(("ends", "seconds"), [(1_700_000_080_700, LATER + 60), (1_700_000_090_000, NOW + 90)])
 def test_a_lease_that_was_renewed_since_is_not_shortened(ends: int, seconds: float) -> None:
     """A delayed renewal, or the lost answer of this one: the lease that is stored is the one that counts."""
-    played = play(_renew(), Refused(stored(owner="me", in_progress_expiration=ends)))
+    played = play(_renew(), ConditionFailed(stored(owner="me", in_progress_expiration=ends)))
     assert played.operations == (RENEWAL,)
     assert isinstance(played.outcome, Renewed)
     assert played.outcome.lease.expires_at == pytest.approx(seconds, abs=0.0005)
@@ -181,7 +181,7 @@ def test_a_lease_that_was_renewed_since_is_not_shortened(ends: int, seconds: flo
 @pytest.mark.parametrize("ends", [1_700_000_060_001, 1_700_000_080_699])
 def test_a_lease_that_was_renewed_to_an_earlier_end_is_renewed_again(ends: int) -> None:
     """The answer of the last renewal was lost, so the stored end is not the one that we knew."""
-    played = play(_renew(), Refused(stored(owner="me", in_progress_expiration=ends)), Applied())
+    played = play(_renew(), ConditionFailed(stored(owner="me", in_progress_expiration=ends)), Applied())
     assert played.operations == (RENEWAL, _renewal(1_700_000_080_700, 1_700_003_600, ends))
     assert played.outcome == Renewed(held(expires_at=LATER + 60))
 
@@ -189,7 +189,7 @@ def test_a_lease_that_was_renewed_to_an_earlier_end_is_renewed_again(ends: int) 
 def test_a_renewal_that_always_comes_too_late_gives_up() -> None:
     """The bound: a record that changes under every try is not held."""
     mine = stored(owner="me", in_progress_expiration=1_700_000_070_000)
-    played = play(_renew(), *[Refused(mine)] * ATTEMPTS)
+    played = play(_renew(), *[ConditionFailed(mine)] * ATTEMPTS)
     assert played.operations == (RENEWAL, *[_renewal(1_700_000_080_700, 1_700_003_600, 1_700_000_070_000)] * 4)
     assert played.outcome == Lost(parsed(mine))
 
@@ -197,7 +197,7 @@ def test_a_renewal_that_always_comes_too_late_gives_up() -> None:
 def test_a_record_of_our_own_without_a_lease_is_not_renewed() -> None:
     """We write none such: whoever took the end of the lease away, we do not hold the record."""
     mine = stored(owner="me", in_progress_expiration=None)
-    played = play(_renew(), *[Refused(mine)] * ATTEMPTS)
+    played = play(_renew(), *[ConditionFailed(mine)] * ATTEMPTS)
     assert played.operations == (RENEWAL, *[_renewal(1_700_000_080_700, 1_700_003_600, 0)] * 4)
     assert played.outcome == Lost(parsed(mine))
 
@@ -205,7 +205,7 @@ def test_a_record_of_our_own_without_a_lease_is_not_renewed() -> None:
 def test_a_renewal_tried_again_asks_for_whole_milliseconds() -> None:
     """As the attribute has them."""
     mine = stored(owner="me", in_progress_expiration=1_700_000_070_000)
-    again = play(_renew(), Refused(mine), Applied()).operations[1]
+    again = play(_renew(), ConditionFailed(mine), Applied()).operations[1]
     assert isinstance(again, Update)
     assert ("in_progress_expiration", {"N": "1700000070000"}) in requirements(again.condition, RENAMED_PLACE.table)
 
@@ -220,7 +220,7 @@ def test_a_release_is_one_delete() -> None:
     assert played.outcome == Released()
 
 
-@pytest.mark.parametrize("replies", [[Refused(None), Found(None)], [Refused(done(owner="me"))]])
+@pytest.mark.parametrize("replies", [[ConditionFailed(None), Found(None)], [ConditionFailed(done(owner="me"))]])
 def test_a_release_has_nothing_to_do_where_nothing_runs(replies: list[Reply]) -> None:
     """Gone already, or finished: a finished record stays."""
     played = play(release(RENAMED_PLACE, "me"), *replies)
@@ -232,7 +232,7 @@ def test_a_release_has_nothing_to_do_where_nothing_runs(replies: list[Reply]) ->
 @pytest.mark.parametrize("brought", [True, False])
 def test_a_release_refused_by_anothers_record_is_lost(item: Item, brought: bool) -> None:
     """O4: a stale owner deletes nothing, and is told."""
-    replies = [Refused(item)] if brought else [Refused(None), Found(item)]
+    replies = [ConditionFailed(item)] if brought else [ConditionFailed(None), Found(item)]
     played = play(release(RENAMED_PLACE, "me"), *replies)
     assert played.operations == ((DELETE,) if brought else (DELETE, READ))
     assert played.outcome == Lost(parsed(item))
@@ -263,4 +263,4 @@ def test_a_backend_that_answers_a_write_as_a_read_is_refused(procedure: Procedur
 def test_a_backend_that_answers_the_read_after_a_refusal_as_a_write_is_refused(procedure: Procedure[Any]) -> None:
     """Nothing may be taken for gone that was not looked for."""
     with pytest.raises(TypeError, match="the backend answered <Get shop#1234> with "):
-        play(procedure, Refused(None), Applied())
+        play(procedure, ConditionFailed(None), Applied())

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._core.decisions import Claimed, Replay
-from aioidempotency._core.model import Encoded, Lease
-from aioidempotency._core.operations import Get, Refused
+from aioidempotency._core.model import Lease, SerializedResult
+from aioidempotency._core.operations import ConditionFailed, Get
 from aioidempotency._core.protocol import Completed, Lost, claim, complete, read
 from tests.core.playing import NOW, RENAMED_PLACE, Contender, Shelf, attempt, parsed, play, stored
 from tests.support.values import replace
@@ -64,7 +64,7 @@ def test_of_all_who_ever_owned_a_key_one_can_finish_it(clocks: list[float], step
     assert parsed(shelf.items["bucket#7", "shop#1234"]).owner == holder.owner
 
     for lease in owners:
-        outcome = shelf.run(complete(lease, Encoded(f'"{lease.owner}"'), now=NOW + 1000))
+        outcome = shelf.run(complete(lease, SerializedResult(f'"{lease.owner}"'), now=NOW + 1000))
         assert isinstance(outcome, Completed if lease is holder else Lost)
     found = shelf.run(read(RENAMED_PLACE, now=NOW + 1000))
     assert found is not None
@@ -78,7 +78,7 @@ def test_a_result_is_never_overwritten(steps: list[tuple[int, bool]], finish_los
     shelf = Shelf()
     old = shelf.run(claim(attempt(owner="old", now=NOW - 1000, lease=1.0)))
     assert isinstance(old, Claimed)
-    finishing = Contender(complete(old.lease, Encoded('"old"'), now=NOW))
+    finishing = Contender(complete(old.lease, SerializedResult('"old"'), now=NOW))
     takers = [Contender(claim(attempt(owner=f"owner{n}", lease=900.0))) for n in range(3)]
     for index, lost in steps:
         [finishing, *takers][index % 4].step(shelf, lost=lost or (index == 0 and finish_lost))
@@ -99,16 +99,16 @@ def test_a_take_over_cannot_undo_a_renewal() -> None:
     contender = Contender(claim(attempt()))
     contender.step(shelf)
     assert isinstance(owner, Claimed)
-    place = ("bucket#7", "shop#1234")
-    shelf.items[place] = {**shelf.items[place], "ipe": {"N": "1700000090000"}}
+    location = ("bucket#7", "shop#1234")
+    shelf.items[location] = {**shelf.items[location], "ipe": {"N": "1700000090000"}}
     contender.finish(shelf)
-    assert parsed(shelf.items[place]).owner == "owner"
+    assert parsed(shelf.items[location]).owner == "owner"
 
 
 def test_scripted_and_stored_replies_agree() -> None:
     """The shelf refuses with what is there, as the scripts of the other modules do."""
     shelf = Shelf()
     shelf.items["bucket#7", "shop#1234"] = stored()
-    first = play(claim(attempt()), Refused(stored()))
+    first = play(claim(attempt()), ConditionFailed(stored()))
     assert shelf.run(claim(attempt())) == first.outcome
     assert shelf.answer(Get(replace(RENAMED_PLACE, sort="other"))).item is None  # type: ignore[union-attr] # a read

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._core import model
-from aioidempotency._core.model import AttributeValue, Encoded, Item, Record, Status
+from aioidempotency._core.model import AttributeValue, Item, Record, SerializedResult, Status
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, PLACE, RENAMED_PLACE, done, held, stored
 
@@ -29,7 +29,7 @@ def test_a_running_record_is_written_like_powertools_does() -> None:
 
 def test_a_finished_record_is_written_like_powertools_does() -> None:
     """It has data, its own expiration, and the end of the lease stays on it."""
-    assert model.finished(held(), Encoded('{"a": 1}'), expiration=1_700_007_200) == {
+    assert model.finished(held(), SerializedResult('{"a": 1}'), expiration=1_700_007_200) == {
         "part": {"S": "bucket#7"},
         "sort": {"S": "shop#1234"},
         "s": {"S": "COMPLETED"},
@@ -43,7 +43,7 @@ def test_a_finished_record_is_written_like_powertools_does() -> None:
 
 def test_a_completion_changes_status_expiration_and_data_only() -> None:
     """Plain JSON has no encoding, so that Powertools reads it."""
-    assert model.completed(Encoded("1"), expiration=5) == {
+    assert model.completed(SerializedResult("1"), expiration=5) == {
         "status": {"S": "COMPLETED"},
         "expiration": {"N": "5"},
         "data": {"S": "1"},
@@ -52,7 +52,7 @@ def test_a_completion_changes_status_expiration_and_data_only() -> None:
 
 def test_a_completion_names_the_encoding_of_what_is_no_plain_json() -> None:
     """A reader must know what it reads."""
-    assert model.completed(Encoded("", "tombstone"), expiration=5) == {
+    assert model.completed(SerializedResult("", "tombstone"), expiration=5) == {
         "status": {"S": "COMPLETED"},
         "expiration": {"N": "5"},
         "data": {"S": ""},
@@ -198,8 +198,10 @@ def test_what_is_written_is_read_again(token: int, ends: int, expiration: int, f
 
 
 @pytest.mark.parametrize("fingerprint", [None, "print"])
-@pytest.mark.parametrize("result", [Encoded("1"), Encoded("", "tombstone")])
-def test_the_record_of_a_completion_is_the_one_that_a_reader_finds(result: Encoded, fingerprint: str | None) -> None:
+@pytest.mark.parametrize("result", [SerializedResult("1"), SerializedResult("", "tombstone")])
+def test_the_record_of_a_completion_is_the_one_that_a_reader_finds(
+    result: SerializedResult, fingerprint: str | None
+) -> None:
     """It is made without the detour over an item, and must not differ."""
     lease = held(fencing_token=7, fingerprint=fingerprint)
     found = model.parse(model.finished(lease, result, expiration=5), RENAMED_PLACE)

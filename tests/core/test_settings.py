@@ -233,7 +233,7 @@ def _attempt(*, fingerprint: object = None, namespace: str = "", **options: Any)
 def test_an_attempt_takes_the_stores_settings() -> None:
     """Everything about a call is decided once; its owner is 128 random bits."""
     made = _attempt(namespace="charge")
-    assert made.places == (Location(table=made.places[0].table, partition="here", sort=f"shop#charge#{ONE}"),)
+    assert made.locations == (Location(table=made.locations[0].table, partition="here", sort=f"shop#charge#{ONE}"),)
     assert made.route.key == f"shop#charge#{ONE}"
     assert (made.now, made.lease, made.retention, made.clock_skew) == (NOW, 60.0, 3600.0, 1.0)
     assert (made.fingerprint, made.read_first) == (None, False)

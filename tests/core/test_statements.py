@@ -4,8 +4,8 @@ import pytest
 
 from aioidempotency._core import model
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
-from aioidempotency._core.model import AttributeNames, Encoded, Location, Table
-from aioidempotency._core.operations import Applied, Check, Delete, Get, GetAll, Put, Refused, Transact, Update
+from aioidempotency._core.model import AttributeNames, Location, SerializedResult, Table
+from aioidempotency._core.operations import Applied, Check, ConditionFailed, Delete, Get, GetAll, Put, Transact, Update
 from aioidempotency.backends.dynamodb import partiql
 from tests.core.playing import PLACE, RENAMED_PLACE, done, held, stored
 
@@ -25,7 +25,7 @@ def test_a_put_when_absent_is_an_insert() -> None:
 
 def test_a_completion_is_an_update() -> None:
     """First what is set, then the key, then the condition; what refuses it brings its item."""
-    changes = model.completed(Encoded("1"), expiration=9)
+    changes = model.completed(SerializedResult("1"), expiration=9)
     assert partiql.statement(Update(RENAMED_PLACE, changes, HeldBy("me"))) == {
         "Statement": ('UPDATE "renamed" SET "s"=? SET "e"=? SET "d"=? WHERE "part"=? AND "sort"=? AND "o"=? AND "s"=?'),
         "Parameters": [
@@ -82,8 +82,8 @@ def test_names_are_quoted() -> None:
 def test_one_text_serves_all_calls() -> None:
     """It is written once for each table and shape, and holds no value."""
     one, other = (
-        partiql.statement(Put(place, stored(place), Absent()))
-        for place in (RENAMED_PLACE, Location(table=RENAMED_PLACE.table, partition="b", sort="other#1"))
+        partiql.statement(Put(location, stored(location), Absent()))
+        for location in (RENAMED_PLACE, Location(table=RENAMED_PLACE.table, partition="b", sort="other#1"))
     )
     assert one["Statement"] is other["Statement"]
     assert one["Parameters"] != other["Parameters"]
@@ -127,9 +127,9 @@ def test_what_partiql_can_say_is_said(operation: Put) -> None:
 def test_answers_are_told_apart() -> None:
     """G3: each statement succeeds or fails by itself; a duplicate comes without its item."""
     assert partiql.answer(None) == Applied()
-    assert partiql.answer({"Code": "DuplicateItem", "Message": "..."}) == Refused(None)
-    assert partiql.answer({"Code": "ConditionalCheckFailed", "Item": stored()}) == Refused(stored())
-    assert partiql.answer({"Code": "ConditionalCheckFailed"}) == Refused(None)
+    assert partiql.answer({"Code": "DuplicateItem", "Message": "..."}) == ConditionFailed(None)
+    assert partiql.answer({"Code": "ConditionalCheckFailed", "Item": stored()}) == ConditionFailed(stored())
+    assert partiql.answer({"Code": "ConditionalCheckFailed"}) == ConditionFailed(None)
     assert partiql.answer({"Code": "ThrottlingError"}) == "ThrottlingError"
 
 
@@ -145,12 +145,12 @@ def test_reads_share_one_request() -> None:
 
 def test_items_are_found_by_their_keys() -> None:
     """They come in any order; what was not read this time is told from what is not there."""
-    places = [Location(table=RENAMED_PLACE.table, partition=f"bucket#{n}", sort="shop#1234") for n in range(3)]
-    first, second = done(places[0]), done(places[1], data='"second"')
-    gets = [Get(place) for place in places]
+    locations = [Location(table=RENAMED_PLACE.table, partition=f"bucket#{n}", sort="shop#1234") for n in range(3)]
+    first, second = done(locations[0]), done(locations[1], data='"second"')
+    gets = [Get(location) for location in locations]
     response = {"Responses": {"renamed": [second, first]}, "UnprocessedKeys": {}}
     assert partiql.found(gets, response) == [first, second, None]
-    unread = {"Responses": {"renamed": [first]}, "UnprocessedKeys": {"renamed": {"Keys": [places[1].item]}}}
+    unread = {"Responses": {"renamed": [first]}, "UnprocessedKeys": {"renamed": {"Keys": [locations[1].item]}}}
     assert partiql.found(gets, unread) == [first, "UnprocessedKeys", None]
     assert partiql.found(gets, {"Responses": {}}) == [None, None, None]
 

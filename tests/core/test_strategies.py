@@ -1,4 +1,4 @@
-"""Strategies over several places: random buckets, functions of one's own, and a move between two."""
+"""Strategies over several locations: random buckets, functions of one's own, and a move between two."""
 
 import datetime as dt
 import gc
@@ -71,7 +71,7 @@ def test_all_buckets_can_be_choices() -> None:
 def test_random_buckets_spread_evenly() -> None:
     """P1: over keys, each bucket is a candidate as often as any other; the keys are fixed."""
     counted = Counter(
-        place for number in range(20_000) for place in everywhere(RandomBuckets(8), key=f"orders#{number}")
+        location for number in range(20_000) for location in everywhere(RandomBuckets(8), key=f"orders#{number}")
     )
     expected = 40_000 / 8
     assert sum((found - expected) ** 2 / expected for found in counted.values()) < 24.3, (
@@ -98,7 +98,7 @@ def by_suffix(key: str) -> str:
 
 
 def test_a_function_of_the_key_names_the_partition() -> None:
-    """And another one the other places, each once and home not again."""
+    """And another one the other locations, each once and home not again."""
     assert everywhere(CustomPartition(by_suffix)) == ("tenant-4b",)
     strategy = CustomPartition(by_suffix, elsewhere=lambda key: ["old", by_suffix(key), "old"])
     assert everywhere(strategy) == ("tenant-4b", "old")
@@ -223,11 +223,11 @@ def test_with_a_simple_key_the_function_makes_the_whole_key() -> None:
     layout = SimpleKey("id", partitioning=CustomPartition(lambda key: f"tenant/{key}"))
     table = layout.table("records", AttributeNames())
     route = layout.route(table, KEY)
-    assert route.places(NOW) == (Location(table=table, partition=f"tenant/{KEY}"),)
+    assert route.locations(NOW) == (Location(table=table, partition=f"tenant/{KEY}"),)
     assert route.key == KEY
     cut = SimpleKey(partitioning=CustomPartition(by_suffix)).route(table, KEY)
     with pytest.raises(PartitioningError, match="two calls could get one answer"):
-        cut.places(NOW)
+        cut.locations(NOW)
 
 
 def test_a_simple_key_takes_no_other_partitioning() -> None:
@@ -259,9 +259,9 @@ def test_a_move_between_strategies_with_several_places_looks_at_all(phase: Any) 
     move = Reshard(old, new, phase)
     assert set(everywhere(move)) == {*everywhere(old), *everywhere(new)}
     assert move.home(KEY, NOW) == (old if phase == "prepare" else new).home(KEY, NOW)
-    assert move.looked_at_until(old.home(KEY, NOW)) == old.looked_at_until(old.home(KEY, NOW))
-    assert move.looked_at_until(new.home(KEY, NOW)) == inf
-    assert (move.answer_within, move.longest_retention, move.most_places) == (10.0, 3600.0, old.most_places + 2)
+    assert move.searched_until(old.home(KEY, NOW)) == old.searched_until(old.home(KEY, NOW))
+    assert move.searched_until(new.home(KEY, NOW)) == inf
+    assert (move.answer_within, move.longest_retention, move.most_locations) == (10.0, 3600.0, old.most_locations + 2)
     assert set(move.partitions(NOW) or ()) == {*old.partitions(NOW), *new.partitions(NOW)}
 
 
@@ -271,7 +271,7 @@ def test_a_move_takes_a_stores_settings_in() -> None:
     assert len(everywhere(move)) == 3
     with pytest.raises(PartitioningError, match="clocks may differ"):
         Reshard(OLD, TimeBuckets(0.5)).bound(Terms())
-    with pytest.raises(PartitioningError, match=r"150 places, and one transaction takes 100"):
+    with pytest.raises(PartitioningError, match=r"150 locations, and one transaction takes 100"):
         Reshard(RandomBuckets(100, choices=60, prefix="a"), RandomBuckets(100, choices=90, prefix="b")).bound(Terms())
 
 
@@ -297,7 +297,7 @@ def test_a_move_between_windows_ends_no_lease_before_its_window(new: TimeBuckets
     """P4: two lengths with one prefix gave every lease an end years ago, and the key to everyone at once."""
     old = TimeBuckets(dt.timedelta(minutes=10), buckets=4)
     move = Reshard(old, new, phase).bound(Terms())
-    assert move.looked_at_until(move.home(KEY, NOW)) >= NOW + 3600 - 1
+    assert move.searched_until(move.home(KEY, NOW)) >= NOW + 3600 - 1
     for length in (60.0, dt.timedelta(minutes=1)):
         with pytest.raises(PartitioningError, match="windows of two lengths that have the same names"):
             Reshard(old, TimeBuckets(length)).bound(Terms())
@@ -312,8 +312,8 @@ def test_a_key_with_more_places_than_a_transaction_takes_is_refused() -> None:
     """A function of one's own may name too many."""
     layout = CompositeKey(partitioning=CustomPartition(by_suffix, elsewhere=lambda _: map(str, range(100))))
     route = layout.route(layout.table("records", AttributeNames()), KEY)
-    with pytest.raises(PartitioningError, match="101 places, and one transaction takes 100"):
-        route.places(NOW)
+    with pytest.raises(PartitioningError, match="101 locations, and one transaction takes 100"):
+        route.locations(NOW)
 
 
 def test_a_layout_takes_its_terms_from_the_store() -> None:
@@ -325,7 +325,7 @@ def test_a_layout_takes_its_terms_from_the_store() -> None:
 
 @pytest.mark.parametrize("strategy", [Static("a"), HashBuckets(3), RandomBuckets(3)])
 def test_buckets_can_be_listed(strategy: Partitioning) -> None:
-    """For what counts records; every place of a key is among them."""
+    """For what counts records; every location of a key is among them."""
     listed = strategy.partitions(NOW)
     assert listed is not None
-    assert {place for number in range(99) for place in everywhere(strategy, key=str(number))} == set(listed)
+    assert {location for number in range(99) for location in everywhere(strategy, key=str(number))} == set(listed)

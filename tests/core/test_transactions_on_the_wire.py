@@ -7,14 +7,14 @@ import pytest
 from aioidempotency._core.conditions import Absent, HeldBy
 from aioidempotency._core.operations import (
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Effect,
     FoundAll,
     Put,
     Query,
-    Refused,
     Transact,
+    TransactionFailed,
     Update,
 )
 from aioidempotency.backends.dynamodb.requests import CANCELLATION, Request, lasts, reasons, refusal, reply, request
@@ -30,7 +30,7 @@ CONDITION = {"Code": "ConditionalCheckFailed", "Item": {"pk": {"S": "order-2"}, 
 CONFLICT = {"Code": "TransactionConflict"}
 
 
-def cancelled(*parts: dict[str, Any], operation: Transact = WHOLE) -> Refused | Declined | None:
+def cancelled(*parts: dict[str, Any], operation: Transact = WHOLE) -> ConditionFailed | TransactionFailed | None:
     return refusal(operation, CANCELLATION, {"CancellationReasons": list(parts)})
 
 
@@ -74,15 +74,19 @@ def test_refused_effects_are_told_by_index_with_their_items() -> None:
     """X2: as plain values."""
     reason = Reason("ConditionalCheckFailed", {"pk": "order-2", "n": 7}, "no")
     found = cancelled(FINE, FINE, CONDITION)
-    assert found == Declined((None,), (None, reason))
+    assert found == TransactionFailed((None,), (None, reason))
     assert found is not None
     assert lasts(found)
 
 
 def test_a_refused_record_decides_whatever_else_was_met() -> None:
     mine = {"Code": "ConditionalCheckFailed", "Item": done(PLACE)}
-    assert cancelled(mine, CONFLICT, FINE) == Declined((Refused(done(PLACE)),), (Reason("TransactionConflict"), None))
-    assert cancelled({"Code": "ConditionalCheckFailed"}, FINE, FINE) == Declined((Refused(None),), (None, None))
+    assert cancelled(mine, CONFLICT, FINE) == TransactionFailed(
+        (ConditionFailed(done(PLACE)),), (Reason("TransactionConflict"), None)
+    )
+    assert cancelled({"Code": "ConditionalCheckFailed"}, FINE, FINE) == TransactionFailed(
+        (ConditionFailed(None),), (None, None)
+    )
 
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"])
@@ -96,7 +100,7 @@ def test_a_record_that_was_not_judged_leaves_its_effects_undecided(code: str) ->
 def test_what_may_pass_does_not_last(code: str) -> None:
     """The same transaction is sent again; in the end it is told by index, and may be called again."""
     found = cancelled(FINE, {"Code": code}, FINE)
-    assert found == Declined((None,), (Reason(code), None))
+    assert found == TransactionFailed((None,), (Reason(code), None))
     assert found is not None
     assert not lasts(found)
     both = cancelled(FINE, {"Code": code}, CONDITION)
@@ -107,20 +111,22 @@ def test_what_may_pass_does_not_last(code: str) -> None:
 @pytest.mark.parametrize("code", ["ValidationError", "ItemCollectionSizeLimitExceeded"])
 def test_what_is_wrong_with_an_effect_lasts(code: str) -> None:
     found = cancelled(FINE, FINE, {"Code": code, "Message": "why"})
-    assert found == Declined((None,), (None, Reason(code, None, "why")))
+    assert found == TransactionFailed((None,), (None, Reason(code, None, "why")))
     assert found is not None
     assert lasts(found)
 
 
 def test_refusals_of_records_last() -> None:
-    assert lasts(Refused(None))
-    assert lasts(Declined((None, Refused(None))))
+    assert lasts(ConditionFailed(None))
+    assert lasts(TransactionFailed((None, ConditionFailed(None))))
 
 
 def test_a_transaction_of_records_is_read_as_before() -> None:
     two = Transact((Put(PLACE, stored(PLACE), Absent()), Check(RENAMED_PLACE, Absent())))
     assert cancelled(CONFLICT, FINE, operation=two) is None
-    assert cancelled(CONFLICT, {"Code": "ConditionalCheckFailed"}, operation=two) == Declined((None, Refused(None)))
+    assert cancelled(CONFLICT, {"Code": "ConditionalCheckFailed"}, operation=two) == TransactionFailed(
+        (None, ConditionFailed(None))
+    )
     assert refusal(Delete(PLACE, HeldBy("me")), CANCELLATION, {}) is None
     assert refusal(two, CANCELLATION, {}) is None
     assert reasons({}) == ()

@@ -55,7 +55,7 @@ def test_a_live_record_is_always_in_a_place_that_is_looked_at(
     terms = Terms(retention=retention, lease=lease, clock_skew=1.0)
     strategy = TimeBuckets(window).bound(terms)
     home = strategy.home(KEY, claimed)
-    until = strategy.looked_at_until(home)
+    until = strategy.searched_until(home)
     assert until >= claimed + max(retention, lease + 1) - 1, "the claim's own retention and lease fit in"
     # A record counts through the whole second of its expiration.
     last = int(until) + 1 - 1e-3
@@ -88,10 +88,10 @@ def test_every_partition_is_listed() -> None:
 
 
 def test_a_partition_of_another_strategy_is_looked_at_for_ever() -> None:
-    """During a move, the places of both are asked about."""
+    """During a move, the locations of both are asked about."""
     strategy = TimeBuckets(600).bound(TERMS)
-    assert strategy.looked_at_until("idempotency#7") == inf
-    assert strategy.looked_at_until("idempotency#2833333#1") == 2_833_334 * 600 + 3600 - 1
+    assert strategy.searched_until("idempotency#7") == inf
+    assert strategy.searched_until("idempotency#2833333#1") == 2_833_334 * 600 + 3600 - 1
 
 
 def test_a_longer_retention_than_the_stores_can_be_given() -> None:
@@ -133,14 +133,14 @@ def test_more_windows_than_a_transaction_takes_are_refused() -> None:
     with pytest.raises(PartitioningError, match=r"look at 364 of them .* window= of 38 s or more") as refused:
         TimeBuckets(10).bound(TERMS)
     assert "one transaction takes 100" in str(refused.value)
-    assert TimeBuckets(38).bound(TERMS).most_places <= 100
+    assert TimeBuckets(38).bound(TERMS).most_locations <= 100
 
 
 @given(now=st.floats(1e9, 2e9), window=st.floats(38, 4000))
 def test_no_claim_looks_at_more_places_than_promised(now: float, window: float) -> None:
     """The bound is the one that is checked when a store is made."""
     strategy = TimeBuckets(window).bound(TERMS)
-    assert len(everywhere(strategy, now)) <= strategy.most_places
+    assert len(everywhere(strategy, now)) <= strategy.most_locations
 
 
 def test_without_a_store_its_default_settings_count() -> None:
@@ -148,7 +148,7 @@ def test_without_a_store_its_default_settings_count() -> None:
     strategy, bound = TimeBuckets(600, buckets=5), TimeBuckets(600, buckets=5).bound(TERMS)
     assert everywhere(strategy, NOW) == everywhere(bound, NOW)
     assert strategy.partitions(NOW) == bound.partitions(NOW)
-    assert strategy.looked_at_until("idempotency#1#1") == bound.looked_at_until("idempotency#1#1")
+    assert strategy.searched_until("idempotency#1#1") == bound.searched_until("idempotency#1#1")
     assert strategy.description() == bound.description()
-    assert (strategy.most_places, strategy.longest_retention) == (bound.most_places, 3600.0)
+    assert (strategy.most_locations, strategy.longest_retention) == (bound.most_locations, 3600.0)
     assert strategy.answer_within == bound.answer_within == 10.0

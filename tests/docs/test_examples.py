@@ -67,7 +67,9 @@ class Block:
 def blocks(page: Path) -> list[Block]:
     tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
     fences = [(token, token.map) for token in tokens if token.type in {"fence", "code_block"}]
-    return [Block(token.info.strip(), place[0] + 1, token.content) for token, place in fences if place is not None]
+    return [
+        Block(token.info.strip(), location[0] + 1, token.content) for token, location in fences if location is not None
+    ]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aioidempotency import (
     StoreError,
     TransactionError,
 )
-from aioidempotency._core.operations import Declined, Delete, Operation, Reply, Transact
+from aioidempotency._core.operations import Delete, Operation, Reply, Transact, TransactionFailed
 from aioidempotency._effects import store as effects_store
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, RecordReleased
 from aioidempotency.exceptions import Reason
@@ -49,7 +49,7 @@ async def order(store: AsyncIdempotencyStore) -> object:
 
 
 @final
-class Refused(Fault):
+class ConditionFailed(Fault):
     """The effects are refused by a condition of theirs; the record is fine."""
 
     def __init__(self, code: str = "ConditionalCheckFailed") -> None:
@@ -57,7 +57,7 @@ class Refused(Fault):
 
     async def answer(self, backend: Any, operation: Operation) -> Reply:
         assert isinstance(operation, Transact)
-        return Declined((None,), (self.reason,))
+        return TransactionFailed((None,), (self.reason,))
 
 
 def on_transactions(*faults: Fault | None) -> Any:
@@ -102,7 +102,7 @@ async def test_cancelled_while_refused_effects_free_the_key(cancel: Cancel) -> N
             await asyncio.Event().wait()
             raise AssertionError
 
-    backend = ScriptedBackend(table, on_transactions(Slow(), Refused()))
+    backend = ScriptedBackend(table, on_transactions(Slow(), ConditionFailed()))
     store = store_on(backend, events)
 
     async def call() -> None:
@@ -197,7 +197,7 @@ async def test_what_may_pass_can_be_called_again() -> None:
     """Conflicts and throttling, told by index when they do not end; the key is free, and nothing was applied."""
     table = MemoryBackend()
     with pytest.raises(TransactionError, match="TransactionConflict at index 0") as refused:
-        await order(store_on(ScriptedBackend(table, on_transactions(Refused("TransactionConflict")))))
+        await order(store_on(ScriptedBackend(table, on_transactions(ConditionFailed("TransactionConflict")))))
     assert refused.value.retryable
     assert await order(store_on(table)) == "done"
 
@@ -221,7 +221,7 @@ async def test_a_release_that_fails_does_not_hide_the_refusal() -> None:
     table = MemoryBackend()
 
     def rule(operation: Operation) -> Fault | None:
-        return Down() if isinstance(operation, Delete) else on_transactions(Refused())(operation)
+        return Down() if isinstance(operation, Delete) else on_transactions(ConditionFailed())(operation)
 
     with pytest.raises(TransactionError):
         await order(store_on(ScriptedBackend(table, rule)))

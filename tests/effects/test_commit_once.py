@@ -171,7 +171,7 @@ async def test_an_owner_whose_lease_is_over_is_replaced(shop: Shop) -> None:
 
 
 async def test_where_a_key_has_several_places_all_are_in_the_transaction(shop: Shop) -> None:
-    """P2, X4: the record takes an action for each place."""
+    """P2, X4: the record takes an action for each location."""
     layout = Composite(partitioning=RandomBuckets(16, 3))
     store = shop.make_store(layout=layout, verify_layout=False)
     many = [{"Delete": {"TableName": shop.table, "Key": {"pk": str(number)}}} for number in range(98)]
@@ -185,9 +185,9 @@ async def test_where_a_key_has_several_places_all_are_in_the_transaction(shop: S
     async with store.execute("claimed") as execution:
         execution.transaction.put(shop.table, {"pk": "claimed"})
         assert execution.lease is not None
-        for place in execution.lease.route.places(0.0):
+        for location in execution.lease.route.locations(0.0):
             with pytest.raises(TransactionError, match="of the execution's own record"):
-                execution.transaction.delete(place.table.name, {"pk": place.partition, "sk": place.key})
+                execution.transaction.delete(location.table.name, {"pk": location.partition, "sk": location.key})
     assert list(await shop.items()) == ["claimed"]
 
 

@@ -37,7 +37,7 @@ async def test_a_hundred_callers_get_one_id(make_store: MakeStore) -> None:
 
 
 async def test_an_id_is_one_write(counted: Counted) -> None:
-    """Refused or not; a read besides only where the refusal does not say what it met."""
+    """ConditionFailed or not; a read besides only where the refusal does not say what it met."""
     first = await counted.store.get_or_create_id("client-1")
     assert [type(operation).__name__ for operation in counted.operations] == ["Put"]
     assert await counted.store.get_or_create_id("client-1") == first

@@ -277,8 +277,8 @@ async def test_what_is_in_the_way_in_an_outbox_is_told() -> None:
     backend = MemoryBackend()
     store = AsyncIdempotencyStore("table", layout=LAYOUT, backend=backend)
     await emit(store, "k", "one")
-    (place,) = (place for place in backend._items if place[1].startswith("aioidempotency#outbox"))
-    backend._items[place] = {name: value for name, value in backend._items[place].items() if name != "data"}
+    (location,) = (location for location in backend._items if location[1].startswith("aioidempotency#outbox"))
+    backend._items[location] = {name: value for name, value in backend._items[location].items() if name != "data"}
     with pytest.raises(ConfigurationError, match="holds no events"):
         await drained(store)
 

@@ -64,7 +64,7 @@ async def test_at_every_step_a_crash_leaves_what_the_next_attempt_goes_on_from(s
     stored = step == 1 and fault in (FAULTS[1], FAULTS[3])
     assert order["attempt"] == (1 if stored else 2)
     assert await create_order(again, "orders", "client-1", attempt=3) == order
-    assert sum(place[0] == "orders" for place in table._items) == 1
+    assert sum(location[0] == "orders" for location in table._items) == 1
 
 
 async def test_any_number_of_attempts_at_once_make_one_entity(shop: Shop) -> None:

@@ -15,7 +15,7 @@ def check_told(terms: Terms, shelf: Shelf, move: Move, outcome: Outcome, time: f
     assert move.request is not None
     call, now = move.request.call, move.state.cells
     mine = [cell for cell in now if cell is not None and cell.owner == call.attempt.owner]
-    here = shelf.at(now, call.place)
+    here = shelf.at(now, call.location)
     held = [cell for cell in mine if cell is here or not cell.expired(time + call.clock)]
     running = any(cell.running for cell in held)
     match outcome:
@@ -29,7 +29,7 @@ def check_told(terms: Terms, shelf: Shelf, move: Move, outcome: Outcome, time: f
             # A late copy of an earlier try is no write of this one.
             written = any(cell.running and cell.token >= round(call.attempt.now * 1000) for cell in held)
             require(not written, 10, "its own write was not recognised")
-            seen = [cell for place in call.attempt.places if (cell := shelf.at(now, place)) is not None]
+            seen = [cell for location in call.attempt.locations if (cell := shelf.at(now, location)) is not None]
             _check_refused(terms, call.attempt, move.answers, outcome, seen)
         case Completed(record):
             finished = [cell.data for cell in mine if not cell.running]

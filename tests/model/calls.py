@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 
 from aioidempotency._core import placements, protocol
 from aioidempotency._core.decisions import Decision
-from aioidempotency._core.model import Encoded, Lease, Location, Places, Route
+from aioidempotency._core.model import Lease, Location, Locations, Route, SerializedResult
 from aioidempotency._core.operations import Get, GetAll, Operation
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from tests.model.table import PLACE, Answer, reply, written
@@ -51,22 +51,22 @@ class Call:
     clock: float
 
     @property
-    def place(self) -> Location:
+    def location(self) -> Location:
         """Where the record is put, or was put."""
-        return self.attempt.places[0] if self.lease is None else self.lease.location
+        return self.attempt.locations[0] if self.lease is None else self.lease.location
 
     def procedure(self) -> placements.Procedure[Any]:
         """Start the procedure."""
         if self.kind == "claim":
             return protocol.claim(self.attempt)
         if self.kind == "release":
-            return protocol.release(self.place, self.attempt.owner)
+            return protocol.release(self.location, self.attempt.owner)
         assert self.lease is not None
         if self.kind == "take back":
             return protocol.take_back(self.lease)
         if self.kind == "renew":
             return protocol.renew(self.lease, now=self.now, clock_skew=self.attempt.clock_skew)
-        return protocol.complete(self.lease, Encoded(result_of(self.attempt.owner)), now=self.now)
+        return protocol.complete(self.lease, SerializedResult(result_of(self.attempt.owner)), now=self.now)
 
     def age(self, time: float) -> float:
         """Say how long ago it began."""
@@ -88,7 +88,7 @@ class Request:
 
     call: Call
     operation: Operation
-    written: Places
+    written: Locations
     reads: bool
 
     @classmethod

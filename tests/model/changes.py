@@ -8,14 +8,14 @@ from tests.model.table import Answer, Cell, Cells, Shelf
 
 
 def check_write(terms: Terms, shelf: Shelf, move: Move, before: Cells, time: float) -> None:
-    """Check what a request has changed, in each place; the first one is its record's (1 to 7)."""
+    """Check what a request has changed, in each location; the first one is its record's (1 to 7)."""
     assert move.request is not None
     request, after = move.request, move.state.cells
     if request.call.kind == "claim":
         _check_seen(shelf, request.call.attempt, move.answers, before)
     record = shelf.at(after, request.written[0])
-    for place in request.written:
-        _check_change(terms, request.call, shelf.at(before, place), record, time)
+    for location in request.written:
+        _check_change(terms, request.call, shelf.at(before, location), record, time)
     if record is not None:
         _check_kept(terms, request.call, shelf.at(before, request.written[0]), record)
 
@@ -23,8 +23,8 @@ def check_write(terms: Terms, shelf: Shelf, move: Move, before: Cells, time: flo
 def _check_seen(shelf: Shelf, attempt: Claim, answers: tuple[Answer, ...], before: Cells) -> None:
     """Check that each running record that was taken over had not changed since the attempt first looked (1)."""
     first = next((entries for _, entries in answers[:-1] if any(entry and entry[0] for entry in entries)), ())
-    for place, entry in zip(attempt.places, first, strict=False):
-        found = shelf.at(before, place)
+    for location, entry in zip(attempt.locations, first, strict=False):
+        found = shelf.at(before, location)
         if found is not None and found.running and found.owner != attempt.owner:
             require(entry is not None and entry[0] is found, 1, f"{found.owner} had just taken the record over")
 
@@ -37,7 +37,7 @@ def check_deletion(terms: Terms, before: Cells, after: Cells, time: float) -> No
 
 
 def _check_change(terms: Terms, call: Call, before: Cell | None, record: Cell | None, time: float) -> None:
-    """Check what became of what was in one place; `record` is what the request has written."""
+    """Check what became of what was in one location; `record` is what the request has written."""
     owner = call.attempt.owner
     if call.kind == "claim":
         require(record is not None and record.running and record.owner == owner, 8, "a claim wrote no claim")

@@ -128,7 +128,7 @@ CASES = {
     "a read first": case(
         20_000, PLAIN, Script(read_first=True), faults=LOST, reaches=("claim: gave way, the record had just changed",)
     ),
-    "a store whose refusals say nothing": case(
+    "a store whose failures say nothing": case(
         30_000, RENEWS, PLAIN, faults=LOST, refusals_bring_items=False, horizon=4.0
     ),
     "such a store, and a copy that comes late": case(

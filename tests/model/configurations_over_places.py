@@ -1,4 +1,4 @@
-"""What is explored where a key has several places: every mixture of nodes that a deployment may have."""
+"""What is explored where a key has several locations: every mixture of nodes that a deployment may have."""
 
 from aioidempotency._core.model import Item
 from tests.model.calls import Script
@@ -16,14 +16,14 @@ LAPSED: Item = {
     "in_progress_expiration": {"N": "990000"},
     "expiration": {"N": "1100"},
 }
-"""What an owner left in the old place that crashed before the beginning; its clock was far ahead."""
+"""What an owner left in the old location that crashed before the beginning; its clock was far ahead."""
 
 EXPIRED: Item = {**LAPSED, "status": {"S": "COMPLETED"}, "data": {"S": '"old"'}, "expiration": {"N": "998"}}
-"""A result in the old place that does not count any more."""
+"""A result in the old location that does not count any more."""
 
 
 def there(item: Item) -> Item:
-    """Have the same in the new place, by another owner."""
+    """Have the same in the new location, by another owner."""
     return {**item, "pk": {"S": "new"}, "owner": {"S": "older"}, "fencing_token": {"N": "1999999"}}
 
 
@@ -42,7 +42,7 @@ def starting_anew(script: Script) -> Script:
     return replace(script, attempts=2)
 
 
-TAKEN = "claim: took over in another place, the lease had lapsed"
+TAKEN = "claim: took over in another location, the lease had lapsed"
 
 OVER_PLACES: dict[str, Case] = {
     "prepare and cutover, which renew": case(
@@ -84,10 +84,10 @@ OVER_PLACES: dict[str, Case] = {
     "prepare and cutover, giving up": case(
         32_000, renewing(ON_PREPARE), renewing(ON_CUTOVER), faults=Faults(give_up=1), limits=COPIES, horizon=3.0
     ),
-    "prepare and cutover, refusals say nothing": case(
+    "prepare and cutover, failures say nothing": case(
         29_000, ON_PREPARE, ON_CUTOVER, faults=LOST, refusals_bring_items=False
     ),
-    "prepare and cutover, refusals say nothing, and a copy that comes late": case(
+    "prepare and cutover, failures say nothing, and a copy that comes late": case(
         25_000, ON_PREPARE, ON_CUTOVER, faults=COPY, refusals_bring_items=False, limits=COPIES, horizon=4.0
     ),
     "prepare and cutover, and another request": case(
@@ -122,10 +122,10 @@ OVER_PLACES: dict[str, Case] = {
         horizon=1.0,
         reaches=(TAKEN,),
     ),
-    "prepare and cutover, expired records in both places": case(
+    "prepare and cutover, expired records in both locations": case(
         16_000, ON_PREPARE, ON_CUTOVER, start=(EXPIRED, there(EXPIRED)), faults=LOST, horizon=1.0
     ),
-    "prepare and cutover, lapsed records in both places": case(
+    "prepare and cutover, lapsed records in both locations": case(
         20_000, ON_PREPARE, ON_CUTOVER, start=(LAPSED, there(LAPSED)), faults=LOST, horizon=4.0
     ),
     "old and prepare": case(43_000, renewing(ON_OLD), renewing(ON_PREPARE), faults=LOST, horizon=4.0),
@@ -135,13 +135,13 @@ OVER_PLACES: dict[str, Case] = {
     "old and prepare, a crash and a new start": case(
         19_000, starting_anew(ON_OLD), ON_PREPARE, faults=CRASH, limits=COPIES, start=(LAPSED,), horizon=3.0
     ),
-    "old and prepare, refusals say nothing": case(27_000, ON_OLD, ON_PREPARE, faults=LOST, refusals_bring_items=False),
+    "old and prepare, failures say nothing": case(27_000, ON_OLD, ON_PREPARE, faults=LOST, refusals_bring_items=False),
     "old and two of prepare": case(27_000, ON_OLD, ON_PREPARE, ON_PREPARE, faults=LOST, horizon=3.0),
     "cutover and new": case(16_000, renewing(ON_CUTOVER), renewing(ON_NEW), faults=LOST, horizon=3.0),
     "cutover and new, a copy that comes late": case(
         15_000, ON_CUTOVER, ON_NEW, faults=COPY, limits=COPIES, horizon=4.0
     ),
-    "cutover and new, an expired result in the old place": case(
+    "cutover and new, an expired result in the old location": case(
         25_000, ON_CUTOVER, ON_NEW, start=(EXPIRED,), faults=LOST, horizon=4.0
     ),
     "drawn homes": case(18_000, renewing(DRAWN), renewing(DRAWN_AGAIN), faults=LOST, horizon=3.0),
@@ -149,6 +149,6 @@ OVER_PLACES: dict[str, Case] = {
     "drawn homes, a crash and a new start": case(
         25_000, starting_anew(DRAWN), DRAWN_AGAIN, faults=CRASH, limits=COPIES, horizon=4.0
     ),
-    "drawn homes, refusals say nothing": case(33_000, DRAWN, DRAWN_AGAIN, faults=LOST, refusals_bring_items=False),
+    "drawn homes, failures say nothing": case(33_000, DRAWN, DRAWN_AGAIN, faults=LOST, refusals_bring_items=False),
     "three drawn homes": case(14_000, DRAWN, DRAWN_AGAIN, replace(DRAWN, clock=0.5), faults=LOST, horizon=2.0),
 }

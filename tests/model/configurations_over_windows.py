@@ -1,4 +1,4 @@
-"""What is explored where the places of a key change with time.
+"""What is explored where the locations of a key change with time.
 
 A request arrives within a lease after its call began, or never: one that comes later is a limit, and
 `test_limits` shows it.
@@ -32,7 +32,7 @@ def timely(states: int, *scripts: Script, reaches: tuple[str, ...] = (), **optio
     return case(states, *scripts, reaches=reaches, **{"arrives_within": 2.0, "horizon": 4.0, **options})
 
 
-TAKEN = "claim: took over in another place, the lease had lapsed"
+TAKEN = "claim: took over in another location, the lease had lapsed"
 
 OVER_WINDOWS: dict[str, Case] = {
     "windows, a clock ahead": timely(
@@ -63,7 +63,7 @@ OVER_WINDOWS: dict[str, Case] = {
         22_000, starting_anew(PLAIN), AHEAD, faults=Faults(crash=1), limits=COPIES
     ),
     "windows, giving up": timely(11_000, PLAIN, AHEAD, faults=Faults(give_up=1), limits=COPIES, horizon=3.0),
-    "windows, refusals say nothing": timely(21_000, PLAIN, AHEAD, faults=LOST, refusals_bring_items=False),
+    "windows, failures say nothing": timely(21_000, PLAIN, AHEAD, faults=LOST, refusals_bring_items=False),
     "windows, another request": timely(1_900, replace(PLAIN, fingerprint="f"), replace(AHEAD, fingerprint="g")),
     "windows, a lapsed record in the one before": timely(
         14_000, PLAIN, AHEAD, start=(EARLIER,), faults=LOST, horizon=3.0, reaches=(TAKEN,)

@@ -1,7 +1,7 @@
 """What must be true, whatever happens. Each is checked in the table, not by the library's words.
 
-A key has one record, in whichever of its places it is. What is said of "the record" is checked in every
-place that a request changes, and of what a contender was told, in the places that it looks at.
+A key has one record, in whichever of its locations it is. What is said of "the record" is checked in every
+location that a request changes, and of what a contender was told, in the places that it looks at.
 
 The table, at every write and every deletion (`changes`):
 
@@ -11,7 +11,7 @@ The table, at every write and every deletion (`changes`):
    the attempt that made it.
 2. A renewal, a completion or a release changes nothing that is another's, whenever it arrives.
 3. A finished record is not changed or deleted until it has expired.
-4. The fencing token grows with every claim of one record, also from one place to another, and stays
+4. The fencing token grows with every claim of one record, also from one location to another, and stays
    otherwise. It is never behind the claimant's clock, so it also grows from a record to the next as far
    as clocks and delays allow.
 5. A record that has not expired keeps its fingerprint: no other request takes it over, lapsed or not.
@@ -27,8 +27,8 @@ What contenders were told, at that moment (`answers`):
     a write whose answer was lost is recognised. Or the record changed while the contender looked.
 11. Completed: the table has this contender's result. No other result was told while it lives.
 12. Lost: the table has neither a result of this contender nor a running record of its own; in another
-    place there may be one that has expired. A renewal is lost without a request where claims will not
-    look at its place for longer, and so is a completion where they do not look any more.
+    location there may be one that has expired. A renewal is lost without a request where claims will not
+    look at its location for longer, and so is a completion where they do not look any more.
 13. Renewed: lease and record end no earlier than the contender was told. Released: it holds nothing.
 
 In every state (`standing`):
@@ -39,16 +39,16 @@ In every state (`standing`):
     any of the routes is told Claimed, Replay or Mismatch, as the record says; and a look at the record
     says the same.
 
-And over several places:
+And over several locations:
 
 16. One record counts at a time. It counts while it is finished and has not expired by any clock; and
     while it runs, and someone may go by it: its owner has a lease, or waits for the answer to its claim.
-    So an old owner whose record was taken over from another place is fenced off: it can neither finish
+    So an old owner whose record was taken over from another location is fenced off: it can neither finish
     nor renew a record. Beside the one may be what has expired, and what its owner has given up: a claim
     that was taken back, whose owner crashed, or whose answer came too late to be relied upon.
 17. What is completed is found: until it has expired by some clock, every claim by any of the routes is
     told Replay of it, or Mismatch if it is another request. Only a claim whose answer came too late to be
-    relied upon may have looked in too few places.
+    relied upon may have looked in too few locations.
 
 There are limits, and `Limit` names them; `test_limits` shows the shortest way to each.
 """

@@ -14,7 +14,7 @@ Any one of these, and each leads to another state:
   it may stop for good at any time needs no case: nothing says that it ever goes on;
 - a request that was left on its way arrives;
 - time goes on by a second. All terms are whole seconds, so all that is judged by time falls on one;
-- the table deletes a record that has expired, then or later, in any of the places.
+- the table deletes a record that has expired, then or later, in any of the locations.
 
 Faults are limited by a budget, time by a horizon. The scripts of the contenders end, so the states do.
 """
@@ -73,7 +73,7 @@ class Moves:
     """All moves of one configuration."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self.shelf = Shelf(configuration.places)
+        self.shelf = Shelf(configuration.locations)
         self._configuration = configuration
         self._troupe = Troupe(configuration.attempt("", START))
         self._changes: dict[tuple[Request, Cells], tuple[Answer, Cells]] = {}
@@ -182,12 +182,12 @@ class Moves:
 
 
 def without(cells: Cells, index: int) -> Cells:
-    """Empty one place."""
+    """Empty one location."""
     return (*cells[:index], None, *cells[index + 1 :])
 
 
 def _with(state: State, index: int, contender: Contender, cells: Cells) -> State:
-    """Put a contender in its place, and cells into the table."""
+    """Put a contender in its location, and cells into the table."""
     contenders = (*state.contenders[:index], contender, *state.contenders[index + 1 :])
     return State(state.time, cells, contenders, state.on_the_way, state.faults, state.promised)
 

@@ -20,7 +20,7 @@ def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
             how = "applied" if move.applied else "refused"
             return f"{kind}: {how} late" if move.actor == "the network" else f"{kind}: {how}, and more is asked"
         case Completed() | Renewed() | Released() as done:
-            return _done(done, move, shelf.at(before, move.request.call.place), time)
+            return _done(done, move, shelf.at(before, move.request.call.location), time)
         case Lost():
             return f"{kind}: lost, {_state(_met(move.request, shelf, before), time)}"
         case decision:
@@ -58,22 +58,22 @@ def _decided(decision: Decision, move: Move, shelf: Shelf, before: Cells, time: 
 
 
 def _met(request: Request, shelf: Shelf, before: Cells) -> Cell | None:
-    """Find what a request met: what is in its own place, or else in another that it looks at."""
-    places = (request.call.place, *request.call.attempt.places)
-    return next((cell for place in places if (cell := shelf.at(before, place)) is not None), None)
+    """Find what a request met: what is in its own location, or else in another that it looks at."""
+    locations = (request.call.location, *request.call.attempt.locations)
+    return next((cell for location in locations if (cell := shelf.at(before, location)) is not None), None)
 
 
 def _claimed(move: Move, shelf: Shelf, before: Cells, now: float) -> str:
     assert move.request is not None
     if not move.applied:
         return "its own write was recognised"
-    here, *others = (shelf.at(before, place) for place in move.request.written)
+    here, *others = (shelf.at(before, location) for location in move.request.written)
     found = [cell for cell in (here, *others) if cell is not None]
     if not found:
         return "the key was free"
-    where = "" if here is not None else " in another place"
+    where = "" if here is not None else " in another location"
     if len(found) > 1:
-        where = " in several places"
+        where = " in several locations"
     if all(cell.running for cell in found):
         return f"took over{where}, {_state(found[0], now)}"
     return f"took over{where} a finished record that had expired"

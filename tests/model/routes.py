@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import final
 
-from aioidempotency._core.model import AttributeNames, Location, Places, Route
+from aioidempotency._core.model import AttributeNames, Location, Locations, Route
 from aioidempotency.partitioning import CompositeKey, Partitioning, RandomBuckets, Reshard, Static, Terms, TimeBuckets
 from aioidempotency.partitioning.reshard import Phase
 from aioidempotency.partitioning.windows import Windows
@@ -21,27 +21,27 @@ _TABLE = _LAYOUT.table("records", AttributeNames())
 class Within:
     """A route whose answers count for fewer seconds than the library's, so that a short exploration gets there.
 
-    It remembers the places of each instant: they are asked for in every state.
+    It remembers the locations of each instant: they are asked for in every state.
     """
 
     route: Route
     answer_within: float
-    _named: dict[float, Places] = field(default_factory=dict, compare=False, repr=False)
+    _named: dict[float, Locations] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> str:
         """The key."""
         return self.route.key
 
-    def places(self, now: float) -> Places:
+    def locations(self, now: float) -> Locations:
         """Name the places that the route names."""
         if now not in self._named:
-            self._named[now] = self.route.places(now)
+            self._named[now] = self.route.locations(now)
         return self._named[now]
 
-    def looked_at_until(self, place: Location) -> float:
+    def searched_until(self, location: Location) -> float:
         """Answer as the route does."""
-        return self.route.looked_at_until(place)
+        return self.route.searched_until(location)
 
 
 def route(partitioning: Partitioning, answer_within: float = inf) -> Route:
@@ -76,7 +76,7 @@ TO_WINDOWS_PREPARE, TO_WINDOWS_CUTOVER = (
 )
 
 
-def places_of(routes: Iterable[Route], instants: Iterable[float]) -> Places:
-    """Name every place that a claim looks at in any of these instants, each once."""
+def places_of(routes: Iterable[Route], instants: Iterable[float]) -> Locations:
+    """Name every location that a claim looks at in any of these instants, each once."""
     asked = list(routes)
-    return tuple(dict.fromkeys(place for now in instants for each in asked for place in each.places(now)))
+    return tuple(dict.fromkeys(location for now in instants for each in asked for location in each.locations(now)))

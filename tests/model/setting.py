@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, NamedTuple, final
 
-from aioidempotency._core.model import Item, Places, Route
+from aioidempotency._core.model import Item, Locations, Route
 from aioidempotency._core.protocol import Claim
 from tests.model.calls import Script
 from tests.model.invariants import Limit, Terms
@@ -38,7 +38,7 @@ class Configuration:
 
     Attributes:
         horizon: The seconds that are explored.
-        start: What is there at the beginning, in whichever of the places its key says.
+        start: What is there at the beginning, in whichever of the locations its key says.
         refusals_bring_items: Whether a refused write says what was there; not every store does.
         arrives_within: Seconds after its call began in which a request that was left on its way arrives, or never.
         ends_within: Seconds in which a call that is no claim ends, or never.
@@ -73,8 +73,8 @@ class Configuration:
         return self.terms.ahead + self.lease + self.clock_skew + 0.5
 
     @property
-    def places(self) -> Places:
-        """Every place that is looked at, as far as the exploration goes, and when all is over."""
+    def locations(self) -> Locations:
+        """Every location that is looked at, as far as the exploration goes, and when all is over."""
         seconds = [START + second for second in range(int(self.horizon) + 1)]
         delays = (*sorted(self.terms.clocks), self.over)
         return places_of(self.routes, [second + delay for second in seconds for delay in delays])

@@ -29,7 +29,7 @@ def check_leases(terms: Terms, shelf: Shelf, contenders: tuple[Contender, ...], 
 
 
 def check_one_counts(terms: Terms, contenders: tuple[Contender, ...], now: Cells, time: float) -> None:
-    """Check that one record counts at a time, in whichever place (16)."""
+    """Check that one record counts at a time, in whichever location (16)."""
     if len(now) == 1:
         return
     stored = [cell for cell in now if cell is not None and not cell.expired(time + terms.ahead)]

@@ -38,7 +38,7 @@ def _fate(move: Move) -> str:
 
 
 def _shown(cells: Cells) -> str:
-    """Show what is in each place, the first one first; one place is shown as it is."""
+    """Show what is in each location, the first one first; one location is shown as it is."""
     if set(cells) == {None}:
         return "no record"
     found = [(index, cell) for index, cell in enumerate(cells) if cell is not None]

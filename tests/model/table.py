@@ -1,4 +1,4 @@
-"""The items that all contenders write, one in each place of the key, kept as values.
+"""The items that all contenders write, one in each location of the key, kept as values.
 
 A write is judged by the library's own `conditions.holds`; the attributes are read here, not by the
 library, so that the invariants do not depend on its words. Equal items are one object, which makes
@@ -11,11 +11,11 @@ from math import floor
 from typing import Literal, final
 
 from aioidempotency._core import conditions
-from aioidempotency._core.model import AttributeNames, Item, Location, Places, Role, Table
+from aioidempotency._core.model import AttributeNames, Item, Location, Locations, Role, Table
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Found,
     FoundAll,
@@ -24,14 +24,14 @@ from aioidempotency._core.operations import (
     Operation,
     Put,
     Query,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Write,
 )
 
 PLACE = Location(table=Table("records", "id", None, AttributeNames()), partition="shop#1234")
-"""The one place of a key that has no other."""
+"""The one location of a key that has no other."""
 
 
 @final
@@ -62,10 +62,10 @@ class Cell:
 
 
 Cells = tuple[Cell | None, ...]
-"""What is in each place of the key, in the order of `Shelf.places`."""
+"""What is in each location of the key, in the order of `Shelf.locations`."""
 
 Entry = tuple[Cell | None] | None
-"""What the table says of one place: what is there; None where it has nothing to say against the write."""
+"""What the table says of one location: what is there; None where it has nothing to say against the write."""
 
 Answer = tuple[Literal["applied", "refused", "declined", "found", "found all"], tuple[Entry, ...]]
 
@@ -76,10 +76,10 @@ APPLIED: Answer = ("applied", ())
 class Shelf:
     """Makes cells, and executes operations on them."""
 
-    def __init__(self, places: Places = (PLACE,)) -> None:
-        self.places = places
+    def __init__(self, locations: Locations = (PLACE,)) -> None:
+        self.locations = locations
         self._cells: dict[str, Cell] = {}
-        self._indices = {place.partition: index for index, place in enumerate(places)}
+        self._indices = {location.partition: index for index, location in enumerate(locations)}
 
     def cell(self, item: Item) -> Cell:
         """Have the one cell with this content."""
@@ -89,32 +89,32 @@ class Shelf:
         return self._cells[content]
 
     def holding(self, items: Iterable[Item]) -> Cells:
-        """Have these items in their places, and nothing in the others."""
+        """Have these items in their locations, and nothing in the others."""
         found = {each["pk" if "pk" in each else "id"]["S"]: self.cell(each) for each in items}
-        return tuple(found.get(place.partition) for place in self.places)
+        return tuple(found.get(location.partition) for location in self.locations)
 
-    def index(self, place: Location) -> int:
-        """Say which of the places it is."""
-        return self._indices[place.partition]
+    def index(self, location: Location) -> int:
+        """Say which of the locations it is."""
+        return self._indices[location.partition]
 
-    def at(self, cells: Cells, place: Location) -> Cell | None:
-        """Say what is in a place. Nobody writes into one that is not listed."""
-        index = self._indices.get(place.partition)
+    def at(self, cells: Cells, location: Location) -> Cell | None:
+        """Say what is in a location. Nobody writes into one that is not listed."""
+        index = self._indices.get(location.partition)
         return None if index is None else cells[index]
 
     def execute(self, operation: Operation, cells: Cells) -> tuple[Answer, Cells]:
-        """Execute an operation; its answer, and what is in the places then."""
+        """Execute an operation; its answer, and what is in the locations then."""
         match operation:
-            case Get(place):
-                return ("found", ((self.at(cells, place),),)), cells
-            case GetAll(places):
-                return ("found all", tuple((self.at(cells, place),) for place in places)), cells
+            case Get(location):
+                return ("found", ((self.at(cells, location),),)), cells
+            case GetAll(locations):
+                return ("found all", tuple((self.at(cells, location),) for location in locations)), cells
             case Transact(writes):
-                refusals = tuple(self._refusal(write, cells) for write in writes)
+                failures = tuple(self._refusal(write, cells) for write in writes)
                 return (
                     (APPLIED, self._applied(writes, cells))
-                    if set(refusals) == {None}
-                    else (("declined", refusals), cells)
+                    if set(failures) == {None}
+                    else (("declined", failures), cells)
                 )
             case Query():
                 raise AssertionError("no procedure over a key reads a partition")
@@ -145,7 +145,7 @@ class Shelf:
         return self.cell({**(write.location.item if found is None else found.item), **changes})
 
 
-def written(operation: Operation) -> Places:
+def written(operation: Operation) -> Locations:
     """Name the places that an operation changes, if it is applied."""
     if isinstance(operation, Get | GetAll):
         return ()
@@ -161,10 +161,12 @@ def reply(answer: Answer) -> Reply:
         case "applied":
             return Applied()
         case "refused":
-            return Refused(items[0])
+            return ConditionFailed(items[0])
         case "declined":
-            return Declined(
-                tuple(None if entry is None else Refused(item) for entry, item in zip(entries, items, strict=True))
+            return TransactionFailed(
+                tuple(
+                    None if entry is None else ConditionFailed(item) for entry, item in zip(entries, items, strict=True)
+                )
             )
         case "found":
             return Found(items[0])

@@ -1,4 +1,4 @@
-"""Faults that only several places can show: each that is planted breaks the invariant that speaks of it."""
+"""Faults that only several locations can show: each that is planted breaks the invariant that speaks of it."""
 
 from collections.abc import Callable
 from math import inf
@@ -49,18 +49,18 @@ def _home_only(original: Any) -> Any:
 
 
 def _finished_at_home_only(original: Any) -> Any:
-    def put(places: Any, item: Any, seen: Any) -> Any:
-        return original(places[:1] if item["status"]["S"] == Status.COMPLETED else places, item, seen)
+    def put(locations: Any, item: Any, seen: Any) -> Any:
+        return original(locations[:1] if item["status"]["S"] == Status.COMPLETED else locations, item, seen)
 
     return put
 
 
 def _checked(_: Any) -> Any:
-    return lambda place, found: Check(place, Absent() if found is None else Unchanged(found))
+    return lambda location, found: Check(location, Absent() if found is None else Unchanged(found))
 
 
 def _known_to_none(original: Any) -> Any:
-    return lambda places, seen, _=None: original(places, seen)
+    return lambda locations, seen, _=None: original(locations, seen)
 
 
 def _running_first(_: Any) -> Any:
@@ -75,11 +75,11 @@ def _nobody(original: Any) -> Any:
 
 
 def _same_token(original: Any) -> Any:
-    return lambda attempt, place, _: original(attempt, place, round(attempt.now * 1000))
+    return lambda attempt, location, _: original(attempt, location, round(attempt.now * 1000))
 
 
 class _LookedAtForEver:
-    """A route whose places are said to be looked at for ever."""
+    """A route whose locations are said to be looked at for ever."""
 
     def __init__(self, route: Any) -> None:
         self._route = route
@@ -87,16 +87,16 @@ class _LookedAtForEver:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._route, name)
 
-    def looked_at_until(self, _: Any) -> float:
+    def searched_until(self, _: Any) -> float:
         return inf
 
 
 def _unbounded_leases(patch: pytest.MonkeyPatch) -> None:
     grant, renew = protocol.grant, protocol.renew
 
-    def granting(attempt: Any, place: Any, token: int) -> Any:
-        rightly = grant(attempt, place, token)
-        lease = grant(replace(attempt, route=_LookedAtForEver(attempt.route)), place, token)
+    def granting(attempt: Any, location: Any, token: int) -> Any:
+        rightly = grant(attempt, location, token)
+        lease = grant(replace(attempt, route=_LookedAtForEver(attempt.route)), location, token)
         return replace(lease, route=attempt.route, expiration=rightly.expiration)
 
     def renewing(lease: Any, **arguments: Any) -> Any:
@@ -131,7 +131,7 @@ def _own_first(_: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
-    "a claim ignores the other places": (MOVE, _replacing(protocol.Claim, "places", _home_only), "(15|16)"),
+    "a claim ignores the other locations": (MOVE, _replacing(protocol.Claim, "locations", _home_only), "(15|16)"),
     "what is taken over elsewhere is only checked": (MOVE, _replacing(placements, "_cleared", _checked), "16"),
     "what is finished again is put without a look elsewhere": (
         MOVE,
@@ -140,7 +140,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     ),
     "who loses a take-over judges the winner by its clock": (
         CLOCK_AHEAD,
-        _replacing(protocol, "sightings", _known_to_none),
+        _replacing(protocol, "parse_found", _known_to_none),
         "1",
     ),
     "its own write is another's": (
@@ -148,7 +148,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
         _replacing(protocol, "judge", _nobody),
         "10",
     ),
-    "a token does not grow from place to place": (
+    "a token does not grow from location to location": (
         LAPSED_TWICE,
         _replacing(protocol, "grant", _same_token),
         "4",
@@ -176,7 +176,7 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     ),
     "a result outlasts the looks at its window": (
         IN_WINDOWS,
-        _replacing(protocol, "expiration_of", lambda _: lambda route, place, wanted: int(wanted)),
+        _replacing(protocol, "expiration_of", lambda _: lambda route, location, wanted: int(wanted)),
         "(15|16|17)",
     ),
     "what is claimed too late is released by its owner": (

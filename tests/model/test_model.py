@@ -20,7 +20,7 @@ def test_every_invariant_holds_in_every_state(name: str, record_property: Record
 
 @pytest.mark.parametrize("name", OVER_PLACES)
 def test_every_invariant_holds_over_several_places(name: str, record_property: Recorder) -> None:
-    """P2, P7: the same, where nodes put records into different places and look at those of the others."""
+    """P2, P7: the same, where nodes put records into different locations and look at those of the others."""
     _explore(OVER_PLACES[name], name, record_property)
 
 

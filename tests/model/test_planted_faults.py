@@ -79,7 +79,7 @@ def _expiring_early(original: Any) -> Any:
 
 
 def _same_token(original: Any) -> Any:
-    return lambda attempt, place, _: original(attempt, place, round(attempt.now * 1000))
+    return lambda attempt, location, _: original(attempt, location, round(attempt.now * 1000))
 
 
 FAULTS: dict[str, tuple[Configuration, Fault, str]] = {

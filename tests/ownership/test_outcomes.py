@@ -22,7 +22,7 @@ from aioidempotency import (
     deadline,
     idempotent,
 )
-from aioidempotency._core.model import Encoded
+from aioidempotency._core.model import SerializedResult
 from aioidempotency._core.operations import Delete, Get, Put, Update
 from aioidempotency.events import CompletionFailed, Event, FailedOpen, ReleaseFailed, ResultDropped
 from aioidempotency.testing import FakeClock
@@ -242,15 +242,15 @@ async def test_results_are_compressed_over_the_threshold_only(
 @pytest.mark.parametrize(
     "stored",
     [
-        Encoded("!", "zlib"),
-        Encoded(base64.b64encode(b"no zlib").decode(), "zlib"),
-        Encoded(base64.b64encode(zlib.compress(b"\xff")).decode(), "zlib"),
-        Encoded("{", "error"),
-        Encoded('{"type": 1}', "error"),
-        Encoded("1", "zstd"),
+        SerializedResult("!", "zlib"),
+        SerializedResult(base64.b64encode(b"no zlib").decode(), "zlib"),
+        SerializedResult(base64.b64encode(zlib.compress(b"\xff")).decode(), "zlib"),
+        SerializedResult("{", "error"),
+        SerializedResult('{"type": 1}', "error"),
+        SerializedResult("1", "zstd"),
     ],
 )
-async def test_a_stored_result_that_cannot_be_read_is_not_executed_again(stored: Encoded) -> None:
+async def test_a_stored_result_that_cannot_be_read_is_not_executed_again(stored: SerializedResult) -> None:
     """O10: damaged data, or an encoding of a later version, is said, not guessed."""
     store = AsyncIdempotencyStore.in_memory()
     decision = await store.claim("key")

@@ -1,4 +1,4 @@
-"""Answers that come late where the places of a key change with time."""
+"""Answers that come late where the locations of a key change with time."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from aioidempotency import (
     TimeBuckets,
 )
 from aioidempotency._core.conditions import HeldBy
-from aioidempotency._core.operations import Delete, Operation, Put, Refused, Reply, Transact, Update
+from aioidempotency._core.operations import ConditionFailed, Delete, Operation, Put, Reply, Transact, Update
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 WINDOW = 60.0
@@ -75,7 +75,7 @@ async def test_what_is_taken_back_late_leaves_the_second_try_alone() -> None:
     assert isinstance(decision, Claimed)
     (taken_back,) = (each for each in backend.operations if isinstance(each, Delete))
     assert taken_back.location == decision.lease.location, "both tries are in one window"
-    assert isinstance(await backend.execute(taken_back), Refused)
+    assert isinstance(await backend.execute(taken_back), ConditionFailed)
     assert isinstance(await make_store(backend).complete(decision.lease, "done"), Record)
 
 
@@ -102,7 +102,7 @@ async def test_a_slow_completion_does_not_overlook_who_took_over_in_the_next_win
 
 @in_virtual_time
 async def test_finished_work_whose_record_is_gone_is_told_as_lost() -> None:
-    """O4: it cannot be put back where places depend on the instant; its caller has the result all the same."""
+    """O4: it cannot be put back where locations depend on the instant; its caller has the result all the same."""
     table = MemoryBackend()
     backend = Slow(table, Transact, [])
     call = asyncio.create_task(finish(make_store(backend), "done", 70))

@@ -6,7 +6,17 @@ from typing import Any, Final, final
 import pytest
 
 from aioidempotency import AsyncIdempotencyStore, ConfigurationError, IdempotencyError, MemoryBackend, StoreError, Wait
-from aioidempotency._core.operations import Applied, Delete, Found, FoundAll, Get, Operation, Put, Refused, Update
+from aioidempotency._core.operations import (
+    Applied,
+    ConditionFailed,
+    Delete,
+    Found,
+    FoundAll,
+    Get,
+    Operation,
+    Put,
+    Update,
+)
 from aioidempotency.events import CompletionFailed, Event, ReleaseFailed
 
 CANARY: Final = "canary-5f1c"
@@ -36,7 +46,7 @@ NO_REPLIES: dict[str, Callable[[], Any]] = {
     "a dictionary": lambda: {"Item": {"data": {"S": CANARY}}},
     "a read's reply": lambda: Found({"data": {"S": CANARY}}),
     "a list of replies": lambda: FoundAll((None,)),
-    "an item that is none": lambda: Refused({"id": CANARY}),  # type: ignore[dict-item]
+    "an item that is none": lambda: ConditionFailed({"id": CANARY}),  # type: ignore[dict-item]
 }
 
 
@@ -91,7 +101,7 @@ async def test_a_release_that_is_answered_wrongly_does_not_hide_the_bodys_error(
     assert any(isinstance(event, ReleaseFailed) for event in events)
 
 
-@pytest.mark.parametrize("reply", [None, Applied(), Refused(None), CANARY, Found(CANARY)])  # type: ignore[arg-type]
+@pytest.mark.parametrize("reply", [None, Applied(), ConditionFailed(None), CANARY, Found(CANARY)])  # type: ignore[arg-type]
 async def test_a_read_that_is_answered_wrongly_is_refused(reply: Any) -> None:
     """Nothing may be taken for gone, or free, that was not read."""
     backend = Wrongly(Get, lambda: reply)

@@ -44,7 +44,7 @@ class Kill:
 
 @final
 class Seat:
-    """A worker's place: when the worker is killed, another one takes it."""
+    """A worker's location: when the worker is killed, another one takes it."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -52,7 +52,7 @@ class Seat:
         self._worker: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
-        """Let the first worker take the place."""
+        """Let the first worker take the location."""
         self._worker.set_result(await Worker.start(self._setup))
 
     async def handle(self, delivery: Delivery) -> Answer | None:
@@ -178,6 +178,8 @@ class Office:
 def _arrivals(keys: Sequence[str], dice: random.Random) -> list[str]:
     """Deliver each key several times, in an order in which duplicates often meet."""
     copies = [
-        (COPIES * place + dice.expovariate(1 / APART), key) for place, key in enumerate(keys) for _ in range(COPIES)
+        (COPIES * location + dice.expovariate(1 / APART), key)
+        for location, key in enumerate(keys)
+        for _ in range(COPIES)
     ]
     return [key for _, key in sorted(copies)]

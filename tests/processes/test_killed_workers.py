@@ -127,7 +127,7 @@ async def _played(plan: Plan, engine: Engine, path: Path, client: Any = None) ->
 
 
 def _check_that_much_went_wrong(seen: Seen, plan: Plan) -> None:
-    """A test without kills, losses, refusals and replays would prove nothing."""
+    """A test without kills, losses, failures and replays would prove nothing."""
     assert len(seen.office.killed) == len(plan.kills)
     assert seen.kills_inside()
     assert seen.met() == Counter(dict.fromkeys((*LOSING, Fault.DELAY), 3 * plan.faults))

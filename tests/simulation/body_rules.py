@@ -9,8 +9,8 @@
    due. A body without a heartbeat may run on. Both are counted, and fenced off by the rules of the table.
 5. A body loses its lease only for a reason: its record went to another, or was removed, or no answer said
    for nine tenths of the lease that it is still held; or it cannot be renewed, because claims will not
-   look at its place for longer.
-6. No body begins while a result of its key is stored that lives, in whatever place; nor on a claim that
+   look at its location for longer.
+6. No body begins while a result of its key is stored that lives, in whatever location; nor on a claim that
    nobody may rely on.
 """
 
@@ -27,8 +27,8 @@ SAFE_PART = 0.9
 
 
 def until(plan: Plan, held: Held) -> float:
-    """Epoch seconds until which claims look at the place of a record."""
-    return plan.scheme.looked_at_until(held.place[1], plan.reach)
+    """Epoch seconds until which claims look at the location of a record."""
+    return plan.scheme.searched_until(held.location[1], plan.reach)
 
 
 def out_of_sight(plan: Plan, helds: list[Held], clock: float) -> bool:
@@ -85,7 +85,7 @@ def at_loss(plan: Plan, history: History, call: Call, now: float) -> Iterator[st
 
 
 def _finished_before(plan: Plan, history: History, call: Call, claimed: Held) -> Iterator[Row]:
-    """Find results of others that were stored and lived, in any place, when the call's claim was applied."""
+    """Find results of others that were stored and lived, in any location, when the call's claim was applied."""
     for each in history.held(call):
         there = each.since <= claimed.since < each.until and not each.stray
         if there and not each.row.running and each.row.owner != call.owner and lives(plan, each.row, claimed.since):
@@ -93,7 +93,7 @@ def _finished_before(plan: Plan, history: History, call: Call, claimed: Held) ->
 
 
 def _cannot_go_on(plan: Plan, history: History, call: Call, now: float) -> bool:
-    """Whether its place will not be looked at for longer than its lease lasts, or is not any more."""
+    """Whether its location will not be looked at for longer than its lease lasts, or is not any more."""
     owned = history.owned(call)
     cut = any(each.row.lease_end + CLOCK_SKEW >= until(plan, each) - TICK for each in owned)
     return cut or lapsed(plan, history, call, now) or out_of_sight(plan, owned, call.clock(now))

@@ -1,6 +1,6 @@
 """Draws a run: what one seed decides before it begins.
 
-What has to do with places is drawn from dice of its own, and so are the later stages of a run, and effects.
+What has to do with locations is drawn from dice of its own, and so are the later stages of a run, and effects.
 """
 
 import random
@@ -19,14 +19,14 @@ SHORT = 0.5
 
 def make_plan(seed: int) -> Plan:
     """Draw a run."""
-    dice, places = random.Random(f"{seed}/plan"), random.Random(f"{seed}/places")
+    dice, locations = random.Random(f"{seed}/plan"), random.Random(f"{seed}/places")
     effects = random.Random(f"{seed}/effects")
     lease = dice.choice((6.0, 10.0, 10.0, 30.0))
-    scheme = schemes.draw(places, lease)
+    scheme = schemes.draw(locations, lease)
     apart = dice.random() < 0.3 and scheme.window is None
-    stages = _stages(dice, places, lease, scheme, apart=apart)
-    lasting = scheme.name in {"one place", "random buckets"}
-    retention = _retention(dice, places, effects, lease, lasting=lasting, apart=apart)
+    stages = _stages(dice, locations, lease, scheme, apart=apart)
+    lasting = scheme.name in {"one location", "random buckets"}
+    retention = _retention(dice, locations, effects, lease, lasting=lasting, apart=apart)
     return Plan(
         seed=seed,
         lease=lease,
@@ -37,28 +37,28 @@ def make_plan(seed: int) -> Plan:
         stages=stages,
         scripts=tuple(
             _with_effects(effects, script, scheme)
-            for script in _scripts(dice, places, lease, scheme, len(stages[0].hosts))
+            for script in _scripts(dice, locations, lease, scheme, len(stages[0].hosts))
         ),
-        weather=_haunted(places, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
+        weather=_haunted(locations, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
     )
 
 
 def _retention(
-    dice: random.Random, places: random.Random, effects: random.Random, lease: float, *, lasting: bool, apart: bool
+    dice: random.Random, locations: random.Random, effects: random.Random, lease: float, *, lasting: bool, apart: bool
 ) -> float:
     """Draw how long results answer; in some runs where clocks agree, for less than tries of a completion may take."""
     if not lasting:
-        return places.choice((2, 2, 4)) * lease
+        return locations.choice((2, 2, 4)) * lease
     usual = dice.choice((3600.0, 3600.0, 3600.0, 2 * lease))
     return SHORT if effects.random() < 0.2 and not apart else usual
 
 
 def _stages(
-    dice: random.Random, places: random.Random, lease: float, scheme: Scheme, *, apart: bool
+    dice: random.Random, locations: random.Random, lease: float, scheme: Scheme, *, apart: bool
 ) -> tuple[Stage, ...]:
     seats = range(dice.randint(2, 4))
     first = tuple(
-        replace(_host(dice, number, lease, apart=apart), hesitates=_hesitation(places, lease, scheme))
+        replace(_host(dice, number, lease, apart=apart), hesitates=_hesitation(locations, lease, scheme))
         for number in seats
     )
     later = (
@@ -66,12 +66,12 @@ def _stages(
             phase=phase,
             hosts=tuple(
                 replace(
-                    _host(places, number, lease, apart=False), name=f"p{number}.{stage}", offset=first[number].offset
+                    _host(locations, number, lease, apart=False), name=f"p{number}.{stage}", offset=first[number].offset
                 )
                 for number in seats
             ),
-            replaced=tuple(_instant(places, 1.5 * lease) for _ in seats),
-            killed=tuple(places.random() < 0.3 for _ in seats),
+            replaced=tuple(_instant(locations, 1.5 * lease) for _ in seats),
+            killed=tuple(locations.random() < 0.3 for _ in seats),
         )
         for stage, phase in enumerate(scheme.phases[1:], 1)
     )
@@ -90,11 +90,11 @@ def _host(dice: random.Random, number: int, lease: float, *, apart: bool) -> Hos
     )
 
 
-def _hesitation(places: random.Random, lease: float, scheme: Scheme) -> tuple[int, float] | None:
+def _hesitation(locations: random.Random, lease: float, scheme: Scheme) -> tuple[int, float] | None:
     """Draw whether a process is stopped between its clock and the network; where windows pass, that is often so."""
-    if places.random() >= (0.1 if scheme.window is None else 0.4):
+    if locations.random() >= (0.1 if scheme.window is None else 0.4):
         return None
-    return places.randint(1, 6), round(places.uniform(0.2, 3.0) * lease, 2)
+    return locations.randint(1, 6), round(locations.uniform(0.2, 3.0) * lease, 2)
 
 
 def _spans(dice: random.Random, lease: float, *, longest: float, chance: float) -> tuple[Span, ...]:
@@ -119,7 +119,7 @@ class _Mood:
 
 
 def _scripts(
-    dice: random.Random, places: random.Random, lease: float, scheme: Scheme, hosts: int
+    dice: random.Random, locations: random.Random, lease: float, scheme: Scheme, hosts: int
 ) -> tuple[Script, ...]:
     mood = _Mood(
         lease=lease,
@@ -132,9 +132,9 @@ def _scripts(
     )
     first = tuple(_script(dice, f"c{number}", mood) for number in range(dice.randint(5, 11)))
     later = (
-        replace(_script(places, f"s{stage}c{number}", mood), stage=stage)
+        replace(_script(locations, f"s{stage}c{number}", mood), stage=stage)
         for stage in range(1, len(scheme.phases))
-        for number in range(places.randint(3, 6))
+        for number in range(locations.randint(3, 6))
     )
     return (*first, *later)
 

@@ -48,7 +48,7 @@ def _not_settled(patch: pytest.MonkeyPatch) -> None:
 
 
 def _rejected_as_lost(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(commits, "Rejected", lambda reasons: protocol.Lost(None))
+    patch.setattr(commits, "EffectsFailed", lambda reasons: protocol.Lost(None))
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]

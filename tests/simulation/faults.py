@@ -81,7 +81,9 @@ def _lapsed_is_running(judge: Callable[..., Any], record: Any, attempt: Claim) -
 
 def _refused_runs(attempt: Claim, decision: Any) -> Any:
     token = model.milliseconds(attempt.now)
-    return Claimed(protocol.grant(attempt, attempt.places[0], token)) if isinstance(decision, InProgress) else decision
+    return (
+        Claimed(protocol.grant(attempt, attempt.locations[0], token)) if isinstance(decision, InProgress) else decision
+    )
 
 
 def _told_more(attempt: Claim, decision: Any) -> Any:
@@ -92,7 +94,7 @@ def _told_more(attempt: Claim, decision: Any) -> Any:
 
 def _same_token(patch: pytest.MonkeyPatch) -> None:
     real = protocol.grant
-    patch.setattr(protocol, "grant", lambda attempt, place, _: real(attempt, place, 1))
+    patch.setattr(protocol, "grant", lambda attempt, location, _: real(attempt, location, 1))
 
 
 def _read_then_write(patch: pytest.MonkeyPatch) -> None:
@@ -114,7 +116,7 @@ def _refused_before_the_answer(patch: pytest.MonkeyPatch) -> None:
     async def follow(other: InFlightCall, records: Any, attempt: Callable[[], Claim], *, gives_up: float) -> Any:
         if other.record is None and not other.over:
             made = attempt()
-            lease = protocol.grant(made, made.places[0], 0)
+            lease = protocol.grant(made, made.locations[0], 0)
             return InProgress(model.parse(model.running(lease), lease.location), 0.0)
         return await real(other, records, attempt, gives_up=gives_up)
 
@@ -190,7 +192,7 @@ FAULTS = (
     Fault("a heartbeat never begins", RAN_ON, nothing(Leases, "keep")),
     Fault("a lease is counted from the start of the wait", "lease is lost, and it is not", _lease_from_the_wait),
     Fault("a completion is swallowed", "result was not stored", _completion_swallowed),
-    Fault("a cancelled claim is not given back", KEPT, nothing_async(Records, "abandon")),
+    Fault("a cancelled claim is not given back", KEPT, nothing_async(Records, "give_back")),
     Fault("a failed body does not give its key back", KEPT, nothing_async(Call, "_release")),
     Fault("a duplicate is refused before the claim is answered", STUCK, _refused_before_the_answer),
     Fault(

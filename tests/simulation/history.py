@@ -13,12 +13,12 @@ from tests.simulation.table import Place, Row, Write
 @final
 @dataclass(slots=True)
 class Held:
-    """One record as it was in one place, from one write until the next. `until` is infinite for the last.
+    """One record as it was in one location, from one write until the next. `until` is infinite for the last.
 
     `stray` says that nobody may rely on it: a late copy of a claim, beside another record that counts.
     """
 
-    place: Place
+    location: Place
     row: Row
     since: float
     stray: bool
@@ -39,17 +39,17 @@ class History:
     def add(self, write: Write, *, stray: bool = False) -> None:
         """Note a write."""
         self._writes[write.key].append(write)
-        for place in (write.place, *(each for each, _ in write.cleared)):
-            before = self._last.pop((write.key, place), None)
+        for location in (write.location, *(each for each, _ in write.cleared)):
+            before = self._last.pop((write.key, location), None)
             if before is not None:
                 before.until = write.time
         if write.after is not None:
-            held = self._last[write.key, write.place] = Held(write.place, write.after, write.time, stray)
+            held = self._last[write.key, write.location] = Held(write.location, write.after, write.time, stray)
             self._held[write.key].append(held)
 
-    def is_stray(self, key: str, place: Place) -> bool:
-        """Whether what is in a place is a stray."""
-        held = self._last.get((key, place))
+    def is_stray(self, key: str, location: Place) -> bool:
+        """Whether what is in a location is a stray."""
+        held = self._last.get((key, location))
         return held is not None and held.stray
 
     def owner_of(self, row: Row) -> Call | None:
@@ -57,7 +57,7 @@ class History:
         return next((call for call in self.calls.values() if call.owner == row.owner), None)
 
     def held(self, call: Call) -> Iterator[Held]:
-        """Tell what the places of the call's record held, in the order in which it was written."""
+        """Tell what the locations of the call's record held, in the order in which it was written."""
         return iter(self._held[call.key])
 
     def owned(self, call: Call) -> list[Held]:

@@ -38,14 +38,14 @@ class Monitor:
     def wrote(self, write: Write) -> None:
         """Take in a change of the table."""
         befores = " and ".join(self._spell(row) for row in write.replaced) or "nothing"
-        where = f" in {write.place[1]}" if write.place[2] else ""
+        where = f" in {write.location[1]}" if write.location[2] else ""
         self.say(f"    {write.sender} changes {write.key[4:8]}{where}: {befores} -> {self._spell(write.after)}")
         if write.sender == "ttl":
             self.history.add(write)
             self.count("deleted by TTL")
             return
         call = self.history.calls[write.sender]
-        was_stray = self.history.is_stray(write.key, write.place)
+        was_stray = self.history.is_stray(write.key, write.location)
         stray = place_rules.is_stray(self.plan, self.history, write, call)
         self._judge(place_rules.broken_by(self.plan, self.history, write, call, stray=stray))
         self.history.add(write, stray=stray)
@@ -137,7 +137,7 @@ class Monitor:
             return
         self.count("taken over")
         if write.cleared:
-            self.count("taken over from another place")
+            self.count("taken over from another location")
 
     def _watch_token(self, write: Write) -> None:
         """Count claims of a key whose token is smaller than one before a release, by a slower clock."""

@@ -15,7 +15,15 @@ from typing import final
 
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Item
-from aioidempotency._core.operations import Check, Declined, Operation, Refused, Reply, Transact, Update
+from aioidempotency._core.operations import (
+    Check,
+    ConditionFailed,
+    Operation,
+    Reply,
+    Transact,
+    TransactionFailed,
+    Update,
+)
 from tests.simulation.calls import Call, Request
 from tests.simulation.plan import Trouble, Weather
 from tests.simulation.table import WatchedTable, Write
@@ -86,7 +94,7 @@ class Network:
         for timer, arrival in lurking:
             if timer.when() <= asyncio.get_running_loop().time():
                 continue
-            if write.after is None or write.place[1] not in _partitions(arrival[0]):
+            if write.after is None or write.location[1] not in _partitions(arrival[0]):
                 timer.cancel()
                 self._later(self._transit(), self._arrive, *arrival)
             else:
@@ -157,14 +165,14 @@ class Network:
 
     def _forgotten(self, reply: Reply) -> Reply:
         """Leave out what a refusal found, where the weather is so."""
-        brings = isinstance(reply, Refused | Declined) and any(items(reply))
+        brings = isinstance(reply, ConditionFailed | TransactionFailed) and any(items(reply))
         if not brings or self.calm or self._dice.random() >= self._weather.forgetful:
             return reply
-        self.count(f"{'refusal' if isinstance(reply, Refused) else 'declined'} without item")
-        if isinstance(reply, Declined):
-            refusals = tuple(None if each is None else Refused(None) for each in reply.refusals)
-            return Declined(refusals, reply.reasons)
-        return Refused(None)
+        self.count(f"{'refusal' if isinstance(reply, ConditionFailed) else 'declined'} without item")
+        if isinstance(reply, TransactionFailed):
+            failures = tuple(None if each is None else ConditionFailed(None) for each in reply.failures)
+            return TransactionFailed(failures, reply.reasons)
+        return ConditionFailed(None)
 
     def _later(self, delay: float, callback: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(delay, callback, *arguments, context=self._nowhere)
@@ -172,8 +180,8 @@ class Network:
 
 def items(reply: Reply) -> tuple[Item | None, ...]:
     """List what a refusal found."""
-    refusals = reply.refusals if isinstance(reply, Declined) else (reply,)
-    return tuple(each.item for each in refusals if isinstance(each, Refused))
+    failures = reply.failures if isinstance(reply, TransactionFailed) else (reply,)
+    return tuple(each.item for each in failures if isinstance(each, ConditionFailed))
 
 
 def is_renewal(operation: Operation) -> bool:

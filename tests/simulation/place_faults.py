@@ -1,4 +1,4 @@
-"""Faults to plant where a key has several places, one at a time: the simulation must find each of them.
+"""Faults to plant where a key has several locations, one at a time: the simulation must find each of them.
 
 This is white-box by nature.
 """
@@ -11,7 +11,7 @@ import pytest
 
 from aioidempotency._core import placements, protocol
 from aioidempotency._core.operations import Check, Delete, Transact
-from aioidempotency.partitioning.layouts import Spread
+from aioidempotency.partitioning.key_schemas import PartitionedRoute
 from aioidempotency.partitioning.windows import Windows
 from tests.simulation import schemes
 from tests.simulation.faults import Fault
@@ -68,11 +68,11 @@ def _windows(name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 def _answering_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Spread, "answer_within", property(lambda _: inf))
+    patch.setattr(PartitionedRoute, "answer_within", property(lambda _: inf))
 
 
 PLACE_FAULTS = (
-    Fault("a claim does not look at the other places", BESIDE, rewriting("claim", _alone)),
+    Fault("a claim does not look at the other locations", BESIDE, rewriting("claim", _alone)),
     Fault("a take-over leaves what it found elsewhere", BESIDE, rewriting("claim", _checked)),
     Fault("windows look back one window too little", f"{BESIDE}|{AGAIN}", _numbers(less=1), windows=True),
     Fault("windows do not look ahead", BESIDE, _numbers(ahead=0.0), windows=True),
@@ -83,9 +83,9 @@ PLACE_FAULTS = (
         windows=True,
     ),
     Fault(
-        "a record outlasts its window", "outlasts the time", _windows("looked_at_until", lambda *_: inf), windows=True
+        "a record outlasts its window", "outlasts the time", _windows("searched_until", lambda *_: inf), windows=True
     ),
     Fault("a move skips a phase", BESIDE, _skipping),
-    Fault("refusals are taken for those of other places", "locked past its lease", _wrong_index),
+    Fault("failures are taken for those of other locations", "locked past its lease", _wrong_index),
     Fault("a result is put by an old instant", BESIDE, _setting("inf", -inf), windows=True),
 )

@@ -1,4 +1,4 @@
-"""How the records of a run lie: in one place, in one of several, in windows of time; or moved meanwhile."""
+"""How the records of a run lie: in one location, in one of several, in windows of time; or moved meanwhile."""
 
 import random
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from aioidempotency import CompositeKey, HashBuckets, RandomBuckets, Reshard, SimpleKey, Static, TimeBuckets
-from aioidempotency.partitioning import Layout, Partitioning
+from aioidempotency.partitioning import KeySchema, Partitioning
 
 CLOCK_SKEW = 0.2
 
@@ -37,12 +37,12 @@ class Scheme:
     """
 
     name: str
-    layouts: tuple[Layout, ...] = (SimpleKey(),)
+    layouts: tuple[KeySchema, ...] = (SimpleKey(),)
     phases: tuple[int, ...] = (0,)
     verified: bool = False
     window: float | None = None
 
-    def looked_at_until(self, partition: str, reach: float) -> float:
+    def searched_until(self, partition: str, reach: float) -> float:
         """Epoch seconds until which every claim looks into a partition: until records that live as long have expired."""
         found = re.fullmatch(r"window#(\d+)#\d+", partition)
         if found is None or self.window is None:
@@ -56,8 +56,8 @@ def reach(retention: float, lease: float) -> float:
 
 
 def draw(dice: random.Random, lease: float) -> Scheme:
-    """Draw a scheme; one place is the most frequent."""
-    match dice.choices(("one place", "random buckets", "windows", "a move"), (52, 10, 19, 19))[0]:
+    """Draw a scheme; one location is the most frequent."""
+    match dice.choices(("one location", "random buckets", "windows", "a move"), (52, 10, 19, 19))[0]:
         case "random buckets":
             buckets = dice.choice((2, 3))
             return _settled(dice, "random buckets", RandomBuckets(buckets, choices=dice.choice((2, buckets))))
@@ -67,7 +67,7 @@ def draw(dice: random.Random, lease: float) -> Scheme:
         case "a move":
             return _move(dice, lease)
         case _:
-            return Scheme(name="one place")
+            return Scheme(name="one location")
 
 
 def _settled(dice: random.Random, name: str, strategy: Partitioning, *, window: float | None = None) -> Scheme:

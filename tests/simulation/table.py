@@ -2,7 +2,7 @@
 
 The history is read from the stored items themselves, before and after each operation: a write is what
 changed them, whatever was answered. What one operation changes is one change of its key's record, in
-however many places the key has; the layout item is no record.
+however many locations the key has; the layout item is no record.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import final
 
 from aioidempotency import MemoryBackend
 from aioidempotency._core.model import Item, Location
-from aioidempotency._core.operations import Applied, Declined, Effect, Get, GetAll, Operation, Reply, Transact
+from aioidempotency._core.operations import Applied, Effect, Get, GetAll, Operation, Reply, Transact, TransactionFailed
 from aioidempotency.exceptions import Reason
 from aioidempotency.partitioning import table_layout as layout
 
@@ -52,17 +52,17 @@ class Write:
     """One change of one key's record, by one call.
 
     Attributes:
-        place: Where it was put or changed; where it was deleted, if it is gone.
-        before: What was in that place.
+        location: Where it was put or changed; where it was deleted, if it is gone.
+        before: What was in that location.
         with_effects: Whether effects were applied by the same operation.
-        cleared: What the same operation deleted in other places.
-        beside: What is in the key's other places when all is done.
+        cleared: What the same operation deleted in other locations.
+        beside: What is in the key's other locations when all is done.
     """
 
     time: float
     key: str
     sender: str
-    place: Place
+    location: Place
     before: Row | None
     after: Row | None
     with_effects: bool = False
@@ -90,7 +90,7 @@ class WatchedTable:
     @property
     def laid_since(self) -> float:
         """The epoch second since which the table says its layout."""
-        (item,) = (item for place, item in self._memory._items.items() if place[1] == layout.KEY)
+        (item,) = (item for location, item in self._memory._items.items() if location[1] == layout.KEY)
         return float(json.loads(str(item["data"]["S"]))["since"])
 
     async def execute(self, operation: Operation, sender: str) -> Reply:
@@ -106,46 +106,50 @@ class WatchedTable:
         applied = bool(effects) and isinstance(reply, Applied)
         if not isinstance(operation, Get | GetAll) and not is_of_layout(operation):
             writes = operation.writes if isinstance(operation, Transact) else (operation,)
-            write = self._note(operation.location.key, [_place(each.location) for each in writes], sender, applied)
+            write = self._note(operation.location.key, [_location(each.location) for each in writes], sender, applied)
             if applied:
                 self._applied(sender, write)
-        return Declined(reply.refusals, (None,) * len(effects)) if isinstance(reply, Declined) else reply
+        return (
+            TransactionFailed(reply.failures, (None,) * len(effects)) if isinstance(reply, TransactionFailed) else reply
+        )
 
-    def _refused(self, operation: Transact) -> Declined:
+    def _refused(self, operation: Transact) -> TransactionFailed:
         """Refuse effects, of which one is a check that never holds; tell of the record what is the matter with it."""
         reason = Reason("ConditionalCheckFailed")
-        return Declined(tuple(map(self._memory._refusal, operation.writes)), (reason,) * len(operation.effects))
+        return TransactionFailed(
+            tuple(map(self._memory._refusal, operation.writes)), (reason,) * len(operation.effects)
+        )
 
     def reap(self, epoch: float) -> None:
         """Delete what has expired, as the table's TTL does."""
-        for place, item in list(self._memory._items.items()):
+        for location, item in list(self._memory._items.items()):
             if "expiration" in item and row(item).expiration < epoch:
-                del self._memory._items[place]
-                self._note(place[2] or place[1], [place], "ttl")
+                del self._memory._items[location]
+                self._note(location[2] or location[1], [location], "ttl")
 
-    def _note(self, key: str, places: list[Place], sender: str, applied: bool = False) -> Write | None:
-        """Find out what an operation changed in some places, and tell of it."""
+    def _note(self, key: str, locations: list[Place], sender: str, applied: bool = False) -> Write | None:
+        """Find out what an operation changed in some locations, and tell of it."""
         known, stored = self._known[key], self._memory._items
-        changed = [place for place in places if known.get(place) is not stored.get(place)]
+        changed = [location for location in locations if known.get(location) is not stored.get(location)]
         if not changed:
             return None
-        befores = {place: row(known[place]) for place in changed if place in known}
-        put = [place for place in changed if place in stored]
+        befores = {location: row(known[location]) for location in changed if location in known}
+        put = [location for location in changed if location in stored]
         assert len(put) <= 1, "two records of one key, put by one operation"
-        for place in changed:
-            known.pop(place, None)
-        known.update({place: stored[place] for place in put})
+        for location in changed:
+            known.pop(location, None)
+        known.update({location: stored[location] for location in put})
         home = (put or changed)[0]
         write = Write(
             time=self._now(),
             key=key,
             sender=sender,
-            place=home,
+            location=home,
             before=befores.pop(home, None),
             after=row(known[home]) if put else None,
             with_effects=applied,
             cleared=tuple(befores.items()),
-            beside=tuple((place, row(item)) for place, item in known.items() if place != home),
+            beside=tuple((location, row(item)) for location, item in known.items() if location != home),
         )
         self._tell(write)
         return write
@@ -156,7 +160,7 @@ def is_of_layout(operation: Operation) -> bool:
     return operation.location.partition == layout.KEY
 
 
-def _place(location: Location) -> Place:
+def _location(location: Location) -> Place:
     return location.table.name, location.partition, location.sort
 
 

@@ -33,19 +33,19 @@ ALL_FAULTS = {
 """Everything that is injected."""
 
 PLACES = {
-    *(f"scheme: {name}" for name in ("one place", "random buckets", "windows", "a move", "a move astray")),
+    *(f"scheme: {name}" for name in ("one location", "random buckets", "windows", "a move", "a move astray")),
     *("phase 0 beside 1", "phase 1 beside 2", "phase 2 beside 3", "phase 2 beside 1", "phase 1 beside 0"),
     "a late copy beside a record",
     "late transact: Applied",
-    "late transact: Declined",
-    "taken over from another place",
+    "late transact: TransactionFailed",
+    "taken over from another location",
 }
-"""Where records lay, and what happened between the places."""
+"""Where records lay, and what happened between the locations."""
 
 EFFECTS = {
     "effects applied",
     "late commit: Applied",
-    "late commit: Declined",
+    "late commit: TransactionFailed",
     "not run: TransactionError",
     "run: TransactionError",
 }

@@ -4,7 +4,7 @@ from typing import final
 
 from aioidempotency import DynamoDBBackend
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Found, Get, Operation, Put, Refused, Reply
+from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Put, Reply
 from aioidempotency.backends.dynamodb.partiql import can_be_said
 
 
@@ -28,9 +28,9 @@ class BatchedBackend:
         if isinstance(outcome, Exception):
             raise outcome
         assert not isinstance(outcome, str), outcome
-        if outcome == Refused(None) and isinstance(operation, Put):
+        if outcome == ConditionFailed(None) and isinstance(operation, Put):
             found = await self.execute(Get(operation.location))
-            return Refused(found.item) if isinstance(found, Found) else found
+            return ConditionFailed(found.item) if isinstance(found, Found) else found
         return outcome
 
     async def create_table(self, table: Table) -> None:

@@ -19,7 +19,7 @@ RECORD: Final[Mapping[str, AttributeValue]] = {
 }
 
 
-def record(place: Location, **changes: AttributeValue | None) -> Item:
+def record(location: Location, **changes: AttributeValue | None) -> Item:
     """Make an item by role; None leaves an attribute out.
 
     Raises:
@@ -27,4 +27,7 @@ def record(place: Location, **changes: AttributeValue | None) -> Item:
     """
     roles: dict[str, AttributeValue | None] = {**RECORD, **changes}
     check_outlasts_its_test(roles["expiration"] or {})
-    return {**place.item, **{place.table.names[role]: value for role, value in roles.items() if value is not None}}
+    return {
+        **location.item,
+        **{location.table.names[role]: value for role, value in roles.items() if value is not None},
+    }

@@ -89,7 +89,7 @@ def _code(failure: pytest.ExceptionInfo[ClientError]) -> str:
 
 
 async def test_requests_pass_and_are_noted(proxy: FaultProxy, caller: Caller) -> None:
-    """Operation, body and the engine's status are kept in order, refusals included."""
+    """Operation, body and the engine's status are kept in order, failures included."""
     await caller.put()
     with pytest.raises(ClientError) as refusal:
         await caller.put()

@@ -129,12 +129,12 @@ async def test_a_store_needs_a_clock_ahead_for_a_short_retention(ministack: Engi
 
 def test_a_record_that_a_test_makes_itself_lasts() -> None:
     """The helper that makes records gives them years, and refuses to make one that a TTL would delete."""
-    place = SimpleKey().route(Table("records", "id", None, AttributeNames()), "namespace#key").places(0)[0]
-    assert record(place)["expiration"] == {"N": str(EXPIRES)}
-    assert "expiration" not in record(place, expiration=None)
+    location = SimpleKey().route(Table("records", "id", None, AttributeNames()), "namespace#key").locations(0)[0]
+    assert record(location)["expiration"] == {"N": str(EXPIRES)}
+    assert "expiration" not in record(location, expiration=None)
     for expiration in ({"N": PAST}, {"S": PAST}, {"N": str(int(time.time()) + 60)}):
         with pytest.raises(ShortLifeError, match=REFUSED):
-            record(place, expiration=expiration)
+            record(location, expiration=expiration)
 
 
 async def forbidden() -> None:

@@ -93,7 +93,7 @@ async def _said(table: Opened) -> str:
     said = await table.drive(layout.read(table.place))
     if said is None:
         raise ConfigurationError('the table says nothing of its layout; give --layout, as "HashBuckets(32)"')
-    return layout.spelled(said.description)
+    return layout.as_code(said.description)
 
 
 def _drawn(found: Heat) -> RenderableType:

@@ -14,7 +14,7 @@ from aioidempotency._cli.spelling import strategy
 from aioidempotency._cli.tables import Choice, Opened, on_a_table
 from aioidempotency.partitioning import Partitioning, Reshard, Terms
 from aioidempotency.partitioning import table_layout as layout
-from aioidempotency.partitioning.table_layout import Description, Differs, Laid, TableLayout
+from aioidempotency.partitioning.table_layout import Description, Differs, TableLayout, WantedLayout
 
 app = typer.Typer(help="Show, check and set what a table says of how its records lie.", no_args_is_help=True)
 
@@ -85,7 +85,7 @@ async def _check(choice: Choice, wanted: Partitioning, retention: float) -> None
         typer.echo(f"live records in places that only the other strategy looks at: {left}")
     if isinstance(verdict, Differs):
         _refuse(verdict, wanted)
-    typer.echo(f"a store with {layout.spelled(wanted.description())} may open the table")
+    typer.echo(f"a store with {layout.as_code(wanted.description())} may open the table")
 
 
 async def _left_behind(table: Opened, said: TableLayout, wanted: Partitioning) -> int | None:
@@ -93,7 +93,7 @@ async def _left_behind(table: Opened, said: TableLayout, wanted: Partitioning) -
     if isinstance(wanted, Reshard) or said.description["strategy"] != "Reshard":
         return None
     now = time.time()
-    both = strategy(layout.spelled(said.description)).partitions(now)
+    both = strategy(layout.as_code(said.description)).partitions(now)
     kept = wanted.partitions(now)
     if both is None or kept is None:
         return None
@@ -109,29 +109,29 @@ async def _set(choice: Choice, wanted: Partitioning, retention: float, *, force:
     typer.echo(_told(verdict.layout))
 
 
-def _laid(table: Opened, wanted: Partitioning, retention: float) -> Laid:
-    return Laid(place=table.place, description=wanted.description(), retention=retention)
+def _laid(table: Opened, wanted: Partitioning, retention: float) -> WantedLayout:
+    return WantedLayout(location=table.place, description=wanted.description(), retention=retention)
 
 
 def _refuse(verdict: Differs, wanted: Partitioning) -> NoReturn:
-    said, asked = layout.spelled(verdict.layout.description), layout.spelled(wanted.description())
+    said, asked = layout.as_code(verdict.layout.description), layout.as_code(wanted.description())
     fail(f"the table says {said}, which is not {asked} or one phase from it. {layout.advice(verdict)}", code=1)
 
 
 def _facts(said: TableLayout) -> dict[str, object]:
     return {
-        "layout": layout.spelled(said.description),
+        "layout": layout.as_code(said.description),
         "since": said.since,
-        "before": None if said.before is None else layout.spelled(said.before),
+        "before": None if said.before is None else layout.as_code(said.before),
         "changes": said.changes,
     }
 
 
 def _told(said: TableLayout) -> str:
     since = datetime.fromtimestamp(said.since, UTC)
-    lines = [layout.spelled(said.description), f"since {since:%Y-%m-%d %H:%M:%S} UTC"]
+    lines = [layout.as_code(said.description), f"since {since:%Y-%m-%d %H:%M:%S} UTC"]
     if said.before is not None:
-        lines.append(f"before: {layout.spelled(said.before)}")
+        lines.append(f"before: {layout.as_code(said.before)}")
     if following := _following(said.description):
         lines.append(f"next: {following}")
     return "\n".join(lines)
@@ -142,6 +142,6 @@ def _following(description: Description) -> str | None:
     if description["strategy"] != "Reshard":
         return None
     if description["phase"] == "prepare":
-        return f"{layout.spelled({**description, 'phase': 'cutover'})}, once all nodes are on this one"
+        return f"{layout.as_code({**description, 'phase': 'cutover'})}, once all nodes are on this one"
     new = cast("Mapping[str, object]", description["new"])
-    return f"{layout.spelled(new)}, a retention after the last node before this one has ended"
+    return f"{layout.as_code(new)}, a retention after the last node before this one has ended"

@@ -20,7 +20,7 @@ from aioidempotency._records import Records
 from aioidempotency.backends.dynamodb import DynamoDBBackend
 from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import CompositeKey
-from aioidempotency.partitioning.table_layout import place_of
+from aioidempotency.partitioning.table_layout import location_of
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Choice:
         table = CompositeKey(partition_attribute.strip(), sort_attribute.strip()).table(self.table_name, self._names())
         backend = DynamoDBBackend(endpoint_url=self.endpoint_url, region_name=self.region)
         try:
-            yield Opened(backend, place_of(table, self.namespace))
+            yield Opened(backend, location_of(table, self.namespace))
         finally:
             await backend.aclose()
 

@@ -6,11 +6,11 @@ from typing import Final, final
 
 from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._core import model
-from aioidempotency._core.model import AttributeNames, Encoded, Lease
+from aioidempotency._core.model import AttributeNames, Lease, SerializedResult
 from aioidempotency._core.protocol import Claim, first_put
 from aioidempotency._keys import LONGEST_NAMESPACE, digest, record_key
 from aioidempotency.partitioning import CompositeKey, HashBuckets, Static, Terms
-from aioidempotency.partitioning.strategy import MOST_PLACES
+from aioidempotency.partitioning.strategy import MOST_LOCATIONS
 
 MOST_BUCKETS: Final = 10_000
 """How many buckets a plan goes up to."""
@@ -56,7 +56,7 @@ class Workload:
             raise PlanError(f"--duplicates takes a share of all calls, 0 to 1: not {self.duplicates:g}; 0.2 means 20 %")
         check_bounds("--result-bytes", self.result_bytes, least=0)
         check_bounds("--namespace-bytes", self.namespace_bytes, least=1, most=LONGEST_NAMESPACE)
-        check_bounds("--places", self.places, least=1, most=MOST_PLACES)
+        check_bounds("--places", self.places, least=1, most=MOST_LOCATIONS)
         if self.finished_bytes > LARGEST_ITEM:
             most = self.result_bytes - (self.finished_bytes - LARGEST_ITEM)
             raise PlanError(
@@ -82,7 +82,7 @@ class Workload:
     @property
     def finished_bytes(self) -> int:
         """The size of the item that a completion leaves, by DynamoDB's rules."""
-        lease, result = self._lease(), Encoded("0" * self.result_bytes)
+        lease, result = self._lease(), SerializedResult("0" * self.result_bytes)
         return model.size(model.finished(lease, result, expiration=lease.expiration))
 
     def _lease(self) -> Lease:

@@ -106,18 +106,18 @@ class Route(Protocol):
 
     @property
     def answer_within(self) -> float:
-        """Seconds after which the places of an instant may no longer be all that matter."""
+        """Seconds after which the locations of an instant may no longer be all that matter."""
         ...
 
-    def places(self, now: float) -> "Places":
-        """Name the place of a new record, and then every other one where a live record may be.
+    def locations(self, now: float) -> "Locations":
+        """Name the location of a new record, and then every other one where a live record may be.
 
-        Of two claims, each looks at the place that the other one writes.
+        Of two claims, each looks at the location that the other one writes.
         """
         ...
 
-    def looked_at_until(self, place: "Location") -> float:
-        """Epoch seconds until which every claim looks at a place that is home now."""
+    def searched_until(self, location: "Location") -> float:
+        """Epoch seconds until which every claim looks at a location that is home now."""
         ...
 
 
@@ -151,19 +151,19 @@ class Location(Struct, frozen=True):
 
     @property
     def answer_within(self) -> float:
-        """Any time: the record has no other place."""
+        """Any time: the record has no other location."""
         return inf
 
-    def places(self, now: float) -> "Places":
-        """Name this one place."""
+    def locations(self, now: float) -> "Locations":
+        """Name this one location."""
         return (self,)
 
-    def looked_at_until(self, place: "Location") -> float:
+    def searched_until(self, location: "Location") -> float:
         """For ever."""
         return inf
 
 
-Places = tuple[Location, ...]
+Locations = tuple[Location, ...]
 """Where a record may be; a new one is put into the first."""
 
 
@@ -203,14 +203,14 @@ class Record:
 
 
 @final
-class Encoded(Struct, frozen=True):
+class SerializedResult(Struct, frozen=True):
     """A result as it is stored: text, and how it is to be read (None: plain JSON)."""
 
     data: str
     encoding: str | None = None
 
     def __repr__(self) -> str:
-        return f"<Encoded: {len(self.data)} characters, encoding {self.encoding}>"
+        return f"<SerializedResult: {len(self.data)} characters, encoding {self.encoding}>"
 
 
 @final
@@ -264,7 +264,7 @@ def running(lease: Lease) -> Item:
     return _item(lease, {"status": {"S": "INPROGRESS"}, **renewed(lease)})
 
 
-def finished(lease: Lease, result: Encoded, *, expiration: int) -> Item:
+def finished(lease: Lease, result: SerializedResult, *, expiration: int) -> Item:
     """Make the item of a record that this lease has finished."""
     return _item(lease, {**renewed(lease), **completed(result, expiration=expiration)})
 
@@ -277,7 +277,7 @@ def renewed(lease: Lease) -> Changes:
     }
 
 
-def completed(result: Encoded, *, expiration: int) -> Changes:
+def completed(result: SerializedResult, *, expiration: int) -> Changes:
     """Name what a completion changes. The end of the lease stays, as Powertools leaves it."""
     changes: Changes = {
         "status": {"S": "COMPLETED"},
@@ -289,7 +289,7 @@ def completed(result: Encoded, *, expiration: int) -> Changes:
     return changes
 
 
-def record_of(lease: Lease, result: Encoded, *, expiration: int) -> Record:
+def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Record:
     """Make the record that `parse` reads from what this lease has finished."""
     return Record(
         key=lease.location.key,

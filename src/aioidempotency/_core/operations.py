@@ -2,7 +2,7 @@
 
 Every write carries its condition. A backend executes one operation, as a whole or not at all, and
 returns one reply; that a condition did not hold is a reply, that the store did not answer is an
-exception. Where all records have one place, no transaction is ever asked for.
+exception. Where all records have one location, no transaction is ever asked for.
 
 None of these values shows data when it is printed: items hold results.
 """
@@ -13,13 +13,13 @@ from typing import Literal, final
 from msgspec import Struct
 
 from aioidempotency._core.conditions import Condition
-from aioidempotency._core.model import AttributeValue, Item, Location, Places, Role
+from aioidempotency._core.model import AttributeValue, Item, Location, Locations, Role
 from aioidempotency.exceptions import Reason
 
 
 @final
 class Put(Struct, frozen=True):
-    """Write a whole item. The reply is `Applied`, or `Refused` with the item that is there.
+    """Write a whole item. The reply is `Applied`, or `ConditionFailed` with the item that is there.
 
     Attributes:
         location: Where to write it.
@@ -113,9 +113,9 @@ class Effect(Struct, frozen=True):
 
 @final
 class Transact(Struct, frozen=True):
-    """Apply all of these, or none of them: at most 100, no two at one place.
+    """Apply all of these, or none of them: at most 100, no two at one location.
 
-    The reply is `Applied`, or `Declined` with an entry for each write and each effect.
+    The reply is `Applied`, or `TransactionFailed` with an entry for each write and each effect.
 
     Attributes:
         writes: Those of the record.
@@ -130,7 +130,7 @@ class Transact(Struct, frozen=True):
 
     @property
     def location(self) -> Location:
-        """The first write's place."""
+        """The first write's location."""
         return self.writes[0].location
 
     def __repr__(self) -> str:
@@ -139,20 +139,20 @@ class Transact(Struct, frozen=True):
 
 @final
 class GetAll(Struct, frozen=True):
-    """Read the items of all these places as they are at one moment, strongly consistent.
+    """Read the items of all these locations as they are at one moment, strongly consistent.
 
-    The reply is `FoundAll`, with an entry for each place, in their order.
+    The reply is `FoundAll`, with an entry for each location, in their order.
     """
 
-    locations: Places
+    locations: Locations
 
     @property
     def location(self) -> Location:
-        """The first place."""
+        """The first location."""
         return self.locations[0]
 
     def __repr__(self) -> str:
-        return f"<GetAll {self.location.key}: {len(self.locations)} places>"
+        return f"<GetAll {self.location.key}: {len(self.locations)} locations>"
 
 
 @final
@@ -175,7 +175,7 @@ class Applied(Struct, frozen=True):
 
 
 @final
-class Refused(Struct, frozen=True):
+class ConditionFailed(Struct, frozen=True):
     """The condition of a write did not hold, and nothing was changed.
 
     Attributes:
@@ -185,19 +185,19 @@ class Refused(Struct, frozen=True):
     item: Item | None
 
     def __repr__(self) -> str:
-        return f"<Refused: {_shown(self.item)}>"
+        return f"<ConditionFailed: {_shown(self.item)}>"
 
 
 @final
-class Declined(Struct, frozen=True):
+class TransactionFailed(Struct, frozen=True):
     """A transaction was not applied.
 
     Attributes:
-        refusals: For each of the record's writes why it was refused, or None: that one would have been applied.
+        failures: For each of the record's writes why it was refused, or None: that one would have been applied.
         reasons: The same for each effect; there are reasons besides their conditions.
     """
 
-    refusals: tuple[Refused | None, ...]
+    failures: tuple[ConditionFailed | None, ...]
     reasons: tuple[Reason | None, ...] = ()
 
 
@@ -223,11 +223,11 @@ class FoundAll(Struct, frozen=True):
 
 Write = Put | Update | Delete
 Operation = Write | Transact | Get | GetAll | Query
-WriteReply = Applied | Refused | Declined
+WriteReply = Applied | ConditionFailed | TransactionFailed
 Reply = WriteReply | Found | FoundAll
 
 
-def misfit(operation: Operation, reply: object) -> str | None:
+def wrong_reply(operation: Operation, reply: object) -> str | None:
     """Say what is wrong with a reply to an operation, by types alone; None where it fits.
 
     Procedures trust what they are sent. So whatever a backend returns is looked at here first.
@@ -235,18 +235,18 @@ def misfit(operation: Operation, reply: object) -> str | None:
     match operation, reply:
         case (Put() | Update() | Delete() | Transact(), Applied()) | (Query(), FoundAll()):
             return None
-        case (Put() | Update() | Delete(), Refused(item)) | (Get(), Found(item)):
-            return _item_misfit(item)
-        case Transact(writes, effects), Declined(refusals, reasons):
-            fits = len(refusals) == len(writes) and len(reasons) in {0, len(effects)}
-            return None if fits else f"Declined with {len(refusals)} refusals and {len(reasons)} reasons"
+        case (Put() | Update() | Delete(), ConditionFailed(item)) | (Get(), Found(item)):
+            return _wrong_item(item)
+        case Transact(writes, effects), TransactionFailed(failures, reasons):
+            fits = len(failures) == len(writes) and len(reasons) in {0, len(effects)}
+            return None if fits else f"TransactionFailed with {len(failures)} failures and {len(reasons)} reasons"
         case GetAll(locations), FoundAll(items):
             return None if len(items) == len(locations) else f"FoundAll with {len(items)} items"
         case _:
             return type(reply).__name__
 
 
-def _item_misfit(item: object) -> str | None:
+def _wrong_item(item: object) -> str | None:
     if item is None or (type(item) is dict and {*map(type, item.values())} == {dict}):
         return None  # whatever comes from JSON
     if isinstance(item, Mapping) and all(isinstance(value, Mapping) for value in item.values()):

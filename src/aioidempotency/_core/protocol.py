@@ -13,8 +13,8 @@
    free for another request.
 6. A record never expires before its lease does, and a renewal that was delayed on its way does not
    shorten a lease that was renewed since.
-7. A key has one record, in whichever of its places it is: `placements` says how. Where claims stop
-   looking at a place after a time, lease and record end before that; where the places of a key depend
+7. A key has one record, in whichever of its locations it is: `placements` says how. Where claims stop
+   looking at a location after a time, lease and record end before that; where the locations of a key depend
    on the instant, rule 2 holds as long as clocks agree by `clock_skew`.
 
 A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
@@ -35,15 +35,15 @@ from msgspec import Struct
 from aioidempotency._core import model, placements
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Location, Places, Record, Route, Status
+from aioidempotency._core.model import Lease, Location, Locations, Record, Route, SerializedResult, Status
 from aioidempotency._core.operations import (
     Applied,
-    Declined,
+    ConditionFailed,
     Delete,
     Put,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
     Write,
 )
@@ -59,7 +59,7 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     `now` is the instant at which the attempt began. A slow store makes it stale, which is safe: the
     lease is then shorter than it could be, and others' leases look longer than they are. Only a route
-    whose places change with time bounds that: `answer_within`.
+    whose locations change with time bounds that: `answer_within`.
     """
 
     route: Route
@@ -85,9 +85,9 @@ class Claim(Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def places(self) -> Places:
+    def locations(self) -> Locations:
         """Where a record of the key may be; this attempt puts one into the first."""
-        return self.route.places(self.now)
+        return self.route.locations(self.now)
 
 
 @final
@@ -121,10 +121,10 @@ class Lost(Struct, frozen=True):
     record: Record | None
 
 
-class Sighting(NamedTuple):
+class FoundRecord(NamedTuple):
     """A record that was found. `fresh`: it was written after the attempt began."""
 
-    place: Location
+    location: Location
     record: Record
     fresh: bool
 
@@ -132,7 +132,7 @@ class Sighting(NamedTuple):
 def claim(attempt: Claim) -> Procedure[Decision]:
     """Own the key, or say why not."""
     if attempt.read_first:
-        seen = yield from placements.look(attempt.places)
+        seen = yield from placements.look(attempt.locations)
         return (yield from _contend(attempt, seen, tries=ATTEMPTS))
     lease, operation = first_put(attempt)
     reply = yield operation
@@ -141,12 +141,12 @@ def claim(attempt: Claim) -> Procedure[Decision]:
 
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
     """Make the first write of a claim that has read nothing, and the lease that the write grants where it is applied."""
-    places = attempt.places
-    lease = grant(attempt, places[0], model.milliseconds(attempt.now))
+    locations = attempt.locations
+    lease = grant(attempt, locations[0], model.milliseconds(attempt.now))
     item = model.running(lease)
-    if len(places) == 1:
-        return lease, Put(places[0], item, _ABSENT)
-    return lease, placements.put(places, item, None)
+    if len(locations) == 1:
+        return lease, Put(locations[0], item, _ABSENT)
+    return lease, placements.put(locations, item, None)
 
 
 def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Procedure[Decision]:
@@ -156,45 +156,45 @@ def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Pr
 
 
 def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision]:
-    """Judge what is in the places, and take over what is vacant, as often as the record changes under this."""
-    places, token = attempt.places, model.milliseconds(attempt.now)
+    """Judge what is in the locations, and take over what is vacant, as often as the record changes under this."""
+    locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
     for _ in range(tries):
-        found = sightings(places, seen, known)
+        found = parse_found(locations, seen, known)
         verdict = judge_all(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
         token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = grant(attempt, places[0], token)
-        operation = placements.put(places, model.running(lease), seen)
+        lease = grant(attempt, locations[0], token)
+        operation = placements.put(locations, model.running(lease), seen)
         reply = yield operation
         if isinstance(reply, Applied):
             return Claimed(lease)
         known, seen = seen, (yield from placements.seen_by(operation, _refusal_in(operation, reply)))
-    found = sightings(places, seen, known)
+    found = parse_found(locations, seen, known)
     verdict = judge_all(found, attempt)
-    ours = model.running(grant(attempt, places[0], token))
-    record = found[0].record if found else model.parse(ours, places[0])
+    ours = model.running(grant(attempt, locations[0], token))
+    record = found[0].record if found else model.parse(ours, locations[0])
     return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
     """Say what a claim would find now, without claiming."""
-    places = attempt.places
-    seen = yield from placements.look(places)
-    return judge_all(sightings(places, seen), attempt)
+    locations = attempt.locations
+    seen = yield from placements.look(locations)
+    return judge_all(parse_found(locations, seen), attempt)
 
 
-def judge_all(found: tuple[Sighting, ...], attempt: Claim) -> Decision | Vacant:
+def judge_all(found: tuple[FoundRecord, ...], attempt: Claim) -> Decision | Vacant:
     """Say what all that was found means: what this attempt wrote, then what is finished, then what runs.
 
     One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
     its owner gave up. That may have been ours, earlier: then it counts only where no other does.
     """
-    for place, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
+    for location, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
         verdict = judge(record, attempt, fresh=fresh)
         if isinstance(verdict, Claimed):
-            return Claimed(replace(verdict.lease, location=place))
+            return Claimed(replace(verdict.lease, location=location))
         if not isinstance(verdict, Vacant):
             return verdict
     return Vacant()
@@ -234,15 +234,15 @@ def _judge_by_clock(record: Record, attempt: Claim) -> Decision | Vacant:
     return Vacant() if remaining < 0 else InProgress(record, retry_after=remaining)
 
 
-def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Completed | Lost]:
+def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure[Completed | Lost]:
     """Store the result for as long as the lease's retention says.
 
     A record that is gone (deleted by the table's TTL, say) is written again as a claim would be, so
     that finished work is remembered. One that we finished before keeps its first result. One that is
     ours and running, although we were refused, is a late copy of our claim: it is finished, too.
 
-    Where the places of a key depend on the instant, a record that is gone is lost, and so is one whose
-    lease is over: another call may have claimed the key in a place that this one did not look at.
+    Where the locations of a key depend on the instant, a record that is gone is lost, and so is one whose
+    lease is over: another call may have claimed the key in a location that this one did not look at.
     """
     if lapsed(lease, now=now):
         return Lost(None)
@@ -253,7 +253,7 @@ def complete(lease: Lease, result: Encoded, *, now: float) -> Procedure[Complete
     return (yield from completion_refused(lease, result, operation, reply, now=now))
 
 
-def first_update(lease: Lease, result: Encoded, *, now: float) -> tuple[Record, Update]:
+def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
     """Make the first write of a completion, and the record that it leaves where it is applied."""
     expiration = expiration_of(lease.route, lease.location, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
@@ -264,32 +264,32 @@ def first_update(lease: Lease, result: Encoded, *, now: float) -> tuple[Record, 
 
 
 def completion_refused(
-    lease: Lease, result: Encoded, operation: Write | Transact, reply: Reply, *, now: float
+    lease: Lease, result: SerializedResult, operation: Write | Transact, reply: Reply, *, now: float
 ) -> Procedure[Completed | Lost]:
     """Go on where the first write of a completion was refused; see `complete`."""
     record: Record | None = None
     for tries_left in reversed(range(ATTEMPTS)):
         seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
-        found = sightings(_places_of(operation), seen)
+        found = parse_found(_locations_of(operation), seen)
         if not found and not tries_left:
             break
         if not found:
             if lease.route.answer_within < inf:
                 return Lost(None)
-            places = lease.route.places(now)
-            lease = lease if places[0] is lease.location else replace(lease, location=places[0])
+            locations = lease.route.locations(now)
+            lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
             expiration = expiration_of(lease.route, lease.location, now + lease.retention)
             finished = model.record_of(lease, result, expiration=expiration)
-            operation = placements.put(places, model.finished(lease, result, expiration=expiration), seen=None)
+            operation = placements.put(locations, model.finished(lease, result, expiration=expiration), seen=None)
         else:
-            place, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
+            location, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
             if record.owner != lease.owner:
                 break
             if finished_by(record, lease.owner):
                 return Completed(record)
             if not tries_left:
                 break
-            lease = lease if place is lease.location else replace(lease, location=place)
+            lease = lease if location is lease.location else replace(lease, location=location)
             finished, operation = first_update(lease, result, now=now)
         reply = yield operation
         if isinstance(reply, Applied):
@@ -303,16 +303,16 @@ def finished_by(record: Record, owner: str) -> bool:
 
 
 def lapsed(lease: Lease, *, now: float) -> bool:
-    """Tell whether a lease is over where that alone ends it: where the places of a key depend on the instant.
+    """Tell whether a lease is over where that alone ends it: where the locations of a key depend on the instant.
 
-    Whoever took it over may be in a later place, and a late copy of its claim be where its record was.
+    Whoever took it over may be in a later location, and a late copy of its claim be where its record was.
     """
     return now > lease.expires_at and lease.route.answer_within < inf
 
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
     """Move the end of the lease to its duration from now."""
-    duration = min(lease.duration, lease.route.looked_at_until(lease.location) - clock_skew - now)
+    duration = min(lease.duration, lease.route.searched_until(lease.location) - clock_skew - now)
     ends = model.whole_milliseconds(now + duration)
     if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
         return Lost(None)
@@ -354,26 +354,26 @@ def take_back(lease: Lease) -> Procedure[None]:
 
 def read(route: Route, *, now: float) -> Procedure[Record | None]:
     """Read the record that counts now; an expired one does not, even while it is still stored."""
-    places = route.places(now)
-    found = sightings(places, (yield from placements.look(places)))
+    locations = route.locations(now)
+    found = parse_found(locations, (yield from placements.look(locations)))
     living = [each.record for each in found if floor(now) <= each.record.expiration]
     return max(living, key=lambda record: (record.status is Status.COMPLETED, record.fencing_token), default=None)
 
 
-def grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
-    """Say what lease an attempt gets in a place."""
-    looked_at_until = attempt.route.looked_at_until(place)
-    # A lease does not outlast the time for which claims look at its place, nor does a record.
-    duration = min(attempt.lease, looked_at_until - attempt.clock_skew - attempt.now)
+def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
+    """Say what lease an attempt gets in a location."""
+    searched_until = attempt.route.searched_until(location)
+    # A lease does not outlast the time for which claims look at its location, nor does a record.
+    duration = min(attempt.lease, searched_until - attempt.clock_skew - attempt.now)
     ends = model.whole_milliseconds(attempt.now + duration)
     expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
     return Lease(
-        location=place,
+        location=location,
         route=attempt.route,
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=floor(min(expiration, looked_at_until)),
+        expiration=floor(min(expiration, searched_until)),
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
@@ -382,42 +382,42 @@ def grant(attempt: Claim, place: Location, fencing_token: int) -> Lease:
 
 def _regrant(record: Record, attempt: Claim) -> Lease:
     """Take our own write for granted as it stands: an earlier look of this call may have sent it."""
-    lease = grant(attempt, attempt.places[0], record.fencing_token)
+    lease = grant(attempt, attempt.locations[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
     return replace(lease, expires_at=ends, expiration=floor(record.expiration))
 
 
-def expiration_of(route: Route, place: Location, wanted: float) -> int:
-    """Let a record expire when wanted, but not after claims have stopped to look at its place."""
-    return floor(min(wanted, route.looked_at_until(place)))
+def expiration_of(route: Route, location: Location, wanted: float) -> int:
+    """Let a record expire when wanted, but not after claims have stopped to look at its location."""
+    return floor(min(wanted, route.searched_until(location)))
 
 
-def sightings(places: Places, seen: Seen | None, known: Seen | None = None) -> tuple[Sighting, ...]:
-    """Read what was seen in the places, and known from the look before, if there was one."""
+def parse_found(locations: Locations, seen: Seen | None, known: Seen | None = None) -> tuple[FoundRecord, ...]:
+    """Read what was seen in the locations, and known from the look before, if there was one."""
     if seen is None:
         return ()
     return tuple(
-        Sighting(place, model.parse(item, place), fresh=known is not None and item != known[index])
-        for index, (place, item) in enumerate(zip(places, seen, strict=True))
+        FoundRecord(location, model.parse(item, location), fresh=known is not None and item != known[index])
+        for index, (location, item) in enumerate(zip(locations, seen, strict=True))
         if item is not None
     )
 
 
 def _refuser(operation: Write, reply: Reply) -> Procedure[Record | None]:
-    """Have the record that refused a write of one place."""
+    """Have the record that refused a write of one location."""
     seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
-    found = sightings((operation.location,), seen)
+    found = parse_found((operation.location,), seen)
     return found[0].record if found else None
 
 
-def _refusal_in(operation: Write | Transact, reply: Reply) -> Refused | Declined:
+def _refusal_in(operation: Write | Transact, reply: Reply) -> ConditionFailed | TransactionFailed:
     """Insist that a write which was not applied was refused."""
-    if not isinstance(reply, Declined if isinstance(operation, Transact) else Refused):
+    if not isinstance(reply, TransactionFailed if isinstance(operation, Transact) else ConditionFailed):
         raise TypeError(f"the backend answered {operation!r} with {type(reply).__name__}")
     return reply
 
 
-def _places_of(operation: Write | Transact) -> Places:
+def _locations_of(operation: Write | Transact) -> Locations:
     return (
         tuple(each.location for each in operation.writes) if isinstance(operation, Transact) else (operation.location,)
     )

@@ -20,8 +20,8 @@ from typing import final
 from aioidempotency._core import model, placements, protocol
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Record
-from aioidempotency._core.operations import Applied, Declined, Transact, Update
+from aioidempotency._core.model import Lease, Record, SerializedResult
+from aioidempotency._core.operations import Applied, Transact, TransactionFailed, Update
 from aioidempotency._core.placements import Procedure, Seen
 from aioidempotency._core.protocol import Claim, Completed, Lost, Vacant
 from aioidempotency._effects.writes import Writes
@@ -30,7 +30,7 @@ from aioidempotency.exceptions import Reason
 
 @final
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class EffectsFailed:
     """The caller's writes were refused, and nothing was applied. A reason for each of them, or None."""
 
     reasons: tuple[Reason | None, ...]
@@ -42,13 +42,13 @@ class Commit:
     """One transaction of a lease's result and the caller's writes: the same at each try, as of `now`."""
 
     lease: Lease
-    result: Encoded
+    result: SerializedResult
     effects: Writes
     now: float
     clock_skew: float
 
 
-def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
+def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
     """Apply the caller's writes and complete the record, or neither."""
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
@@ -61,9 +61,9 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | Rejected]:
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
             return Completed(finished)
-        if reply.refusals == (None,):
-            return Rejected(reply.reasons)
-        found = protocol.sightings((lease.location,), (yield from placements.seen_by(operation, reply)))
+        if reply.failures == (None,):
+            return EffectsFailed(reply.reasons)
+        found = protocol.parse_found((lease.location,), (yield from placements.seen_by(operation, reply)))
         record = found[0].record if found else None
         if record is None or record.owner != lease.owner:
             break
@@ -80,38 +80,40 @@ def expiration_of(wanted: Commit) -> int:
 
 
 def commit_once(
-    attempt: Claim, result: Encoded, effects: Writes
-) -> Procedure[Completed | Replay | InProgress | Mismatch | Rejected]:
+    attempt: Claim, result: SerializedResult, effects: Writes
+) -> Procedure[Completed | Replay | InProgress | Mismatch | EffectsFailed]:
     """Apply the caller's writes and put the finished record, where the key is free; one round trip."""
-    places, token = attempt.places, model.milliseconds(attempt.now)
+    locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
-    seen = (yield from placements.look(places)) if attempt.read_first else None
+    seen = (yield from placements.look(locations)) if attempt.read_first else None
     for number in range(protocol.ATTEMPTS):
-        found = protocol.sightings(places, seen, known)
+        found = protocol.parse_found(locations, seen, known)
         verdict = _judge(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
         token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = protocol.grant(attempt, places[0], token)
-        put = placements.put(places, model.finished(lease, result, expiration=lease.expiration), seen)
+        lease = protocol.grant(attempt, locations[0], token)
+        put = placements.put(locations, model.finished(lease, result, expiration=lease.expiration), seen)
         writes = put.writes if isinstance(put, Transact) else (put,)
         operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
             return Completed(model.record_of(lease, result, expiration=lease.expiration))
-        if not any(reply.refusals):
-            return Rejected(reply.reasons)
+        if not any(reply.failures):
+            return EffectsFailed(reply.reasons)
         known, seen = seen, (yield from placements.seen_by(operation, reply))
-    found = protocol.sightings(places, seen, known)
+    found = protocol.parse_found(locations, seen, known)
     verdict = _judge(found, attempt)
     if not isinstance(verdict, Vacant):
         return verdict
-    lease = protocol.grant(attempt, places[0], token)
+    lease = protocol.grant(attempt, locations[0], token)
     record = found[0].record if found else model.record_of(lease, result, expiration=lease.expiration)
     return InProgress(record, retry_after=attempt.lease)
 
 
-def _judge(found: tuple[protocol.Sighting, ...], attempt: Claim) -> Completed | Replay | InProgress | Mismatch | Vacant:
+def _judge(
+    found: tuple[protocol.FoundRecord, ...], attempt: Claim
+) -> Completed | Replay | InProgress | Mismatch | Vacant:
     """Say what was found: first, whether this very attempt was applied, even where its record has expired since."""
     for each in found:
         if protocol.finished_by(each.record, attempt.owner):
@@ -121,8 +123,8 @@ def _judge(found: tuple[protocol.Sighting, ...], attempt: Claim) -> Completed | 
     return verdict
 
 
-def _transact(operation: Transact) -> Procedure[Applied | Declined]:
+def _transact(operation: Transact) -> Procedure[Applied | TransactionFailed]:
     reply = yield operation
-    if not isinstance(reply, Applied | Declined):
+    if not isinstance(reply, Applied | TransactionFailed):
         raise TypeError(f"the backend answered a transaction with {type(reply).__name__}")
     return reply

@@ -3,7 +3,7 @@
 Who comes first writes, under the condition that nothing is there; everybody after that is refused, and shown
 what is there, which is the answer. A lost answer needs no care: whoever asks again is shown its own.
 
-An id is no record. It has no owner and no lease, and no expiration unless one is asked for, so its place
+An id is no record. It has no owner and no lease, and no expiration unless one is asked for, so its location
 depends on nothing but its key: neither on a layout that moves, nor on time.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from aioidempotency._core import placements
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
 from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Location, Table
-from aioidempotency._core.operations import Applied, Put, Refused
+from aioidempotency._core.operations import Applied, ConditionFailed, Put
 from aioidempotency._core.placements import Procedure
 from aioidempotency.exceptions import ConfigurationError
 
@@ -27,36 +27,36 @@ FOREIGN: Final = AttributeNames(**{f"{role}": f"aioidempotency#{role}" for role 
 """Stands for the attributes of a table that is not ours: none of them is ever named."""
 
 
-def place_of(table: Table, namespace: str, digest: str) -> Location:
+def location_of(table: Table, namespace: str, digest: str) -> Location:
     """Find the id of a key: in a partition of its own."""
     key = f"{KEY}#{namespace}#{digest}"
     return Location(table=table, partition=key, sort=None if table.sort_attribute is None else key)
 
 
-def get_or_create(place: Location, made: str, *, now: float, expires_after: float | None) -> Procedure[str]:
+def get_or_create(location: Location, made: str, *, now: float, expires_after: float | None) -> Procedure[str]:
     """Answer with the id that is stored, or store this one."""
-    names = place.table.names
-    item: dict[str, AttributeValue] = {**place.item, names["data"]: {"S": made}}
+    names = location.table.names
+    item: dict[str, AttributeValue] = {**location.item, names["data"]: {"S": made}}
     if expires_after is not None:
         item[names["expiration"]] = {"N": str(floor(now + expires_after))}
     condition: Condition = Absent()
     for _ in range(ATTEMPTS):
-        found = yield from _put(Put(place, item, condition))
+        found = yield from _put(Put(location, item, condition))
         expiration = None if found is None else found.get(names["expiration"])
         over = expiration is not None and floor(now) > float(str(expiration["N"]))
         if found is not None and not over:
-            return _id_in(found, place)
+            return _id_in(found, location)
         condition = Absent() if found is None else Unchanged(found)
-    raise _restless(place)
+    raise _restless(location)
 
 
-def put_if_absent(place: Location, item: Item) -> Procedure[Item]:
+def put_if_absent(location: Location, item: Item) -> Procedure[Item]:
     """Store an item, or answer with the one that is there."""
     for _ in range(ATTEMPTS):
-        found = yield from _put(Put(place, item, Absent()))
+        found = yield from _put(Put(location, item, Absent()))
         if found is not None:
             return found
-    raise _restless(place)
+    raise _restless(location)
 
 
 def uuid7(milliseconds: int, random: int) -> str:
@@ -72,24 +72,24 @@ def _put(operation: Put) -> Procedure[Item | None]:
     reply = yield operation
     if isinstance(reply, Applied):
         return operation.item
-    if not isinstance(reply, Refused):
+    if not isinstance(reply, ConditionFailed):
         raise TypeError(f"the backend answered a put with {type(reply).__name__}")
     (found,) = yield from placements.seen_by(operation, reply)
     return found
 
 
-def _id_in(item: Item, place: Location) -> str:
-    value = item.get(place.table.names["data"], {}).get("S")
+def _id_in(item: Item, location: Location) -> str:
+    value = item.get(location.table.names["data"], {}).get("S")
     if not isinstance(value, str):
         raise ConfigurationError(
-            f"the item {place.key!r} of table {place.table.name!r} is not an id: its attribute "
-            f"{place.table.names['data']!r} is no text. Nothing was overwritten; check attributes=AttributeNames(...)"
+            f"the item {location.key!r} of table {location.table.name!r} is not an id: its attribute "
+            f"{location.table.names['data']!r} is no text. Nothing was overwritten; check attributes=AttributeNames(...)"
         )
     return value
 
 
-def _restless(place: Location) -> ConfigurationError:
+def _restless(location: Location) -> ConfigurationError:
     return ConfigurationError(
-        f"an item of table {place.table.name!r} was deleted {ATTEMPTS} times while it was looked at; "
+        f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times while it was looked at; "
         "what is made once must stay: find out who deletes it"
     )

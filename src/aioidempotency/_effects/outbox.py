@@ -16,7 +16,7 @@ from typing import Final, final
 
 from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.model import Item, Location, Table
-from aioidempotency._core.operations import Applied, Delete, FoundAll, Put, Query, Refused
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, FoundAll, Put, Query
 from aioidempotency._core.placements import Procedure
 from aioidempotency.exceptions import ConfigurationError
 
@@ -57,13 +57,13 @@ class Outbox:
         return f"{KEY}#{shard}#{self.namespace}" if self.namespace else f"{KEY}#{shard}"
 
     def put(self, emitted: Emitted) -> Put:
-        """Write events; no other transaction has the same place."""
+        """Write events; no other transaction has the same location."""
         order = f"{_digest(emitted.key)}#{emitted.sequence:020d}#{emitted.owner}"
-        place = Location(table=self.table, partition=self.partition(shard_of(emitted.key)), sort=order)
+        location = Location(table=self.table, partition=self.partition(shard_of(emitted.key)), sort=order)
         data = json.dumps({"key": emitted.key, "sequence": emitted.sequence, "events": emitted.events})
         names = self.table.names
-        item = {**place.item, names["owner"]: {"S": emitted.owner}, names["data"]: {"S": data}}
-        return Put(place, item, Absent())
+        item = {**location.item, names["owner"]: {"S": emitted.owner}, names["data"]: {"S": data}}
+        return Put(location, item, Absent())
 
 
 def shard_of(key: str) -> int:
@@ -103,9 +103,9 @@ def parse(item: Item, table: Table) -> Emitted:
 
 def remove(outbox: Outbox, shard: int, item: Item) -> Procedure[None]:
     """Delete an item that was published; another relay may have done it."""
-    place = Location(table=outbox.table, partition=outbox.partition(shard), sort=_sort(item, outbox.table))
-    reply = yield Delete(place, Unchanged(item))
-    if not isinstance(reply, Applied | Refused):
+    location = Location(table=outbox.table, partition=outbox.partition(shard), sort=_sort(item, outbox.table))
+    reply = yield Delete(location, Unchanged(item))
+    if not isinstance(reply, Applied | ConditionFailed):
         raise TypeError(f"the backend answered a deletion with {type(reply).__name__}")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from aioidempotency import _attributes as attributes
-from aioidempotency._core.model import Places
+from aioidempotency._core.model import Locations
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.outbox import LARGEST_SEQUENCE, Emitted, Outbox
@@ -40,7 +40,7 @@ class Origin:
     key: str
     owner: str
     sequence: int
-    own: Places
+    own: Locations
     parts: int = 1
 
 

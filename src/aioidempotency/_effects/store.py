@@ -18,11 +18,11 @@ from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._concurrency import concurrently
 from aioidempotency._core import model
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
-from aioidempotency._core.model import Encoded, Lease, Location, Record, Table
+from aioidempotency._core.model import Lease, Location, Record, SerializedResult, Table
 from aioidempotency._core.protocol import Claim, Completed, Lost, grant
 from aioidempotency._effects import commits, ids, outbox
 from aioidempotency._effects import writes as effects
-from aioidempotency._effects.commits import Commit, Rejected
+from aioidempotency._effects.commits import Commit, EffectsFailed
 from aioidempotency._effects.outbox import SHARDS, Outbox
 from aioidempotency._effects.pending import ENDED, Origin, PendingWrites
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
@@ -63,9 +63,9 @@ class Effects:
 
     def pending_for(self, lease: Lease) -> PendingWrites:
         """Begin to collect the writes of a call that holds this lease."""
-        own = lease.route.places(lease.expires_at - lease.duration)
-        places = tuple(dict.fromkeys((lease.location, *own)))
-        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=places)
+        own = lease.route.locations(lease.expires_at - lease.duration)
+        locations = tuple(dict.fromkeys((lease.location, *own)))
+        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=locations)
         return PendingWrites(origin, self._settings.codec, self.box)
 
     async def collected(self, pending: PendingWrites, *, spare: int) -> effects.Writes:
@@ -86,7 +86,7 @@ class Effects:
             except ConfigurationError:
                 self._untold.add(table_name)
 
-    def commit_of(self, lease: Lease, result: Encoded, writes: effects.Writes) -> Commit:
+    def commit_of(self, lease: Lease, result: SerializedResult, writes: effects.Writes) -> Commit:
         """Make the transaction of a result and the caller's writes, as of now."""
         records = self._records
         return Commit(lease=lease, result=result, effects=writes, now=records.now(), clock_skew=records.clock_skew)
@@ -107,7 +107,7 @@ class Effects:
                 raise StoreError("the transaction", lease.location.table.name, reason)
             case Lost(record):
                 raise records.lost(lease, record)
-            case Rejected(reasons):
+            case EffectsFailed(reasons):
                 raise TransactionError(reasons)
 
     async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
@@ -119,9 +119,11 @@ class Effects:
             )
         records, settings, key = self._records, self._settings, attempt.route.key
         pending = self._filled(attempt, writes)
-        lease = grant(attempt, attempt.places[0], 0)
+        lease = grant(attempt, attempt.locations[0], 0)
         encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
-        outcome: Completed | Replay | InProgress | Mismatch | Rejected | None = records.cached(key, lambda: attempt)
+        outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | None = records.cached(
+            key, lambda: attempt
+        )
         if outcome is None:
             wanted = await self.collected(pending, spare=len(encoded.data.encode()))
             outcome = await records.run(commits.commit_once(attempt, encoded, wanted))
@@ -140,7 +142,7 @@ class Effects:
             case Mismatch(record):
                 records.report(decided(outcome))
                 raise MismatchError(record)
-            case Rejected(reasons):
+            case EffectsFailed(reasons):
                 raise TransactionError(reasons)
 
     async def get_or_create_id(
@@ -153,14 +155,14 @@ class Effects:
     ) -> str:
         """Answer with one id for a key; see `AsyncIdempotencyStore.get_or_create_id`."""
         joined, _, digest = self._settings.key(key, namespace).rpartition("#")
-        place = ids.place_of(self._settings.table, joined, digest)
+        location = ids.location_of(self._settings.table, joined, digest)
         now = self._settings.clock()
         made = ids.uuid7(model.milliseconds(now), secrets.randbits(RANDOM_BITS)) if factory is None else factory()
         made = await made if inspect.isawaitable(made) else made
         if not isinstance(made, str) or not made:
             raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
         kept = None if expires_after is None else seconds(expires_after, "expires_after")
-        procedure = ids.get_or_create(place, str.__str__(made), now=now, expires_after=kept)
+        procedure = ids.get_or_create(location, str.__str__(made), now=now, expires_after=kept)
         return await self._records.run_unverified(procedure)
 
     async def put_if_absent(
@@ -173,8 +175,8 @@ class Effects:
             raise SerializationError(
                 "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
             )
-        place = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
-        found = await self._records.run_unverified(ids.put_if_absent(place, written))
+        location = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
+        found = await self._records.run_unverified(ids.put_if_absent(location, written))
         typed = all(attributes.is_typed(value) for value in item.values())
         return dict(found) if typed else attributes.read_item(found)
 
@@ -218,7 +220,7 @@ class Effects:
 
     def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
         """Collect writes that are given as a whole."""
-        own = attempt.places
+        own = attempt.locations
         origin = Origin(
             key=attempt.route.key,
             owner=attempt.owner,
@@ -254,5 +256,5 @@ def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> 
             f"{f'it has no such {missing}' if missing else f'not {key!r}'}"
         )
     table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
-    partition, *sort = (attributes.spelled(value) for value in named.values())
+    partition, *sort = (attributes.key_text(value) for value in named.values())
     return Location(table=table, partition=partition, sort=sort[0] if sort else None, typed=named)

@@ -19,7 +19,7 @@ class OutboxEvent:
         id: The same at each delivery; who receives an event twice can tell by it.
         key: Events of one key come in order.
         sequence: The number by which they are ordered; events of one transaction and key share it.
-        index: The event's place among those.
+        index: The event's location among those.
         event: What was emitted.
     """
 
@@ -102,7 +102,7 @@ class Transaction:
         Args:
             event: What the store's codec can write.
             key: Events of one key come in order; the record's own key where none is given.
-            sequence: The place of this transaction's events among those of the key: 0 or more. Give the
+            sequence: The location of this transaction's events among those of the key: 0 or more. Give the
                 new version of the entity where several executions write events of one; else it is the
                 call's fencing token, which goes by clocks.
         """

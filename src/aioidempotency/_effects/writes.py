@@ -13,12 +13,12 @@ from typing import Any, Final, cast, final
 
 from aioidempotency import _attributes as attributes
 from aioidempotency._attributes import LARGEST_ITEM
-from aioidempotency._core.model import AttributeValue, Item, Places
+from aioidempotency._core.model import AttributeValue, Item, Locations
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency.exceptions import ConfigurationError, TransactionError
 
 MOST_ACTIONS: Final = 100
-"""Actions that DynamoDB takes in one transaction; the record's own is one of them, or one for each place."""
+"""Actions that DynamoDB takes in one transaction; the record's own is one of them, or one for each location."""
 
 LARGEST_TRANSACTION: Final = 4 * 1024 * 1024
 """Bytes that DynamoDB takes in one transaction."""
@@ -121,7 +121,7 @@ class Tally:
         tables: The items of each table.
     """
 
-    own: Places
+    own: Locations
     parts: int = 1
     keys: KeyNames = field(default_factory=dict)
     count: int = 0
@@ -158,16 +158,16 @@ class Tally:
         return [str(puts[0].parameters["TableName"]) for puts in unknown if _have_something_in_common(puts)]
 
     def _known(self, table: str) -> frozenset[str] | None:
-        for place in self.own:
-            if bare(place.table.name) == table:
-                return frozenset(place.item)
+        for location in self.own:
+            if bare(location.table.name) == table:
+                return frozenset(location.item)
         return self.keys.get(table)
 
     def _check_own(self, table: str, items: Items) -> None:
         records = {
-            frozenset((name, attributes.same(value)) for name, value in place.item.items())
-            for place in self.own
-            if bare(place.table.name) == table
+            frozenset((name, attributes.same(value)) for name, value in location.item.items())
+            for location in self.own
+            if bare(location.table.name) == table
         }
         if not records.isdisjoint(items.identities):
             raise refused(

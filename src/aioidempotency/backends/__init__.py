@@ -7,8 +7,8 @@ backend must keep to:
 1. **Each operation is atomic.** The condition is judged, and the item written, in one step: no other
    operation on that location comes between, of any task, process or machine. A read is strongly consistent:
    it finds every write that was answered before the read began.
-2. **A condition that does not hold is a reply**, no error: `Refused`, with the item that is there, or
-   `Declined` for a transaction. `holds` judges a condition on an item; `requirements` says what a condition
+2. **A condition that does not hold is a reply**, no error: `ConditionFailed`, with the item that is there, or
+   `TransactionFailed` for a transaction. `holds` judges a condition on an item; `requirements` says what a condition
    asks for, where the store can judge that itself.
 3. **A store that does not answer raises `StoreError`.** The write may have been applied all the same: the
    library asks again, and an owner recognises its own write.
@@ -23,8 +23,8 @@ Which operations a store asks for depends on its options:
 
 | The store | asks for |
 |---|---|
-| has one place for each key: `SimpleKey`, or `CompositeKey` with `Static` or `HashBuckets` | `Put`, `Update`, `Delete`, `Get` |
-| has several places: `TimeBuckets`, `RandomBuckets`, `Reshard`, `CustomPartition` with `elsewhere=` | these, `Transact` and `GetAll` |
+| has one location for each key: `SimpleKey`, or `CompositeKey` with `Static` or `HashBuckets` | `Put`, `Update`, `Delete`, `Get` |
+| has several locations: `TimeBuckets`, `RandomBuckets`, `Reshard`, `CustomPartition` with `elsewhere=` | these, `Transact` and `GetAll` |
 | commits the caller's writes, or events (`Execution.transaction`) | these, and `Transact` with `effects` |
 | reads events (`store.outbox`) | these, and `Query` |
 
@@ -38,7 +38,7 @@ from aioidempotency._core.model import AttributeValue, Item, Location, Role, Tab
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Effect,
     Found,
@@ -48,9 +48,9 @@ from aioidempotency._core.operations import (
     Operation,
     Put,
     Query,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
     Write,
 )
@@ -64,8 +64,8 @@ __all__ = [
     "Check",
     "Closes",
     "Condition",
+    "ConditionFailed",
     "CreatesTables",
-    "Declined",
     "Delete",
     "DescribesKeys",
     "Effect",
@@ -85,6 +85,7 @@ __all__ = [
     "Role",
     "Table",
     "Transact",
+    "TransactionFailed",
     "Unchanged",
     "Update",
     "Write",
@@ -92,15 +93,18 @@ __all__ = [
     "requirements",
 ]
 
+Refused = ConditionFailed
+"""`ConditionFailed` under the name that the protocol's design gives it."""
+
 
 class Backend(Protocol):
     """Executes one operation at a time, each atomically.
 
-    A backend on a dictionary, complete for stores that have one place for each key:
+    A backend on a dictionary, complete for stores that have one location for each key:
 
     ```python
     from aioidempotency import AsyncIdempotencyStore, ConfigurationError
-    from aioidempotency.backends import Applied, Delete, Found, Get, Put, Refused, Update, holds
+    from aioidempotency.backends import Applied, ConditionFailed, Delete, Found, Get, Put, Update, holds
 
 
     class DictBackend:
@@ -110,22 +114,22 @@ class Backend(Protocol):
         async def execute(self, operation):
             # Nothing is awaited between the look and the write: so no other task comes between.
             location = operation.location
-            place = (location.table.name, location.partition, location.sort)
-            found = self.items.get(place)
+            key = (location.table.name, location.partition, location.sort)
+            found = self.items.get(key)
             match operation:
                 case Get():
                     return Found(found)
                 case Put() | Update() | Delete() if not holds(operation.condition, found, location.table):
-                    return Refused(found)
+                    return ConditionFailed(found)
                 case Put(_, item):
-                    self.items[place] = item
+                    self.items[key] = item
                 case Update(_, changes):
                     named = {location.table.names[role]: value for role, value in changes.items()}
-                    self.items[place] = {**found, **named}
+                    self.items[key] = {**found, **named}
                 case Delete():
-                    del self.items[place]
+                    del self.items[key]
                 case _:
-                    raise ConfigurationError("DictBackend has one place for each key, and no transactions")
+                    raise ConfigurationError("DictBackend has one location for each key, and no transactions")
             return Applied()
 
 
@@ -142,7 +146,7 @@ class Backend(Protocol):
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation.
 
-        A condition that does not hold is a reply, `Refused` or `Declined`.
+        A condition that does not hold is a reply, `ConditionFailed` or `TransactionFailed`.
 
         Raises:
             StoreError: The store did not answer, or refused for another reason that may pass.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from aioidempotency.exceptions import PartitioningError
-from aioidempotency.partitioning.strategy import MOST_PLACES, Settled, check_count, check_text, spread
+from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Settled, check_count, check_text, spread
 
 
 @final
@@ -77,14 +77,14 @@ class RandomBuckets(Settled):
         check_count(self.n, "RandomBuckets", "bucket")
         check_count(self.choices, "RandomBuckets", "choice")
         check_text(self.prefix, "RandomBuckets", "prefix")
-        if self.choices > min(self.n, MOST_PLACES):
+        if self.choices > min(self.n, MOST_LOCATIONS):
             raise PartitioningError(
                 f"RandomBuckets can choose between {self.choices} buckets only if it has as many, and at most "
-                f"{MOST_PLACES} in one transaction: give n={self.choices} or more, or fewer choices than {self.n}"
+                f"{MOST_LOCATIONS} in one transaction: give n={self.choices} or more, or fewer choices than {self.n}"
             )
 
     @property
-    def most_places(self) -> int:
+    def most_locations(self) -> int:
         """As many as there are choices."""
         return self.choices
 

@@ -37,8 +37,8 @@ _SOURCES = {
 """What a function may ask that is not its key, by the names of the built-in functions that answer."""
 
 _SAFE = (
-    "Two attempts with one key would look in two places, and both run. Derive the value from the key alone; or take "
-    "HashBuckets(n), which spreads keys by a hash, or TimeBuckets and RandomBuckets, which look at every place"
+    "Two attempts with one key would look in two locations, and both run. Derive the value from the key alone; or take "
+    "HashBuckets(n), which spreads keys by a hash, or TimeBuckets and RandomBuckets, which look at every location"
 )
 
 
@@ -150,7 +150,7 @@ def _iterable(answer: object) -> Iterable[object]:
 def _listed(function: Callable[[str], Iterable[str]], key: str) -> list[object]:
     answer: object = function(key)
     if isinstance(answer, str) or not isinstance(answer, Iterable):
-        raise PartitioningError(f"{_name(function)} has to name other places in a list: not {type(answer).__name__}")
+        raise PartitioningError(f"{_name(function)} has to name other locations in a list: not {type(answer).__name__}")
     return list(answer)
 
 

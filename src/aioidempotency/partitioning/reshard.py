@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, final
 
 from aioidempotency.exceptions import PartitioningError
-from aioidempotency.partitioning.strategy import MOST_PLACES, Partitioning, Terms
+from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Partitioning, Terms
 from aioidempotency.partitioning.windows import confusable
 
 Phase = Literal["prepare", "cutover"]
@@ -17,7 +17,7 @@ class Reshard:
 
     Deploy `Reshard(old, new, "prepare")` to all nodes, then `Reshard(old, new, "cutover")` to all, wait
     for one retention, and deploy `new`. New records are put where `old` says, from the cutover on where
-    `new` says; each claim looks at the places of both, in one transaction. So nodes of two neighbouring
+    `new` says; each claim looks at the locations of both, in one transaction. So nodes of two neighbouring
     phases exclude each other; those that are further apart do not, and are refused where the table
     knows its layout.
     """
@@ -48,9 +48,9 @@ class Reshard:
         return min(self.old.answer_within, self.new.answer_within)
 
     @property
-    def most_places(self) -> int:
+    def most_locations(self) -> int:
         """Those of both together."""
-        return self.old.most_places + self.new.most_places
+        return self.old.most_locations + self.new.most_locations
 
     @property
     def longest_retention(self) -> float:
@@ -62,15 +62,17 @@ class Reshard:
         return (self.old if self.phase == "prepare" else self.new).home(key, now)
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with all other places of both."""
+        """Answer with all other partitions of both."""
         both = (self.old, self.new) if self.phase == "prepare" else (self.new, self.old)
-        places = dict.fromkeys(place for each in both for place in (each.home(key, now), *each.elsewhere(key, now)))
+        partitions = dict.fromkeys(
+            partition for each in both for partition in (each.home(key, now), *each.elsewhere(key, now))
+        )
         home = self.home(key, now)
-        return tuple(place for place in places if place != home)
+        return tuple(partition for partition in partitions if partition != home)
 
-    def looked_at_until(self, partition: str) -> float:
+    def searched_until(self, partition: str) -> float:
         """The earlier one of both, so that nodes of the outer phases still look there."""
-        return min(self.old.looked_at_until(partition), self.new.looked_at_until(partition))
+        return min(self.old.searched_until(partition), self.new.searched_until(partition))
 
     def partitions(self, now: float) -> tuple[str, ...] | None:
         """Answer with all partitions of both."""
@@ -86,12 +88,12 @@ class Reshard:
         """Take a store's settings in, for both.
 
         Raises:
-            PartitioningError: One of them does not take the settings, or there are too many places.
+            PartitioningError: One of them does not take the settings, or there are too many locations.
         """
         made = replace(self, old=self.old.bound(terms), new=self.new.bound(terms))
-        if made.most_places > MOST_PLACES:
+        if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(
-                f"Reshard has to look at {made.most_places} places, and one transaction takes {MOST_PLACES}: "
+                f"Reshard has to look at {made.most_locations} locations, and one transaction takes {MOST_LOCATIONS}: "
                 "move in two steps, by way of HashBuckets"
             )
         return made

@@ -9,8 +9,8 @@ import xxhash
 
 from aioidempotency.exceptions import PartitioningError
 
-MOST_PLACES = 100
-"""Places of one key: DynamoDB takes as many actions in one transaction."""
+MOST_LOCATIONS = 100
+"""Locations of one key: DynamoDB takes as many actions in one transaction."""
 
 LONGEST_PARTITION = 2048
 """Bytes of a partition value that DynamoDB takes."""
@@ -38,8 +38,8 @@ class Partitioning(Protocol):
         ...
 
     @property
-    def most_places(self) -> int:
-        """How many places a key has at the most."""
+    def most_locations(self) -> int:
+        """How many locations a key has at the most."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class Partitioning(Protocol):
         """Name every other partition where a live record of the key may be."""
         ...
 
-    def looked_at_until(self, partition: str) -> float:
+    def searched_until(self, partition: str) -> float:
         """Epoch seconds until which every claim looks into a partition."""
         ...
 
@@ -64,7 +64,7 @@ class Partitioning(Protocol):
         ...
 
     def description(self) -> Mapping[str, object]:
-        """Describe the strategy in JSON's terms: two that place records alike are described alike."""
+        """Describe the strategy in JSON's terms: two that location records alike are described alike."""
         ...
 
     def bound(self, terms: Terms) -> "Partitioning":
@@ -77,15 +77,15 @@ class Partitioning(Protocol):
 
 
 class Settled(Partitioning):
-    """A strategy whose records have one place, for ever; what others do otherwise, they say."""
+    """A strategy whose records have one location, for ever; what others do otherwise, they say."""
 
     @property
     def answer_within(self) -> float:
-        """Any time: what the places of a key are does not change."""
+        """Any time: what the locations of a key are does not change."""
         return inf
 
     @property
-    def most_places(self) -> int:
+    def most_locations(self) -> int:
         """One."""
         return 1
 
@@ -95,10 +95,10 @@ class Settled(Partitioning):
         return inf
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with nothing: a record can be in one place only."""
+        """Answer with nothing: a record can be in one location only."""
         return ()
 
-    def looked_at_until(self, partition: str) -> float:
+    def searched_until(self, partition: str) -> float:
         """For ever."""
         return inf
 

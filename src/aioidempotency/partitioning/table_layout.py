@@ -1,7 +1,7 @@
 """The layout item: by which strategy a namespace's records lie in the table.
 
 A changed strategy on live data is silent double execution: a second attempt looks where the first one
-did not write. So the table says what it is laid out by, and a store that would look elsewhere is
+did not write. So the table says which strategy its records follow, and a store that would look elsewhere is
 refused when it opens.
 
 1. One item for each namespace holds the strategy's description, since when, and the one before.
@@ -9,7 +9,7 @@ refused when it opens.
 2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
    exclude each other, so a store may be one phase ahead of the table or one behind. One that is ahead
    moves the item on; nobody moves it back but `aioidempotency layout set`.
-3. Whoever leaves a move stops to look at one strategy's places. So `new` waits for a retention since
+3. Whoever leaves a move stops to look at one strategy's locations. So `new` waits for a retention since
    the cutover, and `old` since the return from it.
 """
 
@@ -36,16 +36,16 @@ ATTEMPTS = 5
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Laid:
+class WantedLayout:
     """How a store says that its records lie.
 
     Attributes:
-        place: Where the layout item is.
+        location: Where the layout item is.
         description: The store's strategy.
         retention: Seconds that its records answer.
     """
 
-    place: Location
+    location: Location
     description: Description
     retention: float
 
@@ -88,7 +88,7 @@ class Differs:
 Verdict = Fits | Differs
 
 
-def place_of(table: Table, namespace: str) -> Location:
+def location_of(table: Table, namespace: str) -> Location:
     """Find the layout item of a namespace."""
     key = f"{KEY}#{namespace}" if namespace else KEY
     if table.sort_attribute is None:
@@ -96,63 +96,63 @@ def place_of(table: Table, namespace: str) -> Location:
     return Location(table=table, partition=KEY, sort=key)
 
 
-def read(place: Location) -> Procedure[TableLayout | None]:
+def read(location: Location) -> Procedure[TableLayout | None]:
     """Read what the table says."""
-    (item,) = yield from look((place,))
-    return None if item is None else _parse(item, place)
+    (item,) = yield from look((location,))
+    return None if item is None else _parse(item, location)
 
 
-def verify(laid: Laid, *, now: float) -> Procedure[Verdict]:
+def verify(wanted: WantedLayout, *, now: float) -> Procedure[Verdict]:
     """Hold a store's strategy against the table's; move the item on where the store is a phase ahead."""
-    return _settle(laid, now=now, commanded=False)
+    return _settle(wanted, now=now, commanded=False)
 
 
-def move(laid: Laid, *, now: float, forced: bool = False) -> Procedure[Verdict]:
+def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure[Verdict]:
     """Have the table say this strategy, at most one phase from what it says; the same one begins anew.
 
     `forced`: whatever it says.
     """
-    return _settle(laid, now=now, commanded=True, forced=forced)
+    return _settle(wanted, now=now, commanded=True, forced=forced)
 
 
-def _settle(laid: Laid, *, now: float, commanded: bool, forced: bool = False) -> Procedure[Verdict]:
-    layout = TableLayout(description=laid.description, since=now)
+def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool = False) -> Procedure[Verdict]:
+    layout = TableLayout(description=wanted.description, since=now)
     for _ in range(ATTEMPTS):
-        (item,) = yield from look((laid.place,))
-        found = None if item is None else _parse(item, laid.place)
+        (item,) = yield from look((wanted.location,))
+        found = None if item is None else _parse(item, wanted.location)
         if found is not None:
-            verdict = Fits(found) if forced else judge(found, laid, now=now)
-            steps = _steps(found.description, laid.description)
+            verdict = Fits(found) if forced else judge(found, wanted, now=now)
+            steps = _steps(found.description, wanted.description)
             if isinstance(verdict, Differs) or not (commanded or steps == 1):
                 return verdict
             before = found.before if steps == 0 else found.description
-            layout = TableLayout(description=laid.description, since=now, before=before, changes=found.changes + 1)
+            layout = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes + 1)
         condition: Condition = Absent() if item is None else Unchanged(item)
-        reply = yield Put(laid.place, _item(layout, laid.place), condition)
+        reply = yield Put(wanted.location, _item(layout, wanted.location), condition)
         if isinstance(reply, Applied):
             return Fits(layout)
     return Differs(layout)
 
 
-def judge(found: TableLayout, laid: Laid, *, now: float) -> Verdict:
+def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     """Say whether a store looks where the table's records are."""
-    steps = _steps(found.description, laid.description)
+    steps = _steps(found.description, wanted.description)
     if steps is None or abs(steps) > 1:
         return Differs(found)
-    if _leaves(found, laid.description) and now < found.since + laid.retention:
-        return Differs(found, until=found.since + laid.retention)
+    if _leaves(found, wanted.description) and now < found.since + wanted.retention:
+        return Differs(found, until=found.since + wanted.retention)
     return Fits(found)
 
 
-def check(verdict: Verdict, laid: Laid) -> None:
+def check(verdict: Verdict, wanted: WantedLayout) -> None:
     """Refuse a store that would not look where records are.
 
     Raises:
         LayoutMismatchError: It would not.
     """
     if isinstance(verdict, Differs):
-        found, wanted = (spelled(each) for each in (verdict.layout.description, laid.description))
-        raise LayoutMismatchError(laid.place.table.name, found, wanted, advice(verdict))
+        found, asked = as_code(verdict.layout.description), as_code(wanted.description)
+        raise LayoutMismatchError(wanted.location.table.name, found, asked, advice(verdict))
 
 
 def advice(trouble: Differs) -> str:
@@ -188,39 +188,39 @@ def _phases(move: Description) -> list[Description]:
     return [old, {**move, "phase": "prepare"}, {**move, "phase": "cutover"}, new]
 
 
-def _leaves(found: TableLayout, wanted: Description) -> bool:
+def _leaves(found: TableLayout, other: Description) -> bool:
     """Tell whether records may be in the places that are not looked at any more once a move is left."""
     phases = _phases(found.description)
-    if wanted not in phases:
+    if other not in phases:
         return False
     old, prepare, cutover, new = phases
-    if wanted == new:
+    if other == new:
         return found.description == cutover and found.before != new
-    return wanted == old and found.before == cutover and found.description == prepare
+    return other == old and found.before == cutover and found.description == prepare
 
 
-def spelled(description: Description) -> str:
+def as_code(description: Description) -> str:
     """Write a description as the call that makes the strategy."""
     arguments = {name: value for name, value in description.items() if name != "strategy"}
     return f"{description['strategy']}({', '.join(f'{name}={_argument(value)}' for name, value in arguments.items())})"
 
 
 def _argument(value: object) -> str:
-    return spelled(value) if isinstance(value, Mapping) else repr(value)
+    return as_code(value) if isinstance(value, Mapping) else repr(value)
 
 
-def _item(layout: TableLayout, place: Location) -> Item:
+def _item(layout: TableLayout, location: Location) -> Item:
     said = {"layout": layout.description, "since": layout.since, "before": layout.before}
-    names = place.table.names
+    names = location.table.names
     return {
-        **place.item,
+        **location.item,
         names["data"]: {"S": json.dumps(said)},
         names["fencing_token"]: {"N": str(layout.changes)},
     }
 
 
-def _parse(item: Item, place: Location) -> TableLayout:
-    names = place.table.names
+def _parse(item: Item, location: Location) -> TableLayout:
+    names = location.table.names
     try:
         said = json.loads(str(item[names["data"]]["S"]))
         return TableLayout(
@@ -231,6 +231,6 @@ def _parse(item: Item, place: Location) -> TableLayout:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the item {place.key!r} of table {place.table.name!r} does not say how records lie; "
+            f"the item {location.key!r} of table {location.table.name!r} does not say how records lie; "
             "`aioidempotency layout set` cannot mend it: delete the item, and set the layout anew"
         ) from error

@@ -23,7 +23,7 @@ from typing import final
 
 from aioidempotency.exceptions import PartitioningError
 from aioidempotency.partitioning.strategy import (
-    MOST_PLACES,
+    MOST_LOCATIONS,
     Partitioning,
     Settled,
     Terms,
@@ -41,7 +41,7 @@ ANSWER_WITHIN = 10.0
 class TimeBuckets(Settled):
     """Records in `buckets` partitions for each window of so many seconds.
 
-    A claim looks at `retention / window` places and two more, in one transaction at double write
+    A claim looks at `retention / window` locations and two more, in one transaction at double write
     units. A record answers for its retention, but not longer than that after the end of the window
     in which it was claimed; nor does a lease last longer.
 
@@ -68,9 +68,9 @@ class TimeBuckets(Settled):
         return ANSWER_WITHIN
 
     @property
-    def most_places(self) -> int:
+    def most_locations(self) -> int:
         """Those of a store with default settings."""
-        return self.bound(Terms()).most_places
+        return self.bound(Terms()).most_locations
 
     @property
     def longest_retention(self) -> float:
@@ -85,9 +85,9 @@ class TimeBuckets(Settled):
         """Answer with the key's bucket in the other windows, for a store's own default settings."""
         return self.bound(Terms()).elsewhere(key, now)
 
-    def looked_at_until(self, partition: str) -> float:
+    def searched_until(self, partition: str) -> float:
         """A retention after the window's end."""
-        return self.bound(Terms()).looked_at_until(partition)
+        return self.bound(Terms()).searched_until(partition)
 
     def partitions(self, now: float) -> tuple[str, ...]:
         """Answer with all buckets of all windows."""
@@ -117,10 +117,10 @@ class TimeBuckets(Settled):
             kept=max(retention, terms.lease + terms.clock_skew + 1),
             ahead=terms.clock_skew + ANSWER_WITHIN,
         )
-        if made.most_places > MOST_PLACES:
+        if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(
-                f"TimeBuckets with windows of {window:g} s has to look at {made.most_places} of them for a retention of "
-                f"{made.kept:g} s, and one transaction takes {MOST_PLACES}: give a window= of "
+                f"TimeBuckets with windows of {window:g} s has to look at {made.most_locations} of them for a retention of "
+                f"{made.kept:g} s, and one transaction takes {MOST_LOCATIONS}: give a window= of "
                 f"{made.shortest:.0f} s or more, or a shorter retention"
             )
         return made
@@ -150,7 +150,7 @@ class Windows(Settled):
         return self.within
 
     @property
-    def most_places(self) -> int:
+    def most_locations(self) -> int:
         """The windows between the earliest and the latest instant that matter, both ends cut."""
         return floor((self.kept + self.answer_within + self.ahead) / self.window) + 2
 
@@ -162,7 +162,7 @@ class Windows(Settled):
     @property
     def shortest(self) -> float:
         """The shortest window that one transaction can look through."""
-        return (self.kept + self.answer_within + self.ahead) / (MOST_PLACES - 2) + 1
+        return (self.kept + self.answer_within + self.ahead) / (MOST_LOCATIONS - 2) + 1
 
     def home(self, key: str, now: float) -> str:
         """Answer with the key's bucket in the window of this instant."""
@@ -173,7 +173,7 @@ class Windows(Settled):
         bucket, current = spread(key) % self.buckets, floor(now / self.window)
         return tuple(self._partition(number, bucket) for number in self._numbers(now) if number != current)
 
-    def looked_at_until(self, partition: str) -> float:
+    def searched_until(self, partition: str) -> float:
         """A retention after the end of the partition's window, less a second: records expire after a whole one."""
         found = re.fullmatch(rf"{re.escape(self.prefix)}#(-?\d+)#\d+", partition)
         return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.kept - 1

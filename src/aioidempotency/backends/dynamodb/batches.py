@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Location, Status, Table
-from aioidempotency._core.operations import Found, Get, Operation, Refused, Reply, Update
+from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Reply, Update
 from aioidempotency.backends.dynamodb import errors, partiql
 from aioidempotency.backends.dynamodb.client import send
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
@@ -99,7 +99,7 @@ async def try_out(client: Any, table: Table) -> None:
     if isinstance(outcome, str) and _is_denied(outcome):
         raise _denied(table)
     # moto, for one, takes statements and does something else: records must not be sent to such an engine in batches.
-    if outcome != Refused(None):
+    if outcome != ConditionFailed(None):
         raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from aioidempotency._core import conditions
 from aioidempotency._core.conditions import Absent, HeldBy, Requirement
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
-from aioidempotency._core.operations import Applied, Delete, Get, Operation, Put, Refused, Update
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Get, Operation, Put, Update
 
 Statement = dict[str, object]
 
@@ -52,13 +52,13 @@ def statement(operation: Operation) -> Statement:
             raise TypeError(f"PartiQL cannot say {type(operation).__name__} under this condition")
 
 
-def answer(error: Mapping[str, Any] | None) -> Applied | Refused | str:
+def answer(error: Mapping[str, Any] | None) -> Applied | ConditionFailed | str:
     """Read what a statement came to: a reply, or the code of an error that is none of a condition's."""
     if error is None:
         return _APPLIED
     if error["Code"] == _DUPLICATE:
-        return Refused(None)
-    return Refused(error.get("Item") or None) if error["Code"] == _REFUSED else str(error["Code"])
+        return ConditionFailed(None)
+    return ConditionFailed(error.get("Item") or None) if error["Code"] == _REFUSED else str(error["Code"])
 
 
 def reading(gets: Sequence[Get]) -> dict[str, object]:

@@ -22,7 +22,7 @@ from aioidempotency._core.model import AttributeValue, Item, Location, Role, Tab
 from aioidempotency._core.operations import (
     Applied,
     Check,
-    Declined,
+    ConditionFailed,
     Delete,
     Effect,
     Found,
@@ -32,9 +32,9 @@ from aioidempotency._core.operations import (
     Operation,
     Put,
     Query,
-    Refused,
     Reply,
     Transact,
+    TransactionFailed,
     Update,
     Write,
 )
@@ -144,7 +144,9 @@ def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
             assert_never(never)
 
 
-def refusal(operation: Operation, code: str, response: Mapping[str, object]) -> Refused | Declined | None:
+def refusal(
+    operation: Operation, code: str, response: Mapping[str, object]
+) -> ConditionFailed | TransactionFailed | None:
     """Read the response that refused a write because of a condition; None where the error is another one.
 
     A transaction that conditions of the record refuse is refused, whatever else it has met. One whose
@@ -152,21 +154,21 @@ def refusal(operation: Operation, code: str, response: Mapping[str, object]) -> 
     not judged, and what refuses the effects may be that they were applied before.
     """
     if code == REFUSAL:
-        return Refused(_item(response))
+        return ConditionFailed(_item(response))
     if code != CANCELLATION or not isinstance(operation, Transact):
         return None
     given = cast("Sequence[Mapping[str, object]]", response.get("CancellationReasons") or ())
     records, effects = given[: len(operation.writes)], given[len(operation.writes) :]
-    refusals = tuple(Refused(_item(each)) if each.get("Code") == _REFUSED else None for each in records)
+    failures = tuple(ConditionFailed(_item(each)) if each.get("Code") == _REFUSED else None for each in records)
     why = tuple(_reason(each) for each in effects)
     # Where another transaction stood in the way of the record's part, DynamoDB did not judge its condition.
     judged = all(each.get("Code", _FINE) == _FINE for each in records)
-    return Declined(refusals, why) if any(refusals) or (judged and any(why)) else None
+    return TransactionFailed(failures, why) if any(failures) or (judged and any(why)) else None
 
 
-def lasts(refused: Refused | Declined) -> bool:
+def lasts(refused: ConditionFailed | TransactionFailed) -> bool:
     """Tell whether a refusal would be the same a moment later: no other transaction caused it, and no throttling."""
-    if isinstance(refused, Refused) or any(refused.refusals):
+    if isinstance(refused, ConditionFailed) or any(refused.failures):
         return True
     return not all(each is None or each.passing for each in refused.reasons)
 
@@ -193,7 +195,7 @@ def _write_of_owner(
     location, until = write.location, condition.until
     key = name, id(location.table), tuple(changes), until is None
     template = _templates.get(key) or _template(key, write, HeldBy("", until))
-    # A value that is replaced keeps its place, so their order is that of `_condition`.
+    # A value that is replaced keeps its location, so their order is that of `_condition`.
     values = template.values.copy()
     values[":owner"] = {"S": condition.owner}
     if until is not None:

@@ -7,12 +7,12 @@ from typing import final
 
 from msgspec import Struct
 
-from aioidempotency._core.model import AttributeNames, Location, Places, Route, Table, check_names
+from aioidempotency._core.model import AttributeNames, Location, Locations, Route, Table, check_names
 from aioidempotency.exceptions import PartitioningError
 from aioidempotency.partitioning.buckets import HashBuckets, RandomBuckets, Static
 from aioidempotency.partitioning.custom import CustomPartition
 from aioidempotency.partitioning.reshard import Reshard
-from aioidempotency.partitioning.strategy import MOST_PLACES, Partitioning, Terms
+from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Partitioning, Terms
 from aioidempotency.partitioning.windows import TimeBuckets, Windows
 
 Strategy = Static | HashBuckets | TimeBuckets | Windows | RandomBuckets | CustomPartition | Reshard
@@ -20,8 +20,8 @@ Strategy = Static | HashBuckets | TimeBuckets | Windows | RandomBuckets | Custom
 
 
 @final
-class Spread(Struct, frozen=True):
-    """The places of one key, as a strategy names them: a `Route`."""
+class PartitionedRoute(Struct, frozen=True):
+    """The locations of one key, as a strategy names them: a `Route`."""
 
     table: Table
     partitioning: Partitioning
@@ -29,22 +29,24 @@ class Spread(Struct, frozen=True):
 
     @property
     def answer_within(self) -> float:
-        """Seconds after which the places of an instant may no longer be all that matter."""
+        """Seconds after which the locations of an instant may no longer be all that matter."""
         return self.partitioning.answer_within
 
-    def places(self, now: float) -> Places:
-        """Name the place of a new record, and then every other one where a live record may be."""
+    def locations(self, now: float) -> Locations:
+        """Name the location of a new record, and then every other one where a live record may be."""
         home, elsewhere = self.partitioning.home(self.key, now), self.partitioning.elsewhere(self.key, now)
         partitions = tuple(dict.fromkeys((home, *elsewhere)))
-        if len(partitions) > MOST_PLACES:
-            raise PartitioningError(f"a key has {len(partitions)} places, and one transaction takes {MOST_PLACES}")
-        return tuple(self._place(partition) for partition in partitions)
+        if len(partitions) > MOST_LOCATIONS:
+            raise PartitioningError(
+                f"a key has {len(partitions)} locations, and one transaction takes {MOST_LOCATIONS}"
+            )
+        return tuple(self._location(partition) for partition in partitions)
 
-    def looked_at_until(self, place: Location) -> float:
-        """Epoch seconds until which every claim looks at a place that is home now."""
-        return self.partitioning.looked_at_until(place.partition)
+    def searched_until(self, location: Location) -> float:
+        """Epoch seconds until which every claim looks at a location that is home now."""
+        return self.partitioning.searched_until(location.partition)
 
-    def _place(self, partition: str) -> Location:
+    def _location(self, partition: str) -> Location:
         if self.table.sort_attribute is not None:
             return Location(table=self.table, partition=partition, sort=self.key)
         if self.key.rpartition("#")[2] not in partition:
@@ -86,7 +88,7 @@ class SimpleKey:
         """Make what says where the record of a key may be."""
         if self.partitioning is None:
             return partial(Location, table)
-        return partial(Spread, table, self.partitioning)
+        return partial(PartitionedRoute, table, self.partitioning)
 
     def route(self, table: Table, key: str) -> Route:
         """Say where a key's record may be."""
@@ -126,11 +128,11 @@ class CompositeKey:
         """Make what says where the record of a key may be."""
         if isinstance(home := self.partitioning, Static | HashBuckets):
             return lambda key: Location(table, home.home(key, 0), key)
-        return partial(Spread, table, self.partitioning)
+        return partial(PartitionedRoute, table, self.partitioning)
 
     def route(self, table: Table, key: str) -> Route:
         """Say where a key's record may be."""
         return self.router(table)(key)
 
 
-Layout = SimpleKey | CompositeKey
+KeySchema = SimpleKey | CompositeKey
