@@ -141,11 +141,11 @@ def text(value: str, subject: str) -> str:
 
 def key_text(one: AttributeValue) -> str:
     """Write a scalar so that two that DynamoDB takes for one key are the same text."""
-    kind, value = same(one)
+    kind, value = comparable(one)
     return f"{kind}:{value.normalize(_EXACT) if isinstance(value, Decimal) else value}"
 
 
-def same(one: AttributeValue) -> tuple[str, object]:
+def comparable(one: AttributeValue) -> tuple[str, object]:
     """Make a scalar comparable: two that DynamoDB takes for one key are equal."""
     ((kind, inner),) = cast("Mapping[str, Any]", one).items()
     return kind, Decimal(str(inner)) if kind == "N" else bytes(inner) if kind == "B" else inner
@@ -166,10 +166,10 @@ def _number(value: float | Decimal, subject: str) -> str:
 def _shortened(exact: Decimal) -> Decimal:
     """Take the zeros off the end of a long number, exactly."""
     sign, digits, exponent = exact.as_tuple()
-    kept = digits
-    while len(kept) > 1 and kept[-1] == 0:
-        kept = kept[:-1]
-    return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
+    significant = digits
+    while len(significant) > 1 and significant[-1] == 0:
+        significant = significant[:-1]
+    return Decimal((sign, significant, int(exponent) + len(digits) - len(significant)))
 
 
 def _read_number(written: str) -> int | Decimal:

@@ -73,7 +73,7 @@ class Once:
     def __init__(self, action: Callable[[], Awaitable[object]]) -> None:
         self.done = False
         self._action = action
-        self._under_way: _Try | None = None
+        self._under_way: _Attempt | None = None
 
     async def __call__(self) -> None:
         """Have it done."""
@@ -87,7 +87,7 @@ class Once:
         return None
 
     async def _do(self) -> None:
-        mine = self._under_way = _Try()
+        mine = self._under_way = _Attempt()
         try:
             await self._action()
             self.done = True
@@ -99,7 +99,7 @@ class Once:
             mine.ended.set()
 
 
-class _Try:
+class _Attempt:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended = anyio.Event()

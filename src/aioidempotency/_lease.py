@@ -143,18 +143,18 @@ class Leases:
     def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
         self._renew = renew
         self._loop = asyncio.get_running_loop()
-        self._kept: set[RunningLease] = set()
+        self._running: set[RunningLease] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until its body ends."""
-        self._kept.add(running)
+        self._running.add(running)
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
 
     def forget(self, running: RunningLease) -> None:
         """Stop keeping a lease. A renewal that is on its way finishes by itself, and changes nothing more."""
-        self._kept.discard(running)
+        self._running.discard(running)
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         """Run something that its caller cannot wait for; not at all where the loop does not run any more."""
@@ -170,18 +170,18 @@ class Leases:
 
         A body that still runs is not renewed any more, and is cancelled at its lease's safe point.
         """
-        for running in self._kept:
+        for running in self._running:
             if running.timer is not None:
                 running.timer.cancel()
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
-        self._kept.clear()
+        self._running.clear()
         background = list(self._background)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._running)
 
     def _begin_renewal(self, running: RunningLease) -> None:
         self.spawn(self._renewed(running), f"renew {running.lease.key}")

@@ -65,8 +65,8 @@ def serialize_or_tombstone(
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
     except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run
-        said = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
-        report(ResultDropped(lease.key, said))
+        reason = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
+        report(ResultDropped(lease.key, reason))
         return TOMBSTONE
 
 

@@ -14,7 +14,7 @@ from aioidempotency.exceptions import ConfigurationError, SerializationError
 
 Decode = Callable[[bytes], object]
 
-_WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+_WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     ((PurePath, str), str),
     (int, int),
     (float, float),
@@ -22,7 +22,7 @@ _WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = 
 )
 """What msgspec refuses to write, subclasses of the plain types among it, and how it is written."""
 
-_REBUILT = (PurePath, str, int, float, list, dict, set, frozenset, deque)
+_REBUILDABLE = (PurePath, str, int, float, list, dict, set, frozenset, deque)
 """Subclasses of these are made again from what their base looks like in JSON."""
 
 
@@ -149,7 +149,7 @@ def _encode_other(value: Any) -> object:
     """Write what msgspec does not know."""
     if is_pydantic(type(value)) and hasattr(value, "model_dump"):
         return _dumped(value)
-    for kinds, write in _WRITTEN:
+    for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
     raise _unwritable(value)
@@ -166,7 +166,7 @@ def _decode_other(expected: Any, value: Any) -> object:
         return msgspec.convert(value, list[arguments] if arguments else list)  # type: ignore[valid-type]
     if issubclass(origin, defaultdict):
         return origin(None, value)
-    if issubclass(origin, _REBUILT):
+    if issubclass(origin, _REBUILDABLE):
         return origin(value)
     raise ValueError(f"no way to read a {origin.__name__}")
 

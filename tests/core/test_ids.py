@@ -107,7 +107,7 @@ def test_uuids_are_ordered_by_time() -> None:
 
 def test_an_item_whose_key_is_no_text_is_read_by_its_key() -> None:
     """Where the refusal does not bring it, as in a batch."""
-    table = Table("orders", "id", "version", ids.FOREIGN)
+    table = Table("orders", "id", "version", ids.UNUSED_NAMES)
     key: Item = {"id": {"B": b"a"}, "version": {"N": "1"}}
     location = Location(table=table, partition="B:a", sort="N:1", typed=key)
     assert location.item == key

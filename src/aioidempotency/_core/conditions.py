@@ -62,8 +62,8 @@ def requirements(condition: Condition, table: Table) -> tuple[Requirement, ...]:
         case Absent():
             return (("key", None),)
         case HeldBy(owner, until):
-            held: tuple[Requirement, ...] = (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
-            return held if until is None else (*held, ("in_progress_expiration", {"N": str(until)}))
+            owned: tuple[Requirement, ...] = (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
+            return owned if until is None else (*owned, ("in_progress_expiration", {"N": str(until)}))
         case Unchanged(item):
             return tuple((role, item.get(table.names[role])) for role in IDENTITY)
         case _ as never:

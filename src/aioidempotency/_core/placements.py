@@ -63,14 +63,14 @@ def seen_by(operation: Write | Transact, refusal: ConditionFailed | TransactionF
     failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
     if any(each is not None and each.item is None for each in failures):
         return (yield from look(tuple(write.location for write in writes)))
-    return tuple(_after(*each) for each in zip(writes, failures, strict=True))
+    return tuple(_item_after(*each) for each in zip(writes, failures, strict=True))
 
 
 def _cleared(location: Location, found: Item | None) -> Delete | Check:
     return Check(location, Absent()) if found is None else Delete(location, Unchanged(found))
 
 
-def _after(write: Write | Check, refused: ConditionFailed | None) -> Item | None:
+def _item_after(write: Write | Check, refused: ConditionFailed | None) -> Item | None:
     if refused is not None:
         return refused.item
     return write.condition.item if isinstance(write.condition, Unchanged) else None

@@ -23,7 +23,9 @@ KEY: Final = "aioidempotency#id"
 ATTEMPTS: Final = 5
 """How often an item may go away, or change, while it is looked at."""
 
-FOREIGN: Final = AttributeNames(**{f"{role}": f"aioidempotency#{role}" for role in AttributeNames.__dataclass_fields__})
+UNUSED_NAMES: Final = AttributeNames(
+    **{f"{role}": f"aioidempotency#{role}" for role in AttributeNames.__dataclass_fields__}
+)
 """Stands for the attributes of a table that is not ours: none of them is ever named."""
 
 
@@ -47,7 +49,7 @@ def get_or_create(location: Location, made: str, *, now: float, expires_after: f
         if found is not None and not over:
             return _id_in(found, location)
         condition = Absent() if found is None else Unchanged(found)
-    raise _restless(location)
+    raise _changed_too_often(location)
 
 
 def put_if_absent(location: Location, item: Item) -> Procedure[Item]:
@@ -56,7 +58,7 @@ def put_if_absent(location: Location, item: Item) -> Procedure[Item]:
         found = yield from _put(Put(location, item, Absent()))
         if found is not None:
             return found
-    raise _restless(location)
+    raise _changed_too_often(location)
 
 
 def uuid7(milliseconds: int, random: int) -> str:
@@ -88,7 +90,7 @@ def _id_in(item: Item, location: Location) -> str:
     return value
 
 
-def _restless(location: Location) -> ConfigurationError:
+def _changed_too_often(location: Location) -> ConfigurationError:
     return ConfigurationError(
         f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times while it was looked at; "
         "what is made once must stay: find out who deletes it"

@@ -74,10 +74,10 @@ def shard_of(key: str) -> int:
 def pending(outbox: Outbox, shard: int) -> Procedure[tuple[Item, ...]]:
     """Read the events of a shard that can be published now, in their order."""
     seen = yield from _page(outbox, shard)
-    return tuple(settled(seen, (yield from _page(outbox, shard)), outbox.table)) if seen else ()
+    return tuple(publishable(seen, (yield from _page(outbox, shard)), outbox.table)) if seen else ()
 
 
-def settled(seen: Sequence[Item], again: Sequence[Item], table: Table) -> Iterator[Item]:
+def publishable(seen: Sequence[Item], again: Sequence[Item], table: Table) -> Iterator[Item]:
     """Choose from a second look what the first one had seen, and what stands before that."""
     last = {_key(item, table): _sort(item, table) for item in seen}
     return (item for item in again if _sort(item, table) <= last.get(_key(item, table), ""))

@@ -24,7 +24,7 @@ from aioidempotency._effects import commits, ids, outbox
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.commits import Commit, EffectsFailed
 from aioidempotency._effects.outbox import SHARDS, Outbox
-from aioidempotency._effects.pending import ENDED, Origin, PendingWrites
+from aioidempotency._effects.pending import ENDED, CallIdentity, PendingWrites
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
 from aioidempotency._records import Records
@@ -58,22 +58,24 @@ class Effects:
         self.box = _outbox_of(settings, outbox_table)
         self._records = records
         self._settings = settings
-        self._keys: dict[str, frozenset[str]] = {}
-        self._untold: set[str] = set()
+        self._key_names: dict[str, frozenset[str]] = {}
+        self._undescribed: set[str] = set()
 
     def pending_for(self, lease: Lease) -> PendingWrites:
         """Begin to collect the writes of a call that holds this lease."""
         own = lease.route.locations(lease.expires_at - lease.duration)
         locations = tuple(dict.fromkeys((lease.location, *own)))
-        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=locations)
-        return PendingWrites(origin, self._settings.codec, self.box)
+        call = CallIdentity(
+            key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, record_locations=locations
+        )
+        return PendingWrites(call, self._settings.codec, self.box)
 
     async def collected(self, pending: PendingWrites, *, spare: int) -> effects.Writes:
         """Check what was collected as a whole; a table's key is asked for where it decides."""
-        asked = [name for name in pending.doubtful(self._keys) if name not in self._untold]
+        asked = [name for name in pending.ambiguous_tables(self._key_names) if name not in self._undescribed]
         with anyio.move_on_after(LOOK_UP_LIMIT):
             await concurrently(self._look_up, asked, limit=8)
-        return pending.collected(self._keys, spare=spare)
+        return pending.collected(self._key_names, record_bytes=spare)
 
     async def _look_up(self, table_name: str) -> None:
         """Ask for a table's key; not again where there is no permission for that. Then DynamoDB itself judges."""
@@ -82,9 +84,9 @@ class Effects:
             return
         with suppress(StoreError):
             try:
-                self._keys[effects.bare(table_name)] = await backend.key_of(table_name)
+                self._key_names[effects.without_arn(table_name)] = await backend.key_of(table_name)
             except ConfigurationError:
-                self._untold.add(table_name)
+                self._undescribed.add(table_name)
 
     def commit_of(self, lease: Lease, result: SerializedResult, writes: effects.Writes) -> Commit:
         """Make the transaction of a result and the caller's writes, as of now."""
@@ -161,8 +163,8 @@ class Effects:
         made = await made if inspect.isawaitable(made) else made
         if not isinstance(made, str) or not made:
             raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
-        kept = None if expires_after is None else seconds(expires_after, "expires_after")
-        procedure = ids.get_or_create(location, str.__str__(made), now=now, expires_after=kept)
+        lifetime = None if expires_after is None else seconds(expires_after, "expires_after")
+        procedure = ids.get_or_create(location, str.__str__(made), now=now, expires_after=lifetime)
         return await self._records.run_unverified(procedure)
 
     async def put_if_absent(
@@ -175,7 +177,7 @@ class Effects:
             raise SerializationError(
                 "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
             )
-        location = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
+        location = _callers_item(table_name, written, (key,) if isinstance(key, str) else tuple(key))
         found = await self._records.run_unverified(ids.put_if_absent(location, written))
         typed = all(attributes.is_typed(value) for value in item.values())
         return dict(found) if typed else attributes.read_item(found)
@@ -221,14 +223,14 @@ class Effects:
     def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
         """Collect writes that are given as a whole."""
         own = attempt.locations
-        origin = Origin(
+        call = CallIdentity(
             key=attempt.route.key,
             owner=attempt.owner,
             sequence=model.milliseconds(attempt.now),
-            own=own,
-            parts=len(own),
+            record_locations=own,
+            record_actions=len(own),
         )
-        pending = PendingWrites(origin, self._settings.codec, self.box)
+        pending = PendingWrites(call, self._settings.codec, self.box)
         fill(pending, writes)
         pending.close(ENDED)
         return pending
@@ -246,7 +248,7 @@ def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
     return None if table.sort_attribute is None else Outbox(table, settings.namespace)
 
 
-def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
+def _callers_item(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
     """Find an item in a table of the caller's."""
     named = {name: item[name] for name in key if name in item and item[name].keys() <= {"S", "N", "B"}}
     if not 1 <= len(key) <= 2 or len(named) < len(key):  # noqa: PLR2004 - partition key and sort key
@@ -255,6 +257,6 @@ def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> 
             f"key= names the table's one or two key attributes, and the item must have each as text, number or bytes: "
             f"{f'it has no such {missing}' if missing else f'not {key!r}'}"
         )
-    table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
+    table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.UNUSED_NAMES)
     partition, *sort = (attributes.key_text(value) for value in named.values())
     return Location(table=table, partition=partition, sort=sort[0] if sort else None, typed=named)

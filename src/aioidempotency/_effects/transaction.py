@@ -144,4 +144,4 @@ def _add_action(transaction: Transaction, action: Mapping[str, Mapping[str, obje
     try:
         method(**action[kind])
     except TypeError:
-        raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.NEEDED[kind])}") from None
+        raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.REQUIRED[kind])}") from None

@@ -3,7 +3,7 @@
 1. DynamoDB takes 100 actions of 4 MB together, and one action for an item. What breaks these limits is
    refused where it is said, and what was said before stays.
 2. A put names its item by the table's key, which only the table knows. It is known here where another action
-   gives a `Key`, or for the table of the records; else `Tally.doubtful` names the tables whose key decides.
+   gives a `Key`, or for the table of the records; else `WriteSet.ambiguous_tables` names the tables whose key decides.
 3. The record's own item belongs to the protocol: no other write of it is in its transaction.
 """
 
@@ -26,7 +26,7 @@ LARGEST_TRANSACTION: Final = 4 * 1024 * 1024
 KINDS: Final = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck": "check"}
 """The wire's names of the actions, and ours."""
 
-NEEDED: Final = {
+REQUIRED: Final = {
     "Put": ("TableName", "Item"),
     "Update": ("TableName", "Key", "UpdateExpression"),
     "Delete": ("TableName", "Key"),
@@ -34,7 +34,7 @@ NEEDED: Final = {
 }
 """The parameters that each kind of action must have."""
 
-_MORE: Final = (
+_OPTIONAL: Final = (
     "ConditionExpression",
     "ExpressionAttributeNames",
     "ExpressionAttributeValues",
@@ -61,12 +61,12 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
     """
     parameters = {name: value for name, value in given.items() if value is not None}
     name = KINDS[kind]
-    strange = [each for each in given if each not in {*NEEDED[kind], *_MORE}]
+    strange = [each for each in given if each not in {*REQUIRED[kind], *_OPTIONAL}]
     if strange:
         raise refused(
-            f"{name} does not take {strange[0]}=; it takes {', '.join(dict.fromkeys((*NEEDED[kind], *_MORE)))}"
+            f"{name} does not take {strange[0]}=; it takes {', '.join(dict.fromkeys((*REQUIRED[kind], *_OPTIONAL)))}"
         )
-    if lacking := [each for each in NEEDED[kind] if each not in parameters]:
+    if lacking := [each for each in REQUIRED[kind] if each not in parameters]:
         raise refused(f"{name} needs {lacking[0]}=, and it is None")
     _check_texts(name, parameters)
     for part in ("Item", "Key"):
@@ -109,26 +109,26 @@ class Items:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class WriteSet:
     """What a transaction holds so far: each addition is checked against it.
 
     Attributes:
-        own: Where the record may be.
-        parts: How many actions the record takes.
+        record_locations: Where the record may be.
+        record_actions: How many actions the record takes.
         keys: What is known of the tables' keys.
         count: Actions, without the record's.
         bytes: What they take, and what is to be left for the record.
         tables: The items of each table.
     """
 
-    own: Locations
-    parts: int = 1
+    record_locations: Locations
+    record_actions: int = 1
     keys: KeyNames = field(default_factory=dict)
     count: int = 0
     bytes: int = 0
     tables: Mapping[str, Items] = field(default_factory=dict)
 
-    def with_write(self, write: Effect | Put) -> "Tally":
+    def with_write(self, write: Effect | Put) -> "WriteSet":
         """Add a write.
 
         Raises:
@@ -136,38 +136,38 @@ class Tally:
         """
         self.check_room(actions=1, more=(taken := size(write)))
         table = table_of(write)
-        before = self.tables.get(table) or Items(self._known(table))
-        after = _with_key(_known_by(before, write, table), write, table)
-        self._check_own(table, after)
+        before = self.tables.get(table) or Items(self._key_names_of(table))
+        after = _with_item(_with_key_names(before, write, table), write, table)
+        self._check_record(table, after)
         tables = {**self.tables, table: after}
         return replace(self, count=self.count + 1, bytes=self.bytes + taken, tables=tables)
 
     def check_room(self, *, actions: int, more: int) -> None:
         """Refuse more actions, or more bytes, than DynamoDB takes."""
-        if self.count + self.parts + actions > MOST_ACTIONS:
+        if self.count + self.record_actions + actions > MOST_ACTIONS:
             raise refused(
-                f"DynamoDB takes {MOST_ACTIONS} actions in one transaction, and {self.parts} of them "
-                f"{'are' if self.parts > 1 else 'is'} the record's; split the work, with a key for each part"
+                f"DynamoDB takes {MOST_ACTIONS} actions in one transaction, and {self.record_actions} of them "
+                f"{'are' if self.record_actions > 1 else 'is'} the record's; split the work, with a key for each part"
             )
         if self.bytes + more > LARGEST_TRANSACTION:
             raise refused("DynamoDB takes 4 MB in one transaction; split the work, with a key for each part")
 
-    def doubtful(self) -> list[str]:
+    def ambiguous_tables(self) -> list[str]:
         """Name the tables with puts of which only the table's key could tell that they are of different items."""
         unknown = (items.puts for items in self.tables.values() if items.names is None)
-        return [str(puts[0].parameters["TableName"]) for puts in unknown if _have_something_in_common(puts)]
+        return [str(puts[0].parameters["TableName"]) for puts in unknown if _may_share_a_key(puts)]
 
-    def _known(self, table: str) -> frozenset[str] | None:
-        for location in self.own:
-            if bare(location.table.name) == table:
+    def _key_names_of(self, table: str) -> frozenset[str] | None:
+        for location in self.record_locations:
+            if without_arn(location.table.name) == table:
                 return frozenset(location.item)
         return self.keys.get(table)
 
-    def _check_own(self, table: str, items: Items) -> None:
+    def _check_record(self, table: str, items: Items) -> None:
         records = {
-            frozenset((name, attributes.same(value)) for name, value in location.item.items())
-            for location in self.own
-            if bare(location.table.name) == table
+            frozenset((name, attributes.comparable(value)) for name, value in location.item.items())
+            for location in self.record_locations
+            if without_arn(location.table.name) == table
         }
         if not records.isdisjoint(items.identities):
             raise refused(
@@ -188,7 +188,7 @@ def size(write: Effect | Put) -> int:
 def table_of(write: Effect | Put) -> str:
     """Name the table of an action; an ARN ends with it."""
     name = write.location.table.name if isinstance(write, Put) else str(write.parameters["TableName"])
-    return bare(name)
+    return without_arn(name)
 
 
 def _check_texts(name: str, parameters: Mapping[str, object]) -> None:
@@ -215,12 +215,12 @@ def _item(write: Effect) -> Item:
     return cast("Item", write.parameters.get("Item") or write.parameters.get("Key") or {})
 
 
-def bare(table_name: str) -> str:
+def without_arn(table_name: str) -> str:
     """Name a table without its ARN."""
     return table_name.rpartition("/")[2]
 
 
-def _known_by(items: Items, write: Effect | Put, table: str) -> Items:
+def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
     """Learn a table's key from a write that names it; then what was put before can be told apart, too."""
     if items.names is not None:
         return items
@@ -232,11 +232,11 @@ def _known_by(items: Items, write: Effect | Put, table: str) -> Items:
         return items
     known = Items(names)
     for put in items.puts:
-        known = _with_key(known, put, table)
+        known = _with_item(known, put, table)
     return known
 
 
-def _with_key(items: Items, write: Effect | Put, table: str) -> Items:
+def _with_item(items: Items, write: Effect | Put, table: str) -> Items:
     """Add a write of an item that none of the others is of."""
     if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM:
         raise too_many_events()
@@ -258,7 +258,7 @@ def _identity(write: Effect | Put, names: frozenset[str]) -> Identity:
 
 def _comparable(value: AttributeValue) -> tuple[str, object]:
     kind = next(iter(value))
-    return attributes.same(value) if kind in _SCALARS else (kind, None)
+    return attributes.comparable(value) if kind in _SCALARS else (kind, None)
 
 
 def too_many_events() -> TransactionError:
@@ -272,7 +272,7 @@ def _twice(table: str) -> TransactionError:
     )
 
 
-def _have_something_in_common(group: Iterable[Effect]) -> bool:
+def _may_share_a_key(group: Iterable[Effect]) -> bool:
     """Tell whether two of these puts have a scalar in common, which could be the key."""
     seen: set[object] = set()
     for write in group:

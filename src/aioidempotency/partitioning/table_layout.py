@@ -104,7 +104,7 @@ def read(location: Location) -> Procedure[TableLayout | None]:
 
 def verify(wanted: WantedLayout, *, now: float) -> Procedure[Verdict]:
     """Hold a store's strategy against the table's; move the item on where the store is a phase ahead."""
-    return _settle(wanted, now=now, commanded=False)
+    return _write_layout(wanted, now=now, requested=False)
 
 
 def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure[Verdict]:
@@ -112,10 +112,10 @@ def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure
 
     `forced`: whatever it says.
     """
-    return _settle(wanted, now=now, commanded=True, forced=forced)
+    return _write_layout(wanted, now=now, requested=True, forced=forced)
 
 
-def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool = False) -> Procedure[Verdict]:
+def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: bool = False) -> Procedure[Verdict]:
     layout = TableLayout(description=wanted.description, since=now)
     for _ in range(ATTEMPTS):
         (item,) = yield from look((wanted.location,))
@@ -123,7 +123,7 @@ def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool =
         if found is not None:
             verdict = Fits(found) if forced else judge(found, wanted, now=now)
             steps = _steps(found.description, wanted.description)
-            if isinstance(verdict, Differs) or not (commanded or steps == 1):
+            if isinstance(verdict, Differs) or not (requested or steps == 1):
                 return verdict
             before = found.before if steps == 0 else found.description
             layout = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes + 1)
@@ -139,7 +139,7 @@ def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     steps = _steps(found.description, wanted.description)
     if steps is None or abs(steps) > 1:
         return Differs(found)
-    if _leaves(found, wanted.description) and now < found.since + wanted.retention:
+    if _ends_move(found, wanted.description) and now < found.since + wanted.retention:
         return Differs(found, until=found.since + wanted.retention)
     return Fits(found)
 
@@ -188,7 +188,7 @@ def _phases(move: Description) -> list[Description]:
     return [old, {**move, "phase": "prepare"}, {**move, "phase": "cutover"}, new]
 
 
-def _leaves(found: TableLayout, other: Description) -> bool:
+def _ends_move(found: TableLayout, other: Description) -> bool:
     """Tell whether records may be in the places that are not looked at any more once a move is left."""
     phases = _phases(found.description)
     if other not in phases:
@@ -210,11 +210,11 @@ def _argument(value: object) -> str:
 
 
 def _item(layout: TableLayout, location: Location) -> Item:
-    said = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    stored = {"layout": layout.description, "since": layout.since, "before": layout.before}
     names = location.table.names
     return {
         **location.item,
-        names["data"]: {"S": json.dumps(said)},
+        names["data"]: {"S": json.dumps(stored)},
         names["fencing_token"]: {"N": str(layout.changes)},
     }
 
@@ -222,11 +222,11 @@ def _item(layout: TableLayout, location: Location) -> Item:
 def _parse(item: Item, location: Location) -> TableLayout:
     names = location.table.names
     try:
-        said = json.loads(str(item[names["data"]]["S"]))
+        stored = json.loads(str(item[names["data"]]["S"]))
         return TableLayout(
-            description=dict(said["layout"]),
-            since=float(said["since"]),
-            before=said["before"],
+            description=dict(stored["layout"]),
+            since=float(stored["since"]),
+            before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -114,13 +114,13 @@ class TimeBuckets(Settled):
             window=window,
             buckets=self.buckets,
             prefix=self.prefix,
-            kept=max(retention, terms.lease + terms.clock_skew + 1),
+            retention=max(retention, terms.lease + terms.clock_skew + 1),
             ahead=terms.clock_skew + ANSWER_WITHIN,
         )
         if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(
                 f"TimeBuckets with windows of {window:g} s has to look at {made.most_locations} of them for a retention of "
-                f"{made.kept:g} s, and one transaction takes {MOST_LOCATIONS}: give a window= of "
+                f"{made.retention:g} s, and one transaction takes {MOST_LOCATIONS}: give a window= of "
                 f"{made.shortest:.0f} s or more, or a shorter retention"
             )
         return made
@@ -132,7 +132,7 @@ class Windows(Settled):
     """`TimeBuckets` with the settings of a store.
 
     Attributes:
-        kept: Seconds that a record may live after the end of its window.
+        retention: Seconds that a record may live after the end of its window.
         ahead: Seconds that claims look ahead.
         within: Seconds after which the answer to a claim does not count.
     """
@@ -140,7 +140,7 @@ class Windows(Settled):
     window: float
     buckets: int
     prefix: str
-    kept: float
+    retention: float
     ahead: float
     within: float = ANSWER_WITHIN
 
@@ -152,17 +152,17 @@ class Windows(Settled):
     @property
     def most_locations(self) -> int:
         """The windows between the earliest and the latest instant that matter, both ends cut."""
-        return floor((self.kept + self.answer_within + self.ahead) / self.window) + 2
+        return floor((self.retention + self.answer_within + self.ahead) / self.window) + 2
 
     @property
     def longest_retention(self) -> float:
         """The seconds that a record may live after the end of its window."""
-        return self.kept
+        return self.retention
 
     @property
     def shortest(self) -> float:
         """The shortest window that one transaction can look through."""
-        return (self.kept + self.answer_within + self.ahead) / (MOST_LOCATIONS - 2) + 1
+        return (self.retention + self.answer_within + self.ahead) / (MOST_LOCATIONS - 2) + 1
 
     def home(self, key: str, now: float) -> str:
         """Answer with the key's bucket in the window of this instant."""
@@ -176,7 +176,7 @@ class Windows(Settled):
     def searched_until(self, partition: str) -> float:
         """A retention after the end of the partition's window, less a second: records expire after a whole one."""
         found = re.fullmatch(rf"{re.escape(self.prefix)}#(-?\d+)#\d+", partition)
-        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.kept - 1
+        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.retention - 1
 
     def partitions(self, now: float) -> tuple[str, ...]:
         """Answer with all buckets of all windows that may hold a live record."""
@@ -189,12 +189,12 @@ class Windows(Settled):
             "window": self.window,
             "buckets": self.buckets,
             "prefix": self.prefix,
-            "retention": self.kept,
+            "retention": self.retention,
         }
 
     def _numbers(self, now: float) -> range:
         latest = floor((now + self.ahead) / self.window)
-        earliest = floor((now - self.kept - self.answer_within) / self.window)
+        earliest = floor((now - self.retention - self.answer_within) / self.window)
         return range(latest, earliest - 1, -1)
 
     def _partition(self, number: int, bucket: int) -> str:

@@ -73,7 +73,7 @@ class DynamoDBBackend:
         self._own = OwnClients(
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
-        self._tried_out = False
+        self._probed = False
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -105,9 +105,11 @@ class DynamoDBBackend:
                 return requests.reply(operation, response)
             except ClientError as error:
                 refused = requests.refusal(operation, errors.code(error), error.response)
-                passes = errors.may_pass(error, operation) if refused is None else not requests.lasts(refused)
+                transient = (
+                    errors.is_transient(error, operation) if refused is None else not requests.is_permanent(refused)
+                )
                 pause = None
-                if passes:
+                if transient:
                     backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=CONFLICT_TRIES)
                     pause = backoff.next(asyncio.get_running_loop().time())
                 if pause is None:
@@ -131,9 +133,9 @@ class DynamoDBBackend:
         if gets:
             reading = batches.read(client, gets, own_client=own_client)
             return await self._answered("BatchGetItem", table.name, reading)
-        if not self._tried_out:
-            await self._answered("BatchExecuteStatement", table.name, batches.try_out(client, table))
-            self._tried_out = True
+        if not self._probed:
+            await self._answered("BatchExecuteStatement", table.name, batches.probe(client, table))
+            self._probed = True
         writing = batches.write(client, operations, own_client=own_client)
         return await self._answered("BatchExecuteStatement", table.name, writing)
 

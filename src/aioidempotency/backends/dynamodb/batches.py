@@ -19,7 +19,7 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 Outcome = Reply | str | IdempotencyError
 """A reply; the reason for which an operation may be sent again; or an error."""
 
-_PASSING: Final = {
+_TRANSIENT: Final = {
     "InternalServerError",
     "ProvisionedThroughputExceeded",
     "RequestLimitExceeded",
@@ -31,7 +31,7 @@ _PASSING: Final = {
 _THROTTLED: Final = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
 """Codes of a whole request's that say nothing of what the engine can do."""
 
-_NEEDED: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
+_BATCH_PERMISSIONS: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
 
 
 class BatchError(ConfigurationError):
@@ -75,7 +75,7 @@ class Batches(Protocol):
         ...
 
 
-async def try_out(client: Any, table: Table) -> None:
+async def probe(client: Any, table: Table) -> None:
     """Send a statement that must be refused, since it is about an item that is not there.
 
     Raises:
@@ -142,7 +142,7 @@ def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
         BatchError: The permission is missing: then it is so for every statement.
     """
     outcome = partiql.answer(error)
-    if not isinstance(outcome, str) or outcome in _PASSING:
+    if not isinstance(outcome, str) or outcome in _TRANSIENT:
         return outcome
     if _is_denied(outcome):
         raise _denied(table)
@@ -159,7 +159,7 @@ def _is_denied(code: str) -> bool:
 def _denied(table: Table) -> BatchError:
     """Say which permissions a batch needs."""
     return BatchError(
-        f"group_commit= needs the permissions {_NEEDED} on table {table.name!r}, and these credentials have not all of "
+        f"group_commit= needs the permissions {_BATCH_PERMISSIONS} on table {table.name!r}, and these credentials have not all of "
         "them; allow them, leave group_commit= out, or take GroupCommit(fallback=True)",
         True,  # noqa: FBT003 - see `BatchError`
     )

@@ -47,10 +47,10 @@ _ADVICE_WITH_EFFECTS: Final = {
     "by `await store.create_table()`), or correct its name",
 }
 
-_OF_PARTS: Final = "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem"
+_WRITE_ACTIONS: Final = "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem"
 _PERMISSIONS: Final = {
-    "TransactWriteItems": _OF_PARTS,
-    WITH_EFFECTS: _OF_PARTS,
+    "TransactWriteItems": _WRITE_ACTIONS,
+    WITH_EFFECTS: _WRITE_ACTIONS,
     "TransactGetItems": "dynamodb:GetItem",
 }
 """A transaction needs the permissions of its parts, and none of its own."""
@@ -99,7 +99,7 @@ def code(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def may_pass(error: ClientError, operation: Operation) -> bool:
+def is_transient(error: ClientError, operation: Operation) -> bool:
     """Tell whether a request was not applied and may be later: it met a transaction, or throttling inside its own.
 
     Of a transaction with effects, the record's part says so. With a token, an earlier try may still be under way.
@@ -125,7 +125,7 @@ def _advice(error: ClientError) -> str:
     """Say what to do about a refusal that may pass; a hot partition is told from a busy table."""
     if _code(error) == "ExpiredTokenException":
         return "renew the credentials"
-    said = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
-    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in said):
+    given = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
+    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in given):
         return "one partition is too hot; spread the records with layout=CompositeKey(partitioning=HashBuckets(n))"
     return "try again later"

@@ -25,7 +25,7 @@ from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends.dynamodb.batches import BatchError, Batches
-from aioidempotency.backends.dynamodb.partiql import can_be_said, item_key
+from aioidempotency.backends.dynamodb.partiql import has_statement, item_key
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 LARGEST_BATCH: Final = 25
@@ -118,7 +118,7 @@ class GroupCommitBackend:
         reads = isinstance(operation, Get)
         # A batch is of one table, whose key is text: what is in a table of the caller's own is sent plainly.
         typed = operation.location.typed is not None
-        if self._plain or typed or not (reads or can_be_said(operation)):
+        if self._plain or typed or not (reads or has_statement(operation)):
             return await self._inner.execute(operation)
         queues = self._queues[asyncio.get_running_loop()]
         return await (queues.reads if reads else queues.writes).execute(operation)
@@ -221,7 +221,7 @@ class BatchQueue:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queued in self.waiting:
-            queued.settle(_unanswered(queued.operation, "the store was closed"))
+            queued.resolve(_unanswered(queued.operation, "the store was closed"))
         self.waiting.clear()
         self._room.set()
 
@@ -271,7 +271,7 @@ class BatchQueue:
                 # Its caller was cancelled before anything was sent, and nothing was promised to it.
                 continue
             if queued.since < latest:
-                queued.settle(_unanswered(queued.operation, f"not sent within {self._inner.time_limit:g} s"))
+                queued.resolve(_unanswered(queued.operation, f"not sent within {self._inner.time_limit:g} s"))
             elif item in self._items_under_way:
                 later.append(queued)
             else:
@@ -301,7 +301,7 @@ class BatchQueue:
 
     async def _execute(self, batch: "list[_Queued]") -> None:
         if len(batch) == 1:
-            batch[0].settle(await self._inner.execute(batch[0].operation))
+            batch[0].resolve(await self._inner.execute(batch[0].operation))
             return
         try:
             outcomes = await self._inner.execute_many([queued.operation for queued in batch])
@@ -314,13 +314,13 @@ class BatchQueue:
             if isinstance(outcome, str):
                 self._retry(queued, outcome)
             else:
-                queued.settle(outcome)
+                queued.resolve(outcome)
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         try:
-            queued.settle(await self._inner.execute(queued.operation))
+            queued.resolve(await self._inner.execute(queued.operation))
         except IdempotencyError as error:
-            queued.settle(error)
+            queued.resolve(error)
 
     def _retry(self, queued: "_Queued", reason: str) -> None:
         """Send an operation again after a pause, as long as its time lasts."""
@@ -328,7 +328,7 @@ class BatchQueue:
             queued.backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=queued.since + self._inner.time_limit)
         pause = queued.backoff.next(self._loop.time())
         if pause is None:
-            queued.settle(_unanswered(queued.operation, reason))
+            queued.resolve(_unanswered(queued.operation, reason))
         else:
             self._loop.call_later(pause, self._requeue, queued)
 
@@ -336,7 +336,7 @@ class BatchQueue:
         """Let an operation wait again, before all others: it has waited longest."""
         # The pause may have outlasted the queue. Nobody sends what is added to a closed one.
         if self._closed:
-            queued.settle(_unanswered(queued.operation, "the store was closed"))
+            queued.resolve(_unanswered(queued.operation, "the store was closed"))
             return
         self.waiting.appendleft(queued)
         self._send_full_batches()
@@ -359,7 +359,7 @@ class _Queued:
         self.since = loop.time()
         self.backoff: Backoff | None = None
 
-    def settle(self, outcome: Reply | IdempotencyError) -> None:
+    def resolve(self, outcome: Reply | IdempotencyError) -> None:
         """Answer, if anybody still waits."""
         if self.answer.done():
             return
@@ -374,7 +374,7 @@ def _fail(batch: list[_Queued], error: IdempotencyError) -> None:
     for queued in batch:
         own = copy(error)
         own.__cause__ = error.__cause__
-        queued.settle(own)
+        queued.resolve(own)
 
 
 def _unanswered(operation: Operation, reason: str) -> StoreError:

@@ -27,7 +27,7 @@ def item_key(location: Location) -> tuple[str, str, str | None]:
     return location.table.name, location.partition, location.sort
 
 
-def can_be_said(operation: Operation) -> bool:
+def has_statement(operation: Operation) -> bool:
     """Tell whether PartiQL can say an operation."""
     match operation:
         case Put(_, _, Absent()) | Update(_, _, HeldBy()) | Delete(_, HeldBy()):

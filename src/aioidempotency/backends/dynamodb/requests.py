@@ -63,7 +63,7 @@ MOST_TEMPLATES: Final = 1024
 _REFUSED: Final = "ConditionalCheckFailed"
 """What a cancellation says of a part whose condition did not hold."""
 
-_FINE: Final = "None"
+_NOT_REFUSED: Final = "None"
 """What a cancellation says of a part that could have been applied."""
 
 _APPLIED: Final = Applied()
@@ -162,11 +162,11 @@ def refusal(
     failures = tuple(ConditionFailed(_item(each)) if each.get("Code") == _REFUSED else None for each in records)
     why = tuple(_reason(each) for each in effects)
     # Where another transaction stood in the way of the record's part, DynamoDB did not judge its condition.
-    judged = all(each.get("Code", _FINE) == _FINE for each in records)
+    judged = all(each.get("Code", _NOT_REFUSED) == _NOT_REFUSED for each in records)
     return TransactionFailed(failures, why) if any(failures) or (judged and any(why)) else None
 
 
-def lasts(refused: ConditionFailed | TransactionFailed) -> bool:
+def is_permanent(refused: ConditionFailed | TransactionFailed) -> bool:
     """Tell whether a refusal would be the same a moment later: no other transaction caused it, and no throttling."""
     if isinstance(refused, ConditionFailed) or any(refused.failures):
         return True
@@ -176,7 +176,7 @@ def lasts(refused: ConditionFailed | TransactionFailed) -> bool:
 def reasons(response: Mapping[str, object]) -> tuple[str, ...]:
     """Read why a transaction was cancelled: a code for each of its parts, "None" where that part was fine."""
     given = cast("Sequence[Mapping[str, object]]", response.get("CancellationReasons") or ())
-    return tuple(str(each.get("Code", _FINE)) for each in given)
+    return tuple(str(each.get("Code", _NOT_REFUSED)) for each in given)
 
 
 def _put_if_absent(write: Put) -> Request:
@@ -297,10 +297,10 @@ def _item(response: Mapping[str, object]) -> Item | None:
 
 def _reason(given: Mapping[str, object]) -> Reason | None:
     """Read why an effect could not be applied; None where it could."""
-    code = str(given.get("Code", _FINE))
+    code = str(given.get("Code", _NOT_REFUSED))
     item = _item(given)
     message = str(given.get("Message") or "")
-    return None if code == _FINE else Reason(code, None if item is None else attributes.read_item(item), message)
+    return None if code == _NOT_REFUSED else Reason(code, None if item is None else attributes.read_item(item), message)
 
 
 @lru_cache
