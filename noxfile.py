@@ -90,7 +90,8 @@ def simulation(session: nox.Session) -> None:
     """Run the simulation for 20,000 seeds; a failing one prints itself."""
     session.install(".", *group("test"))
     env = {"AIOIDEMPOTENCY_SEEDS": "20000"}
-    session.run("pytest", "tests/simulation/test_simulation.py", "--timeout=7200", *session.posargs, env=env)
+    path = "tests/simulation/test_simulation.py"
+    session.run("pytest", path, "--timeout=7200", *ON_ALL_CORES, *session.posargs, env=env)
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """What every process of these tests handles, and how: one idempotent function whose effects are counted."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
@@ -44,7 +45,7 @@ class Setup:
     answer_limit: float = 0.5
     entities: str | None = None
 
-    def store(self, ledger: Ledger | None = None) -> AsyncIdempotencyStore:
+    def store(self, ledger: Ledger | None = None, *, clock: Callable[[], float] = time.time) -> AsyncIdempotencyStore:
         """Make a store; what it reports as going wrong goes into the ledger."""
         session = get_session()
         session.set_credentials("testing", "testing")
@@ -57,6 +58,7 @@ class Setup:
             lease=self.lease,
             clock_skew=self.clock_skew,
             retention=RETENTION,
+            clock=clock,
             on_event=None if ledger is None else Complaints(ledger),
         )
 

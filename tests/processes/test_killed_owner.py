@@ -108,8 +108,12 @@ async def test_a_killed_owner_frees_its_key_after_the_lease(setup: Setup, lease:
         await scene.proxy.wait_for("UpdateItem", renewals)
         assert await scene.owner.end(SIGKILL) == -SIGKILL
         left = await scene.record()
-        with pytest.raises(InProgressError) as refused:
-            await scene.handle()(SECOND)
+        ends = left.lease_ends_at
+        assert ends is not None
+        # A busy machine gets here when the lease is over: this store's clock stands at its end.
+        async with setup.store(clock=lambda: ends) as at_the_end:
+            with pytest.raises(InProgressError) as refused:
+                await handler(at_the_end, scene.ledger)(SECOND)
         assert await scene.handle(patience=PATIENCE)(SECOND) == Receipt(KEY, SECOND.run)
         taken_over = await scene.record()
         assert await scene.handle()(THIRD) == Receipt(KEY, SECOND.run)
