@@ -84,7 +84,7 @@ def test_an_item_is_stored_or_the_earlier_one_is_the_answer() -> None:
         ids.put_if_absent(PLACE, mine), ConditionFailed(None), Found(None), ConditionFailed(None), Found(earlier)
     )
     assert (read.operations, read.outcome) == ((put, Get(PLACE), put, Get(PLACE)), earlier)
-    with pytest.raises(ConfigurationError, match="what is made once must stay"):
+    with pytest.raises(ConfigurationError, match="an item made once must stay"):
         play(
             ids.put_if_absent(PLACE, mine), *[reply for _ in range(5) for reply in (ConditionFailed(None), Found(None))]
         )

@@ -1,7 +1,7 @@
-"""What a call is going to write together with its result, as it is collected.
+"""The writes and events of a call, collected until the transaction is sent.
 
-Each addition is checked as a whole with what was collected before; one that is refused is not kept. When the
-call's block has ended, nothing is added any more.
+Each addition is checked together with all earlier ones. A refused addition is not collected, and the earlier
+ones stay. After the end of the call's block, nothing can be added.
 """
 
 import json
@@ -18,7 +18,7 @@ from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import SerializationError, TransactionClosedError
 
 OVERHEAD: Final = 400
-"""Bytes of an outbox's item around its events, at the most: its key, names, owner and numbers."""
+"""The most bytes of an outbox's item besides the events: key, names, owner and numbers."""
 
 ENDED: Final = "has ended its block; write inside it"
 REPLAYED: Final = "is a replay, and has had its effects; test `execution.replayed` first"
@@ -27,14 +27,14 @@ REPLAYED: Final = "is a replay, and has had its effects; test `execution.replaye
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallIdentity:
-    """What a transaction knows of the call that it belongs to.
+    """The identity of a transaction's call.
 
     Attributes:
         key: The record's key.
         owner: The call's random bits.
-        sequence: The number of its events, where they are given none.
-        record_locations: Where its record may be.
-        record_actions: How many actions the record takes.
+        sequence: The default sequence number of the call's events.
+        record_locations: The possible locations of the record.
+        record_actions: The number of actions for the record.
     """
 
     key: str
@@ -47,7 +47,7 @@ class CallIdentity:
 @final
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of one key, and about how many bytes their item takes."""
+    """The events of one key, and about the number of bytes of their item."""
 
     sequence: int
     texts: tuple[str, ...]
@@ -56,7 +56,7 @@ class Events:
 
 @final
 class PendingWrites:
-    """The writes and events of one call, until its transaction is sent."""
+    """The writes and events of one call, until the transaction is sent."""
 
     def __init__(self, call: CallIdentity, codec: Codec, outbox: Outbox | None) -> None:
         self._call = call
@@ -68,11 +68,12 @@ class PendingWrites:
         self._state: str | None = None
 
     def add(self, kind: str, **given: object) -> None:
-        """Add a write, in the wire's parameters."""
+        """Add a write, with DynamoDB's parameters."""
         self._check_open()
         effect = effects.effect(kind, given)
         write_set = self._write_set.with_write(effect)
         write_set.check_room(actions=len(self._events), more=self._bytes_of_events)
+        # Only now, after all checks: the caller may catch the error and go on with the earlier writes.
         self._write_set = write_set
         self._effects.append(effect)
 
@@ -84,6 +85,7 @@ class PendingWrites:
         event_key = self._call.key if key is None else key
         events = self._events_of(event_key, sequence)
         try:
+            # Written now: a later change of the event by the caller has no effect.
             text = self._codec.encode(event)
         except SerializationError as error:
             advice = "emit what JSON can carry, or give the store another codec="
@@ -95,11 +97,11 @@ class PendingWrites:
         self._events[event_key] = Events(events.sequence, (*events.texts, text), events.bytes + more)
 
     def close(self, state: str) -> None:
-        """Take no more writes; `state` says why."""
+        """Refuse further writes. `state` is the reason."""
         self._state = state
 
     def collected(self, keys: KeyNames, *, record_bytes: int = 0) -> tuple[Effect | Put, ...]:
-        """Read all that is to be applied, checked as a whole; `record_bytes` are the bytes that the record takes."""
+        """Return all writes, checked as a whole, beside a record of `record_bytes` bytes."""
         writes: tuple[Effect | Put, ...] = (*self._effects, *self._puts())
         write_set = WriteSet(
             record_locations=self._call.record_locations,
@@ -107,12 +109,13 @@ class PendingWrites:
             keys=keys,
             bytes=record_bytes,
         )
+        # Once more, because the tables' keys may be known only now, and the result's size too.
         for write in writes:
             write_set = write_set.with_write(write)
         return writes
 
     def ambiguous_tables(self, keys: KeyNames) -> list[str]:
-        """Name the tables whose key must be known, to tell whether two puts are of one item."""
+        """Name the tables whose keys decide whether two puts are of one item."""
         return [name for name in self._write_set.ambiguous_tables() if effects.without_arn(name) not in keys]
 
     def __len__(self) -> int:
@@ -127,7 +130,7 @@ class PendingWrites:
         return sum(events.bytes for events in self._events.values())
 
     def _events_of(self, key: str, sequence: int | None) -> Events:
-        """Find the events of a key so far, and by which number they are ordered."""
+        """Find the key's events so far, and their sequence number."""
         if not isinstance(key, str) or not key:
             raise effects.refused("emit takes key= as a text that is not empty")
         plain = attributes.text(key, "the key of an event")

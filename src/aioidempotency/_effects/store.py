@@ -1,6 +1,6 @@
-"""Sends what is committed with a result, or made once: transactions, ids, items and events.
+"""Sends transactions, ids, items and events.
 
-A store has one `Effects`, shared by all its calls. The rules are in `commits`, `ids` and `outbox`.
+A store has one `Effects`, shared by all calls. The rules are in `commits`, `ids` and `outbox`.
 """
 
 import inspect
@@ -40,10 +40,10 @@ from aioidempotency.exceptions import (
 )
 
 RANDOM_BITS = 74
-"""Of a UUID of version 7."""
+"""The random bits of a UUID of version 7."""
 
 LOOK_UP_LIMIT = 2.0
-"""Seconds that the keys of tables are waited for, before DynamoDB has to judge without them."""
+"""Seconds to wait for the tables' keys. Without them, DynamoDB itself finds two writes of one item."""
 
 
 @final
@@ -51,7 +51,7 @@ class Effects:
     """The effects of one store's calls.
 
     Attributes:
-        box: Where events are written to; None where there is no table for them.
+        box: The outbox. None without a table for events.
     """
 
     def __init__(self, records: Records, settings: Settings, outbox_table: str | None) -> None:
@@ -62,7 +62,7 @@ class Effects:
         self._undescribed: set[str] = set()
 
     def pending_for(self, lease: Lease) -> PendingWrites:
-        """Begin to collect the writes of a call that holds this lease."""
+        """Start collecting the writes of a call with this lease."""
         own = lease.route.locations(lease.expires_at - lease.duration)
         locations = tuple(dict.fromkeys((lease.location, *own)))
         call = CallIdentity(
@@ -70,18 +70,19 @@ class Effects:
         )
         return PendingWrites(call, self._settings.codec, self.box)
 
-    async def collected(self, pending: PendingWrites, *, spare: int) -> effects.Writes:
-        """Check what was collected as a whole; a table's key is asked for where it decides."""
+    async def collected(self, pending: PendingWrites, *, record_bytes: int) -> effects.Writes:
+        """Check all collected writes as a whole. Look up the key of a table if the key decides."""
         asked = [name for name in pending.ambiguous_tables(self._key_names) if name not in self._undescribed]
         with anyio.move_on_after(LOOK_UP_LIMIT):
             await concurrently(self._look_up, asked, limit=8)
-        return pending.collected(self._key_names, record_bytes=spare)
+        return pending.collected(self._key_names, record_bytes=record_bytes)
 
     async def _look_up(self, table_name: str) -> None:
-        """Ask for a table's key; not again where there is no permission for that. Then DynamoDB itself judges."""
+        """Look up a table's key. After a refusal, never again: DynamoDB itself then checks the writes."""
         backend = self._records.backend
         if not isinstance(backend, DescribesKeys):
             return
+        # The look-up only improves an error's message, so a failure must not stop the commit.
         with suppress(StoreError):
             try:
                 self._key_names[effects.without_arn(table_name)] = await backend.key_of(table_name)
@@ -94,18 +95,19 @@ class Effects:
         return Commit(lease=lease, result=result, effects=writes, now=records.now(), clock_skew=records.clock_skew)
 
     async def commit(self, wanted: Commit) -> Record:
-        """Apply the caller's writes and store a result, or neither.
+        """Apply the caller's writes and store a result, or do neither.
 
         Raises:
-            TransactionError: The writes were refused; nothing was applied.
-            StoreError: Whether they were applied is not known.
+            TransactionError: The writes were refused, and nothing was applied.
+            LeaseLostError: The record belongs to another owner, or is gone; nothing was applied.
+            StoreError: The outcome is unknown.
         """
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
             case Completed(record):
                 return records.completed(lease.route, record)
             case Lost() if records.now() > commits.expiration_of(wanted):
-                reason = "its answer came so late that the record has expired: whether it was applied is not known"
+                reason = "the answer came after the record had expired, so the outcome of the transaction is unknown"
                 raise StoreError("the transaction", lease.location.table.name, reason)
             case Lost(record):
                 raise records.lost(lease, record)
@@ -113,10 +115,10 @@ class Effects:
                 raise TransactionError(reasons)
 
     async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
-        """Apply writes and store their result once for a key; see `AsyncIdempotencyStore.commit_once`."""
+        """Apply writes and store their result once for a key. See `AsyncIdempotencyStore.commit_once`."""
         if attempt.route.answer_within < inf:
             raise ConfigurationError(
-                "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its "
+                "commit_once does not work with TimeBuckets: a late request could miss the newest window, and the "
                 "writes cannot be taken back as a claim is; use execution.transaction, or another partitioning="
             )
         records, settings, key = self._records, self._settings, attempt.route.key
@@ -127,7 +129,7 @@ class Effects:
             key, lambda: attempt
         )
         if outcome is None:
-            wanted = await self.collected(pending, spare=len(encoded.data.encode()))
+            wanted = await self.collected(pending, record_bytes=len(encoded.data.encode()))
             outcome = await records.run(commits.commit_once(attempt, encoded, wanted))
         match outcome:
             case Completed(record):
@@ -155,7 +157,7 @@ class Effects:
         expires_after: Duration | None,
         namespace: str,
     ) -> str:
-        """Answer with one id for a key; see `AsyncIdempotencyStore.get_or_create_id`."""
+        """Return one id for a key. See `AsyncIdempotencyStore.get_or_create_id`."""
         joined, _, digest = self._settings.key(key, namespace).rpartition("#")
         location = ids.location_of(self._settings.table, joined, digest)
         now = self._settings.clock()
@@ -170,7 +172,7 @@ class Effects:
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str]
     ) -> dict[str, object]:
-        """Store an item unless one with its key is there; see `AsyncIdempotencyStore.put_if_absent`."""
+        """Store an item unless one with the same key exists. See `AsyncIdempotencyStore.put_if_absent`."""
         check_table_name(table_name)
         written = attributes.item(item, "the item")
         if attributes.size(written) > LARGEST_ITEM:
@@ -185,7 +187,7 @@ class Effects:
     def relay(
         self, *, shards: Collection[int] | None, poll: Duration | None, event_type: object
     ) -> AsyncGenerator[OutboxEvent, None]:
-        """Hand out emitted events; see `AsyncIdempotencyStore.outbox`."""
+        """Publish emitted events. See `AsyncIdempotencyStore.outbox`."""
         if self.box is None:
             raise effects.no_outbox()
         pause = None if poll is None else seconds(poll, "poll")
@@ -207,6 +209,8 @@ class Effects:
                         name = f"{emitted.owner}-{index}"
                         event = self._decoded(name, text, event_type)
                         yield OutboxEvent(id=name, key=emitted.key, sequence=emitted.sequence, index=index, event=event)
+                    # Only after the reader has taken all events of the item: a crash before this line repeats events,
+                    # and loses none.
                     await self._records.run_unverified(outbox.remove(box, shard, item))
             if idle and pause is None:
                 return
@@ -217,11 +221,11 @@ class Effects:
         try:
             return self._settings.codec.decode(text, event_type)
         except SerializationError as error:
-            advice = "read it without event_type=, or as another type; it stays until then"
+            advice = "read the event without event_type=, or as another type; the event stays until then"
             raise SerializationError(f"the event {name}", error.kind, advice) from error
 
     def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
-        """Collect writes that are given as a whole."""
+        """Collect writes given as a whole."""
         own = attempt.locations
         call = CallIdentity(
             key=attempt.route.key,
@@ -237,7 +241,7 @@ class Effects:
 
 
 def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
-    """Say where events are written: to a table of this name, or beside the records if there is a sort key."""
+    """Find the outbox: in the named table, or beside the records if their table has a sort key."""
     table = settings.table
     if table_name is not None:
         check_table_name(table_name)
@@ -249,7 +253,7 @@ def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
 
 
 def _callers_item(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
-    """Find an item in a table of the caller's."""
+    """Find the location of an item in the caller's table."""
     named = {name: item[name] for name in key if name in item and item[name].keys() <= {"S", "N", "B"}}
     if not 1 <= len(key) <= 2 or len(named) < len(key):  # noqa: PLR2004 - partition key and sort key
         missing = ", ".join(repr(name) for name in key if name not in named)

@@ -1,10 +1,11 @@
-"""The caller's own writes, checked before anything is sent.
+"""The caller's own writes, checked before any request.
 
-1. DynamoDB takes 100 actions of 4 MB together, and one action for an item. What breaks these limits is
-   refused where it is said, and what was said before stays.
-2. A put names its item by the table's key, which only the table knows. It is known here where another action
-   gives a `Key`, or for the table of the records; else `WriteSet.ambiguous_tables` names the tables whose key decides.
-3. The record's own item belongs to the protocol: no other write of it is in its transaction.
+1. DynamoDB takes 100 actions and 4 MB in one transaction, and one action for each item. A write beyond a limit is
+   refused at once, and the earlier writes stay.
+2. A put names the item by the table's key, and the key's attributes are unknown here. They become known
+   from another action with a `Key`, or for the table of the records. Otherwise `WriteSet.ambiguous_tables` names the
+   tables whose keys decide.
+3. The record's own item belongs to the protocol: the transaction has no other write of the record.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,13 +19,13 @@ from aioidempotency._core.operations import Effect, Put
 from aioidempotency.exceptions import ConfigurationError, TransactionError
 
 MOST_ACTIONS: Final = 100
-"""Actions that DynamoDB takes in one transaction; the record's own is one of them, or one for each location."""
+"""The most actions of one transaction, by DynamoDB's limit. The record takes one for each of its locations."""
 
 LARGEST_TRANSACTION: Final = 4 * 1024 * 1024
-"""Bytes that DynamoDB takes in one transaction."""
+"""The most bytes of one transaction, by DynamoDB's limit."""
 
 KINDS: Final = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck": "check"}
-"""The wire's names of the actions, and ours."""
+"""DynamoDB's names of the actions, and the methods of `Transaction`."""
 
 REQUIRED: Final = {
     "Put": ("TableName", "Item"),
@@ -32,7 +33,7 @@ REQUIRED: Final = {
     "Delete": ("TableName", "Key"),
     "ConditionCheck": ("TableName", "Key", "ConditionExpression"),
 }
-"""The parameters that each kind of action must have."""
+"""The required parameters of each kind of action."""
 
 _OPTIONAL: Final = (
     "ConditionExpression",
@@ -40,7 +41,7 @@ _OPTIONAL: Final = (
     "ExpressionAttributeValues",
     "ReturnValuesOnConditionCheckFailure",
 )
-"""Those that it may have."""
+"""The optional parameters of every action."""
 
 KeyNames = Mapping[str, frozenset[str]]
 """The names of a table's key attributes, by the table's name."""
@@ -53,11 +54,11 @@ _LONGEST_KEY = 2
 
 
 def effect(kind: Any, given: Mapping[str, object]) -> Effect:
-    """Write one action with the wire's parameters; those that are None are left out.
+    """Write one action with DynamoDB's parameters. Parameters of None are left out.
 
     Raises:
         SerializationError: A value cannot be written.
-        TransactionError: A parameter is missing, or makes no sense.
+        TransactionError: A parameter is missing or invalid.
     """
     parameters = {name: value for name, value in given.items() if value is not None}
     name = KINDS[kind]
@@ -68,6 +69,8 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
         )
     if lacking := [each for each in REQUIRED[kind] if each not in parameters]:
         raise refused(f"{name} needs {lacking[0]}=, and it is None")
+    # Values and names are copied from here on: a later change by the caller must not change what the checks have
+    # seen.
     _check_texts(name, parameters)
     for part in ("Item", "Key"):
         if part in parameters:
@@ -86,21 +89,21 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
 
 
 def no_outbox() -> ConfigurationError:
-    """Make the error of a store that has no place for events."""
+    """Make the error for a store without a place for events."""
     return ConfigurationError(
         "events need a table with a sort key: give the store outbox_table=, the name of one, or layout=CompositeKey()"
     )
 
 
 def refused(trouble: str) -> TransactionError:
-    """Make the error of a write that is not sent."""
+    """Make the error for a refused write."""
     return TransactionError((), trouble)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The items that a transaction writes in one table: by their keys, or, where the key is not known, as they are."""
+    """The items written by a transaction in one table: by key, or as whole puts while the key is unknown."""
 
     names: frozenset[str] | None
     identities: frozenset[Identity] = frozenset()
@@ -110,14 +113,17 @@ class Items:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteSet:
-    """What a transaction holds so far: each addition is checked against it.
+    """The writes of a transaction so far. Each addition is checked against the set.
+
+    An addition makes a new set, and looks only at the new write. 99 puts of 200 attributes take 0.15 s; with a check of
+    all writes at each addition they took 2.0 s.
 
     Attributes:
-        record_locations: Where the record may be.
-        record_actions: How many actions the record takes.
-        keys: What is known of the tables' keys.
-        count: Actions, without the record's.
-        bytes: What they take, and what is to be left for the record.
+        record_locations: The possible locations of the record.
+        record_actions: The number of actions for the record.
+        keys: The known key attributes of tables.
+        count: The number of actions, without the record's.
+        bytes: The bytes of the actions, and the bytes reserved for the record.
         tables: The items of each table.
     """
 
@@ -132,7 +138,7 @@ class WriteSet:
         """Add a write.
 
         Raises:
-            TransactionError: DynamoDB would refuse it together with the others, or it would break the record.
+            TransactionError: DynamoDB would refuse the writes together, or the write is of the record.
         """
         self.check_room(actions=1, more=(taken := size(write)))
         table = table_of(write)
@@ -143,7 +149,7 @@ class WriteSet:
         return replace(self, count=self.count + 1, bytes=self.bytes + taken, tables=tables)
 
     def check_room(self, *, actions: int, more: int) -> None:
-        """Refuse more actions, or more bytes, than DynamoDB takes."""
+        """Refuse more actions or bytes than DynamoDB takes."""
         if self.count + self.record_actions + actions > MOST_ACTIONS:
             raise refused(
                 f"DynamoDB takes {MOST_ACTIONS} actions in one transaction, and {self.record_actions} of them "
@@ -153,7 +159,7 @@ class WriteSet:
             raise refused("DynamoDB takes 4 MB in one transaction; split the work, with a key for each part")
 
     def ambiguous_tables(self) -> list[str]:
-        """Name the tables with puts of which only the table's key could tell that they are of different items."""
+        """Name the tables with puts of perhaps one item, if only the table's key can tell."""
         unknown = (items.puts for items in self.tables.values() if items.names is None)
         return [str(puts[0].parameters["TableName"]) for puts in unknown if _may_share_a_key(puts)]
 
@@ -177,7 +183,7 @@ class WriteSet:
 
 
 def size(write: Effect | Put) -> int:
-    """Count the bytes of an action, as far as it is known here: an update's item is as large as it becomes."""
+    """Count the bytes of an action, as far as known here. The item of an update is as large as it becomes."""
     if isinstance(write, Put):
         return attributes.size(write.item)
     texts = (write.parameters.get(name, "") for name in ("UpdateExpression", "ConditionExpression"))
@@ -186,7 +192,7 @@ def size(write: Effect | Put) -> int:
 
 
 def table_of(write: Effect | Put) -> str:
-    """Name the table of an action; an ARN ends with it."""
+    """Name the table of an action."""
     name = write.location.table.name if isinstance(write, Put) else str(write.parameters["TableName"])
     return without_arn(name)
 
@@ -195,7 +201,7 @@ def _check_texts(name: str, parameters: Mapping[str, object]) -> None:
     for part in ("TableName", "ConditionExpression", "UpdateExpression"):
         value = parameters.get(part, "-")
         if not isinstance(value, str) or not value:
-            raise refused(f"{name} takes {part}= as a text that is not empty")
+            raise refused(f"{name} takes {part}= as a non-empty text")
         attributes.text(value, f"the {part} of {name}")
     if parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") not in {"ALL_OLD", "NONE"}:
         raise refused(f"{name} takes ReturnValuesOnConditionCheckFailure='ALL_OLD', or leaves it out")
@@ -216,12 +222,12 @@ def _item(write: Effect) -> Item:
 
 
 def without_arn(table_name: str) -> str:
-    """Name a table without its ARN."""
+    """Name a table without the ARN, which ends with the name."""
     return table_name.rpartition("/")[2]
 
 
 def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
-    """Learn a table's key from a write that names it; then what was put before can be told apart, too."""
+    """Learn the key of a table from a write with a key, and compare the earlier puts by the key."""
     if items.names is not None:
         return items
     if isinstance(write, Put):
@@ -237,7 +243,7 @@ def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
 
 
 def _with_item(items: Items, write: Effect | Put, table: str) -> Items:
-    """Add a write of an item that none of the others is of."""
+    """Add a write, if no other write is of the same item."""
     if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM:
         raise too_many_events()
     if items.names is None:
@@ -258,11 +264,12 @@ def _identity(write: Effect | Put, names: frozenset[str]) -> Identity:
 
 def _comparable(value: AttributeValue) -> tuple[str, object]:
     kind = next(iter(value))
+    # Only scalars can be keys, and other values may be too large to compare.
     return attributes.comparable(value) if kind in _SCALARS else (kind, None)
 
 
 def too_many_events() -> TransactionError:
-    """Make the error of events that do not fit into one item."""
+    """Make the error for events that exceed one item."""
     return refused("the events of one key are over 400 KB, the most that DynamoDB takes in one item; emit references")
 
 
@@ -273,7 +280,7 @@ def _twice(table: str) -> TransactionError:
 
 
 def _may_share_a_key(group: Iterable[Effect]) -> bool:
-    """Tell whether two of these puts have a scalar in common, which could be the key."""
+    """Tell whether two puts have an equal scalar, which could be the key."""
     seen: set[object] = set()
     for write in group:
         scalars = {(name, _comparable(value)) for name, value in _item(write).items() if value.keys() <= _SCALARS}

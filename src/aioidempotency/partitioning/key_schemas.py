@@ -84,8 +84,8 @@ class SimpleKey:
         check_names([self.attribute])
         if self.partitioning is not None and not isinstance(self.partitioning, CustomPartition):
             raise PartitioningError(
-                "DynamoDB spreads SimpleKey by itself. SimpleKey takes no strategy but CustomPartition, which makes "
-                f"the key: leave partitioning= out, or use CompositeKey(partitioning=...): not {self.partitioning!r}"
+                "DynamoDB spreads SimpleKey by itself. SimpleKey takes no partitioning, except CustomPartition, "
+                f"which makes the key: leave partitioning= out, or use CompositeKey(partitioning=...): not {self.partitioning!r}"
             )
 
     def table(self, name: str, attributes: AttributeNames) -> Table:
