@@ -5,6 +5,7 @@ from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismat
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status
 from aioidempotency._decorator import idempotent
 from aioidempotency._lease import deadline
+from aioidempotency._namespaces import namespace_of
 from aioidempotency._options import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.backends import Backend
@@ -78,4 +79,5 @@ __all__ = [
     "Wait",
     "deadline",
     "idempotent",
+    "namespace_of",
 ]

@@ -67,7 +67,7 @@ class Execution:
         record: The finished record, when replayed.
     """
 
-    __slots__ = ("_effects", "_pending", "_unclaimed", "key", "lease", "record", "replayed", "result")
+    __slots__ = ("_effects", "_outer", "_pending", "_unclaimed", "key", "lease", "record", "replayed", "result")
     key: str
     replayed: bool
     result: object
@@ -91,6 +91,7 @@ class Execution:
         self._effects = effects
         self._unclaimed = unclaimed
         self._pending: PendingWrites | None = None
+        self._outer: Execution | None = None
 
     @staticmethod
     def current() -> "Execution":
@@ -235,12 +236,14 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             store_errors=store_errors,
         )
 
-    def call(self, material: object, *, fingerprint: object = None, namespace: str = "", result_type: object) -> "Call":
-        """Make one call: from here on its key, its fingerprint and its owner are what they are.
+    def call(
+        self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
+    ) -> "Call":
+        """Make one call. Its key, fingerprint (a digest) and owner never change from here on.
 
         Raises:
             MissingKeyError: The key is None or empty.
-            SerializationError: The key or the fingerprint has no canonical form.
+            SerializationError: The key has no canonical form.
         """
         settings = self.parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
@@ -249,7 +252,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             key,
             settings.route_of(key),
             owner=secrets.token_hex(16),
-            fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
+            fingerprint=fingerprint,
             result_type=result_type,
         )
 
@@ -328,7 +331,7 @@ class Call:
             except BaseException:
                 self._end(None)
                 raise
-        self._outer = CURRENT.get()
+        self._outer = self._execution._outer = CURRENT.get()  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -395,15 +398,23 @@ class Call:
 
         None as the refusal: a call in this loop is the owner, and was not looked at yet.
         """
+        outer = CURRENT.get()
         left = time_left()
         gives_up = self._began + (self._options.patience if left is None else min(self._options.patience, left))
         decision: Decision | None = refusal
         while True:
             if isinstance(decision, InProgress):
+                if _runs_inside(outer, decision.record.owner):
+                    raise InProgressError(decision.record, decision.retry_after, from_inside=True)
                 decision = await poll(decision, self._records, self.attempt, gives_up=gives_up)
             if decision is not None:
                 return decision
             other = self._here.in_flight.get(self._key)
+            if outer is not None and other is not None and other.running is not None and other.record is not None:
+                lease = other.running.lease
+                if _runs_inside(outer, lease.owner):
+                    remaining = lease.expires_at - self._records.now()
+                    raise InProgressError(other.record, max(0.0, remaining), from_inside=True)
             if other is None:
                 decision = await self._claim()
             else:
@@ -561,6 +572,15 @@ class Call:
 
     def _release_failed(self) -> None:
         self._records.report(ReleaseFailed(self._key))
+
+
+def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
+    """Tell whether an execution is that of an owner, or runs inside of it."""
+    while execution is not None and owner is not None:
+        if execution.lease is not None and execution.lease.owner == owner:
+            return True
+        execution = execution._outer  # noqa: SLF001 - which execution is around which, only this file knows
+    return False
 
 
 def _lasts(refusal: IdempotencyError) -> bool:

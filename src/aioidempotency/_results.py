@@ -17,7 +17,7 @@ from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._core import model
 from aioidempotency._core.model import Lease, Record, SerializedResult, Status
 from aioidempotency._options import Settings
-from aioidempotency._signatures import namespace_of
+from aioidempotency._signatures import qualified_name
 from aioidempotency.codecs import Codec
 from aioidempotency.events import Event, ResultDropped
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
@@ -72,7 +72,7 @@ def serialize_or_tombstone(
 
 def serialize_error(error: Exception) -> SerializedResult:
     """Write an error for replays. An error that cannot be rebuilt is stored by name."""
-    name = namespace_of(type(error))
+    name = qualified_name(type(error))
     args: list[Any] = []
     rebuilt = False
     try:
@@ -154,7 +154,7 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
         return ResultUnavailableError(record, "its stored error is damaged")
     # Only classes listed by the caller, never an import by a stored name: the table's text must not choose code to
     # run.
-    known = {namespace_of(kind): kind for kind in _with_subclasses(store_errors)}
+    known = {qualified_name(kind): kind for kind in _with_subclasses(store_errors)}
     if stored.args is not None and stored.type in known:
         with suppress(Exception):  # the class has changed since; the error then names the class
             return known[stored.type](*stored.args)

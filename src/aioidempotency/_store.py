@@ -15,7 +15,8 @@ from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
-from aioidempotency._keys import check_namespace
+from aioidempotency._keys import check_namespace, digest
+from aioidempotency._namespaces import Functions, namespace_of
 from aioidempotency._options import (
     Duration,
     OnInProgress,
@@ -164,6 +165,7 @@ class AsyncIdempotencyStore:
         self._records = records
         self._effects = Effects(records, settings, outbox_table)
         self._running = PerLoop(lambda: RunningCalls(records))
+        self._functions = Functions()
         self._parts = Parts(settings=settings, records=records, effects=self._effects, running=self._running)
 
     @classmethod
@@ -199,7 +201,7 @@ class AsyncIdempotencyStore:
                 was, the key is free again when the lease is over.
         """
         options = self._options(lease=lease, retention=retention)
-        call = options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=Any)
+        call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
         attempt = call.attempt()
         decision = self._records.cached(attempt.route.key, lambda: attempt) or await self._records.claim(attempt)
         self._records.report(decided(decision))
@@ -312,7 +314,7 @@ class AsyncIdempotencyStore:
             store_errors=store_errors,
             read_first=read_first,
         )
-        return options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+        return options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type)
 
     def _options(self, **given: Any) -> CallOptions:
         """Validate the options of calls, once for all of them."""
@@ -321,10 +323,12 @@ class AsyncIdempotencyStore:
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and answer with its result or its replay.
 
+        Two functions never share a key: the namespace is the one that `namespace_of(function)` tells.
         The errors are those of `execute`, and whatever the function raises.
         """
         check_awaitable(function)
-        async with self.execute(key, result_type=return_type(function)) as execution:
+        block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
+        async with block as execution:
             if not execution.replayed:
                 execution.complete(await function(*args, **kwargs))
         return execution.result  # type: ignore[return-value] # read back as the function's return type
@@ -382,7 +386,7 @@ class AsyncIdempotencyStore:
             StoreError: The store did not answer; call again.
         """
         attempt = self._options(retention=retention).call(
-            key, fingerprint=fingerprint, namespace=namespace, result_type=result_type
+            key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type
         )
         return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=result_type)
 
@@ -519,3 +523,7 @@ class AsyncIdempotencyStore:
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"
         return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._records.backend!r}>"
+
+
+def _digest(fingerprint: object) -> str | None:
+    return None if fingerprint is None else digest(fingerprint, subject="the fingerprint")

@@ -73,18 +73,25 @@ class LayoutMismatchError(ConfigurationError):
 
 
 class MissingKeyError(IdempotencyError):
-    """The call carries nothing that could be its key; nothing was written, the body did not run.
+    """The call has no key, or lacks a part of its key; nothing was written, and the body did not run.
 
     Attributes:
-        source: What was looked at, in words.
+        source: Where the key was looked for, in words.
+        part: The part of the key that is null, as the expression names it; None where the whole key is missing.
     """
 
     status_hint = 400
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, part: str | None = None) -> None:
         self.source = source
+        self.part = part
 
     def __str__(self) -> str:
+        if self.part is not None:
+            return (
+                f"no idempotency key: in {self.source}, {self.part} is null, and all calls that lack it would share one "
+                "answer; send it, or decorate with missing_parts='allow' where null is a value like any other"
+            )
         return (
             f"no idempotency key: {self.source} is None, empty, or holds nothing but None; "
             "send a key, or decorate with missing_key='run' to run such calls unprotected"
@@ -97,16 +104,23 @@ class InProgressError(IdempotencyError):
     Attributes:
         record: The other owner's record.
         retry_after: Seconds until its lease is over, at the latest.
+        from_inside: Whether the call that runs the key asked for the key itself: it would wait for its own end.
     """
 
     retryable = True
     status_hint = 409
 
-    def __init__(self, record: "Record", retry_after: float) -> None:
+    def __init__(self, record: "Record", retry_after: float, *, from_inside: bool = False) -> None:
         self.record = record
         self.retry_after = retry_after
+        self.from_inside = from_inside
 
     def __str__(self) -> str:
+        if self.from_inside:
+            return (
+                f"{self.record.key} is asked for from inside the call that runs it, which would wait for its own end; "
+                "give the inner call another key, or another namespace"
+            )
         return f"{self.record.key} is running elsewhere; its lease ends in {self.retry_after:.3f} s at the latest"
 
 

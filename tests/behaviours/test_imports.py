@@ -117,4 +117,5 @@ NAMES = [
     "Wait",
     "deadline",
     "idempotent",
+    "namespace_of",
 ]

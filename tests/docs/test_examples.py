@@ -1,27 +1,16 @@
 """The documentation is true: its code runs, its commands are those of `.ci/run`, its names are there."""
 
 import ast
-import asyncio
 import codeop
-import inspect
 import json
-import os
 import re
-import sys
-import types
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
 
 import pytest
-from aiobotocore.session import AioSession
-from markdown_it import MarkdownIt
 
 import aioidempotency
-from tests.conftest import store_options
-from tests.support.engines import Engine
+from tests.docs.blocks import Block, blocks, running
 
 pytest_plugins = ["pytester"]
 
@@ -33,99 +22,27 @@ NOT_RUN: Counter[str] = Counter()
 """How many Python blocks of each page are marked `no-run`: none, so far."""
 
 LANGUAGES = {"python", "json", "console"}
-TABLES = ("idempotency", "shop")
-"""The tables that examples use; they are dropped after each page."""
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install -q '.[demo]' && .venv/bin/aioidempotency demo"
 TESTS = "python3 -m venv .venv && .venv/bin/pip install -q nox && .venv/bin/nox -s tests"
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block: what stands after its fence, where its text begins, and the text."""
-
-    info: str
-    line: int
-    text: str
-
-    @property
-    def language(self) -> str:
-        return self.info.partition(" ")[0]
-
-    @property
-    def title(self) -> str | None:
-        """The name of the file that the block is."""
-        found = re.search(r'title="([^"]+)"', self.info)
-        return found[1] if found else None
-
-    @property
-    def runs(self) -> bool:
-        return self.language == "python" and self.title is None and "no-run" not in self.info
-
-
-def blocks(page: Path) -> list[Block]:
-    tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
-    fences = [(token, token.map) for token in tokens if token.type in {"fence", "code_block"}]
-    return [
-        Block(token.info.strip(), location[0] + 1, token.content) for token, location in fences if location is not None
-    ]
-
-
-@pytest.fixture
-def amazon(ministack: Engine, session: AioSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An environment in which an example that names nothing but its table reaches a DynamoDB."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    settings = {
-        "AWS_ENDPOINT_URL_DYNAMODB": ministack.endpoint_url,
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    yield
-    asyncio.run(_drop_tables(store_options(ministack, session)))
-
-
-async def _drop_tables(options: dict[str, Any]) -> None:
-    async with options.pop("session").create_client("dynamodb", **options) as client:
-        for table in TABLES:
-            if table in (await client.list_tables(ExclusiveStartTableName=table[:-1]))["TableNames"]:
-                await client.delete_table(TableName=table)
+def page_blocks(page: Path) -> list[Block]:
+    return blocks(page.read_text(encoding="utf-8"))
 
 
 @EVERY_PAGE
 def test_the_python_blocks_of_a_page_run(page: Path, amazon: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """U2: in order, in one namespace; a block that awaits runs as it does in `python -m asyncio`."""
-    # Types are looked up in the module that defines them.
-    module = types.ModuleType(f"page_{page.stem.replace('-', '_')}")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    with asyncio.Runner() as runner:
-        for block in blocks(page):
+    with running(f"page_{page.stem.replace('-', '_')}", str(page), monkeypatch) as run:
+        for block in page_blocks(page):
             if block.runs:
-                _run(block, page, vars(module), runner)
-
-
-def _run(block: Block, page: Path, namespace: dict[str, Any], runner: asyncio.Runner) -> None:
-    code = compile(
-        "\n" * block.line + block.text,  # so that a traceback names the page's line
-        str(page),
-        "exec",
-        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
-        dont_inherit=True,
-    )
-    running = eval(code, namespace)
-    if inspect.iscoroutine(running):
-        runner.run(running)
+                run(block)
 
 
 def test_the_first_page_can_be_pasted() -> None:
     """U2: `python -m asyncio` takes line after line, and ends a compound statement at a blank one."""
-    for block in blocks(ROOT / "docs" / "pages" / "index.md"):
+    for block in page_blocks(ROOT / "docs" / "pages" / "index.md"):
         if block.runs:
             _paste(block)
 
@@ -144,32 +61,32 @@ def _paste(block: Block) -> None:
 @EVERY_PAGE
 def test_every_block_says_what_it_is(page: Path) -> None:
     """U2: a block in no language, or in a misspelt one, would not be tested."""
-    assert {block.language for block in blocks(page)} <= LANGUAGES
+    assert {block.language for block in page_blocks(page)} <= LANGUAGES
 
 
 def test_the_blocks_that_do_not_run_are_pinned() -> None:
     """U2: an example that cannot run is an exception that somebody decided on."""
-    marked = Counter(page.name for page in PAGES for block in blocks(page) if "no-run" in block.info)
+    marked = Counter(page.name for page in PAGES for block in page_blocks(page) if "no-run" in block.info)
     assert marked == NOT_RUN
 
 
 def test_there_is_something_to_run() -> None:
     """U2: the extraction finds the blocks that are there."""
-    running = {page.name for page in PAGES if any(block.runs for block in blocks(page))}
+    running = {page.name for page in PAGES if any(block.runs for block in page_blocks(page))}
     assert {"README.md", "index.md", "guarantees.md", "record.md", "testing.md"} <= running
 
 
 @EVERY_PAGE
 def test_the_json_blocks_of_a_page_parse(page: Path) -> None:
     """U2: policies and items can be copied."""
-    for block in blocks(page):
+    for block in page_blocks(page):
         if block.language == "json":
             assert json.loads(block.text)
 
 
 def test_the_files_of_the_page_on_testing_pass(pytester: pytest.Pytester) -> None:
     """U2: blocks with a title are files; together they are a project whose tests pass."""
-    files = {block.title: block.text for block in blocks(ROOT / "docs" / "pages" / "testing.md") if block.title}
+    files = {block.title: block.text for block in page_blocks(ROOT / "docs" / "pages" / "testing.md") if block.title}
     assert set(files) == {"conftest.py", "test_charges.py"}
     for name, text in files.items():
         pytester.path.joinpath(name).write_text(text, encoding="utf-8")
@@ -180,15 +97,15 @@ def test_the_files_of_the_page_on_testing_pass(pytester: pytest.Pytester) -> Non
 def test_the_readme_names_the_two_commands() -> None:
     """U1: near the top, each on one line; the second is what `.ci/run` runs, to the letter."""
     readme = ROOT / "README.md"
-    assert [block.text.strip() for block in blocks(readme) if block.language == "console"] == [DEMO, TESTS]
-    assert all(block.line < 25 for block in blocks(readme) if block.language == "console")
+    assert [block.text.strip() for block in page_blocks(readme) if block.language == "console"] == [DEMO, TESTS]
+    assert all(block.line < 25 for block in page_blocks(readme) if block.language == "console")
     assert TESTS in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert len(readme.read_text(encoding="utf-8").splitlines()) < 120
 
 
 def test_the_demo_is_started_as_the_readme_says() -> None:
     """U1: the page on the demo has the same command."""
-    commands = [block.text.strip() for block in blocks(ROOT / "docs" / "pages" / "demo.md")]
+    commands = [block.text.strip() for block in page_blocks(ROOT / "docs" / "pages" / "demo.md")]
     assert commands == [DEMO]
 
 

@@ -201,7 +201,7 @@ def _check_texts(name: str, parameters: Mapping[str, object]) -> None:
     for part in ("TableName", "ConditionExpression", "UpdateExpression"):
         value = parameters.get(part, "-")
         if not isinstance(value, str) or not value:
-            raise refused(f"{name} takes {part}= as a non-empty text")
+            raise refused(f"{name} takes {part}= as a text that is not empty")
         attributes.text(value, f"the {part} of {name}")
     if parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") not in {"ALL_OLD", "NONE"}:
         raise refused(f"{name} takes ReturnValuesOnConditionCheckFailure='ALL_OLD', or leaves it out")
