@@ -61,13 +61,12 @@ class Transaction:
     ```python
     from aioidempotency import AsyncIdempotencyStore
 
-    store = AsyncIdempotencyStore("idempotency")
-    await store.create_table()
-
-    async with store.execute("order-1") as execution:  # "shop" is a table with the key "pk"
-        order = {"pk": "order-1", "cents": 4200}
-        execution.transaction.put("shop", order, ConditionExpression="attribute_not_exists(pk)")
-        execution.complete("ordered")
+    async with AsyncIdempotencyStore("idempotency") as store:
+        await store.create_table()
+        async with store.execute("order-1") as execution:  # "shop" is a table with the key "pk"
+            order = {"pk": "order-1", "cents": 4200}
+            execution.transaction.put("shop", order, ConditionExpression="attribute_not_exists(pk)")
+            execution.complete("ordered")
     ```
 
     Values are plain Python values, or typed as in DynamoDB's wire format: `{"pk": "order-1"}` and

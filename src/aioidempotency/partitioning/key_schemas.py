@@ -116,8 +116,8 @@ class CompositeKey:
     from aioidempotency import AsyncIdempotencyStore, CompositeKey, HashBuckets
 
     layout = CompositeKey("pk", "sk", partitioning=HashBuckets(32))
-    store = AsyncIdempotencyStore("idempotency", layout=layout)
-    await store.create_table()
+    async with AsyncIdempotencyStore("idempotency", layout=layout) as store:
+        await store.create_table()
     ```
 
     A store reads the table's layout item at the first call, and refuses to work with another strategy than the one of
