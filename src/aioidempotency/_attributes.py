@@ -146,6 +146,7 @@ def text(value: str, subject: str) -> str:
 
 def key_text(one: AttributeValue) -> str:
     """Write a scalar as text, equal for two scalars if DynamoDB takes both for one key."""
+    # DynamoDB takes `1`, `1.0` and `1E0` for one key, so the text must be the same for all.
     kind, value = comparable(one)
     return f"{kind}:{value.normalize(_EXACT) if isinstance(value, Decimal) else value}"
 
@@ -158,6 +159,7 @@ def comparable(one: AttributeValue) -> tuple[str, object]:
 
 def _number(value: float | Decimal, subject: str) -> str:
     """Write a number, and an enumeration's member by its value."""
+    # By the shortest text, because `Decimal(0.1)` has 55 digits and DynamoDB would refuse the number.
     exact = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         raise SerializationError(subject, "NaN or an infinity", "DynamoDB has neither; leave it out")

@@ -1,7 +1,7 @@
 """Results and errors in their stored form.
 
-An unstorable result must not lead to a second execution. Its record becomes a tombstone, which says only that the
-key was executed.
+An unstorable result must not lead to a second execution. The record becomes a tombstone, with the sole message that
+the key was executed.
 """
 
 import base64
@@ -49,6 +49,7 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
     encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
         encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+    # The exact size of an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))

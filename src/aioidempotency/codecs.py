@@ -179,7 +179,7 @@ def _refuse_lossy(result_type: Any) -> None:
     if any(attribute.name.startswith("_") for attribute in getattr(result_type, "__attrs_attrs__", ())):
         raise TypeError("its attributes that begin with an underscore are not read back")
     if is_pydantic(result_type) and result_type.__module__.startswith("pydantic."):
-        raise TypeError("it is no model of its own")
+        raise TypeError("a base class of pydantic is no model")
 
 
 def _mentions_pydantic(result_type: object) -> bool:
@@ -214,6 +214,7 @@ def _decode_other(expected: Any, value: Any) -> object:
 
 def _dumped(model: Any) -> object:
     """Write a pydantic model that can be read back equal. Secrets and excluded fields cannot."""
+    # By field names: an alias for writing may differ from the alias for reading.
     dumped = model.model_dump(mode="json", by_alias=False, round_trip=True)
     decode: Decode = _decoder(cast("Any", type(model)))
     # A secret is written as asterisks, and an excluded field not at all: the replay would differ without an error.

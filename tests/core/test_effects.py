@@ -71,7 +71,7 @@ def test_an_effect_has_the_wires_own_parameters() -> None:
     [
         ("Put", {"TableName": "", "Item": {"pk": 1}}, "put takes TableName= as a text"),
         ("Put", {"TableName": 5, "Item": {"pk": 1}}, "put takes TableName= as a text"),
-        ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=, and it is None"),
+        ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=: not None"),
         (
             "Put",
             {"TableName": "t", "Item": {"pk": 1}, "Extra": 1},

@@ -221,6 +221,7 @@ class FoundAll(Struct, frozen=True):
         return f"<FoundAll: {len(self.items)} items>"
 
 
+# Closed unions, matched without a default case: the type checker then finds every place that lacks a new operation.
 Write = Put | Update | Delete
 Operation = Write | Transact | Get | GetAll | Query
 WriteReply = Applied | ConditionFailed | TransactionFailed
@@ -238,6 +239,7 @@ def wrong_reply(operation: Operation, reply: object) -> str | None:
             return None
         case (Put() | Update() | Delete(), ConditionFailed(item)) | (Get(), Found(item)):
             return _wrong_item(item)
+        # A transaction of records alone needs no reasons, so a backend may leave them out.
         case Transact(writes, effects), TransactionFailed(failures, reasons):
             # Failures are read by index, so a reply one entry short would blame the wrong write.
             fits = len(failures) == len(writes) and len(reasons) in {0, len(effects)}

@@ -67,6 +67,7 @@ class Outbox:
         data = json.dumps({"key": emitted.key, "sequence": emitted.sequence, "events": emitted.events})
         names = self.table.names
         item = {**location.item, names["owner"]: {"S": emitted.owner}, names["data"]: {"S": data}}
+        # `Absent`, so that a second copy of the transaction can never overwrite an event.
         return Put(location, item, Absent())
 
 
@@ -110,6 +111,7 @@ def parse(item: Item, table: Table) -> Emitted:
 def remove(outbox: Outbox, shard: int, item: Item) -> Procedure[None]:
     """Delete a published item. Another relay may have deleted the item already."""
     location = Location(table=outbox.table, partition=outbox.partition(shard), sort=_sort(item, outbox.table))
+    # Two relays may publish one event: delivery is at least once, and `OutboxEvent.id` tells duplicates.
     reply = yield Delete(location, Unchanged(item))
     if not isinstance(reply, Applied | ConditionFailed):
         raise TypeError(f"the backend answered a deletion with {type(reply).__name__}")

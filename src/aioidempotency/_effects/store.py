@@ -63,6 +63,7 @@ class Effects:
 
     def pending_for(self, lease: Lease) -> PendingWrites:
         """Start collecting the writes of a call with this lease."""
+        # As of the claim: the caller's writes must not touch the record's location at that instant or any other one.
         own = lease.route.locations(lease.expires_at - lease.duration)
         locations = tuple(dict.fromkeys((lease.location, *own)))
         call = CallIdentity(
@@ -73,6 +74,7 @@ class Effects:
     async def collected(self, pending: PendingWrites, *, record_bytes: int) -> effects.Writes:
         """Check all collected writes as a whole. Look up the key of a table if the key decides."""
         asked = [name for name in pending.ambiguous_tables(self._key_names) if name not in self._undescribed]
+        # Bounded, because the lease runs on, and a missing answer only costs a less precise error.
         with anyio.move_on_after(LOOK_UP_LIMIT):
             await concurrently(self._look_up, asked, limit=8)
         return pending.collected(self._key_names, record_bytes=record_bytes)
@@ -124,6 +126,8 @@ class Effects:
         records, settings, key = self._records, self._settings, attempt.route.key
         pending = self._filled(attempt, writes)
         lease = grant(attempt, attempt.locations[0], 0)
+        # Encoded before any request: an unstorable result is an error here, never a tombstone, because nothing has
+        # run.
         encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
         outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | None = records.cached(
             key, lambda: attempt
@@ -176,11 +180,10 @@ class Effects:
         check_table_name(table_name)
         written = attributes.item(item, "the item")
         if attributes.size(written) > LARGEST_ITEM:
-            raise SerializationError(
-                "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
-            )
+            raise SerializationError("the item", "over 400 KB", "DynamoDB takes no more; store a reference instead")
         location = _callers_item(table_name, written, (key,) if isinstance(key, str) else tuple(key))
         found = await self._records.run_unverified(ids.put_if_absent(location, written))
+        # The answer has the form of the question: typed values for a typed item, plain values else.
         typed = all(attributes.is_typed(value) for value in item.values())
         return dict(found) if typed else attributes.read_item(found)
 

@@ -83,6 +83,7 @@ class Transaction:
     def __init__(self, pending: PendingWrites) -> None:
         self._pending = pending
 
+    # The parameters have DynamoDB's names, so that an existing call of `put_item` moves here unchanged.
     def put(self, TableName: str, Item: Mapping[str, object], **more: Unpack[Condition]) -> None:
         """Store a whole item, if the condition holds."""
         self._pending.add("Put", TableName=TableName, Item=Item, **more)
@@ -153,5 +154,6 @@ def _add_action(transaction: Transaction, action: Mapping[str, Mapping[str, obje
     method: Callable[..., None] = getattr(transaction, KINDS[kind])
     try:
         method(**action[kind])
+    # Only the call's own arguments can raise a `TypeError` here: values are checked with errors of their own.
     except TypeError:
         raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.REQUIRED[kind])}") from None

@@ -68,7 +68,7 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
             f"{name} does not take {strange[0]}=; it takes {', '.join(dict.fromkeys((*REQUIRED[kind], *_OPTIONAL)))}"
         )
     if lacking := [each for each in REQUIRED[kind] if each not in parameters]:
-        raise refused(f"{name} needs {lacking[0]}=, and it is None")
+        raise refused(f"{name} needs {lacking[0]}=: not None")
     # Values and names are copied from here on: a later change by the caller must not change what the checks have
     # seen.
     _check_texts(name, parameters)
@@ -84,7 +84,7 @@ def effect(kind: Any, given: Mapping[str, object]) -> Effect:
         parameters["ExpressionAttributeNames"] = dict(cast("Mapping[str, str]", parameters["ExpressionAttributeNames"]))
     made = Effect(kind, parameters)
     if attributes.size(_item(made)) > LARGEST_ITEM:
-        raise refused(f"the Item of {name} is over 400 KB, the most that DynamoDB takes; store a reference to it")
+        raise refused(f"the Item of {name} is over 400 KB, the most that DynamoDB takes; store a reference instead")
     return made
 
 
@@ -178,7 +178,7 @@ class WriteSet:
         if not records.isdisjoint(items.identities):
             raise refused(
                 f"a write is of the execution's own record in table {table!r}; the library writes it in the same "
-                "transaction: keep what is yours in items of your own"
+                "transaction: put your data in items of your own"
             )
 
 
@@ -204,7 +204,7 @@ def _check_texts(name: str, parameters: Mapping[str, object]) -> None:
             raise refused(f"{name} takes {part}= as a text that is not empty")
         attributes.text(value, f"the {part} of {name}")
     if parameters.get("ReturnValuesOnConditionCheckFailure", "NONE") not in {"ALL_OLD", "NONE"}:
-        raise refused(f"{name} takes ReturnValuesOnConditionCheckFailure='ALL_OLD', or leaves it out")
+        raise refused(f"{name} takes ReturnValuesOnConditionCheckFailure='ALL_OLD' or 'NONE'")
     names = parameters.get("ExpressionAttributeNames", {})
     if not isinstance(names, Mapping) or not all(isinstance(each, str) for pair in names.items() for each in pair):
         raise refused(f"{name} takes ExpressionAttributeNames= as a mapping of texts to texts")
@@ -237,6 +237,7 @@ def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
     else:
         return items
     known = Items(names)
+    # Earlier puts were accepted without a known key, and may turn out to be of one item now.
     for put in items.puts:
         known = _with_item(known, put, table)
     return known
@@ -244,6 +245,7 @@ def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
 
 def _with_item(items: Items, write: Effect | Put, table: str) -> Items:
     """Add a write, if no other write is of the same item."""
+    # A caller's item was measured by `effect`; only an outbox's item grows after the first check.
     if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM:
         raise too_many_events()
     if items.names is None:
@@ -251,6 +253,7 @@ def _with_item(items: Items, write: Effect | Put, table: str) -> Items:
         if write in items.puts:
             raise _twice(table)
         return replace(items, puts=(*items.puts, write))
+    # By DynamoDB's notion of equal keys: `1`, `1.0` and `1E0` are one key.
     identity = _identity(write, items.names)
     if identity in items.identities:
         raise _twice(table)
@@ -275,7 +278,7 @@ def too_many_events() -> TransactionError:
 
 def _twice(table: str) -> TransactionError:
     return refused(
-        f"two writes are of one item in table {table!r}, and a transaction takes one for an item; make one of them"
+        f"two writes are of one item in table {table!r}, and a transaction takes only one for each item; merge the two"
     )
 
 

@@ -52,8 +52,8 @@ class PartitionedRoute(Struct, frozen=True):
         # Without the digest, two keys could share an item, and one caller would get another caller's result.
         if self.key.rpartition("#")[2] not in partition:
             raise PartitioningError(
-                "with SimpleKey, what the function of CustomPartition returns is the whole key, and it leaves out the "
-                "digest: two calls could get one answer. Return a text that holds what follows the last '#' of its key"
+                "with SimpleKey, the text from the function of CustomPartition is the whole key, and lacks the "
+                "digest: two calls could get one answer. Return a text that includes the key's part after the last '#'"
             )
         return Location(table=self.table, partition=partition)
 

@@ -105,6 +105,7 @@ class Reshard:
         Raises:
             PartitioningError: One strategy does not work with the settings, or there are too many locations.
         """
+        # Checked at the store's construction, because the number of windows depends on the store's retention.
         made = replace(self, old=self.old.bound(terms), new=self.new.bound(terms))
         if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(

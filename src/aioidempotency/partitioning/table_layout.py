@@ -128,6 +128,8 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
                 return verdict
             before = found.before if steps == 0 else found.description
             layout = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes + 1)
+        # Two stores of neighbouring phases may write at once. Without the condition, the later write could move the
+        # item back.
         condition: Condition = Absent() if item is None else Unchanged(item)
         reply = yield Put(wanted.location, _item(layout, wanted.location), condition)
         if isinstance(reply, Applied):
@@ -218,6 +220,7 @@ def _item(layout: TableLayout, location: Location) -> Item:
     return {
         **location.item,
         names["data"]: {"S": json.dumps(stored)},
+        # `Unchanged` compares the fencing token, so the count of changes stands there.
         names["fencing_token"]: {"N": str(layout.changes)},
     }
 

@@ -210,6 +210,8 @@ class Windows(Settled):
         }
 
     def _numbers(self, now: float) -> range:
+        # The simulation finds a second execution for each of two changes: one window less into the past, or no look
+        # ahead.
         latest = floor((now + self.ahead) / self.window)
         earliest = floor((now - self.retention - self.answer_within) / self.window)
         return range(latest, earliest - 1, -1)

@@ -153,6 +153,7 @@ def tuned(time_limit: float) -> AioConfig:
         # Short enough for a second attempt within the time limit. botocore's own limit is 60 s.
         connect_timeout=min(1.0, time_limit / 3),
         read_timeout=min(3.0, time_limit / 3),
+        # Not botocore's ten attempts in 25 s: the caller's time limit would end the call in the middle of a pause.
         retries={"mode": "standard", "total_max_attempts": 3},
         connector_args={"keepalive_timeout": 60},
     )

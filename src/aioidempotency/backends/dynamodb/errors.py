@@ -33,7 +33,7 @@ _ADVICE: Final = {
     "ValidationException": "the request does not fit the table: its key must be what layout= says "
     "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
     "SerializationException": "a value cannot be read; check that texts are whole",
-    "IdempotentParameterMismatchException": "another transaction has this token; that is a bug of this library",
+    "IdempotentParameterMismatchException": "another transaction has the same token, by a bug of this library",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
     "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
@@ -106,6 +106,8 @@ def is_transient(error: ClientError, operation: Operation) -> bool:
     In a transaction with effects, the record's part decides. `TransactionInProgressException` means that an earlier
     attempt with the same token is still under way.
     """
+    # Only if every reason is temporary: a repetition beside a failed condition would fail again, and cost write
+    # units.
     if code(error) == CANCELLATION:
         parts = len(operation.writes) if isinstance(operation, Transact) else None
         return set(reasons(error.response)[:parts]) <= {"None", *PASSING}

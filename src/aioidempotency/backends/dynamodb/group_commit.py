@@ -306,7 +306,7 @@ class BatchQueue:
         except IdempotencyError as error:
             _fail(batch, error)
         except BaseException as error:
-            _fail(batch, _unanswered(batch[0].operation, f"its batch ended with {type(error).__name__}"))
+            _fail(batch, _unanswered(batch[0].operation, f"the batch ended with {type(error).__name__}"))
             raise
         finally:
             # In the loop's next turn: the answered tasks run first, and their next operations fill the next

@@ -115,6 +115,7 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
             return _write_of_owner(name, operation, condition, _NO_CHANGES)
         case Put() | Update() | Delete():
             return Request(name, _write(operation))
+        # Strongly consistent: a stale read would show a claimed key as free, or an old lease as over.
         case Get(location):
             return Request(name, {**_key(location), "ConsistentRead": True})
         case Transact(writes, effects, token):
@@ -197,6 +198,8 @@ def _write_of_owner(
     template = _templates.get(key) or _template(key, write, HeldBy("", until))
     # A replaced value keeps its place in the dictionary, so the order is the same as in `_condition`.
     values = template.values.copy()
+    # The condition's own value must be there for every call; a value of an earlier call would let a stale owner
+    # write.
     values[":owner"] = {"S": condition.owner}
     if until is not None:
         values[":in_progress_expiration"] = {"N": str(until)}
