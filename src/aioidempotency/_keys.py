@@ -204,7 +204,8 @@ def _opened_model(model: Any) -> dict[str, object]:
 
 def _is_strange(value: object) -> bool:
     """Tell whether a value is one that pydantic alone may know, and no secret."""
-    return isinstance(opened(value), Unknown) and not isinstance(value, _REFUSED) and not hasattr(type(value), _SECRET)
+    kind = type(value)
+    return isinstance(opened(value), Unknown) and not issubclass(kind, _REFUSED) and not hasattr(kind, _SECRET)
 
 
 def _checked(value: object, subject: str) -> object:

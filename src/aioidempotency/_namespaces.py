@@ -255,9 +255,10 @@ class _Look:
                 held[f"variable {name!r}"] = (id(cell), self.describe(cell.cell_contents))
             except ValueError:  # it is set later
                 continue
-        for index, value in enumerate(function.__defaults__ or ()):
-            held[f"default {index + 1}"] = self.describe(value)
-        for name, value in (function.__kwdefaults__ or {}).items():
+        defaults = function.__defaults__ or ()
+        by_position = function.__code__.co_varnames[: function.__code__.co_argcount]
+        last = by_position[len(by_position) - len(defaults) :]
+        for name, value in (*zip(last, defaults, strict=True), *(function.__kwdefaults__ or {}).items()):
             held[f"default {name!r}"] = self.describe(value)
         return held
 
@@ -280,7 +281,7 @@ class _Look:
         if issubclass(kind, functools.partial):
             return [self.describe(value.func), self.describe(value.args), self.describe(value.keywords)]
         if issubclass(kind, MethodType):
-            return self.describe(value.__func__)
+            return [self.describe(value.__func__), self.describe(type(value.__self__))]
         if issubclass(kind, FunctionType):
             return {"": _place(value.__code__), **self.held_by(value)}
         return _OPAQUE

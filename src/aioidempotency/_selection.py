@@ -262,7 +262,7 @@ def _paths(node: Node) -> Iterator[tuple[str, ...]]:
         case "subexpression" | "pipe" | "index_expression" | "projection" | "value_projection" | "filter_projection":
             first, then = node["children"][0], node["children"][1:]
             if first["type"] in {"current", "identity"} and node["type"] in {"subexpression", "pipe"}:
-                yield from _paths(then[0])
+                yield from _paths({"type": node["type"], "children": then})
             else:
                 for path in _paths(first):
                     names = _names_of(then) if node["type"] == "subexpression" else ()
@@ -306,8 +306,9 @@ def _text(node: Node, position: str) -> str:
     """Name a part of a key as the expression has it, where that is a plain path; else by its position."""
     if node["type"] == "key_val_pair":
         return f"{node['value']!r}"
-    path = next(_paths(node), ())
-    return f"{'.'.join(path)!r}" if path and node["type"] in {"field", "subexpression"} else position
+    names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
+    is_plain = len(names) == (len(node["children"]) or 1)
+    return f"{'.'.join(names)!r}" if is_plain else position
 
 
 def selector(
@@ -443,7 +444,7 @@ def _plain(value: object) -> object:
 
 def _is_foreign_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
     """Tell whether a value is a mapping that is no `dict`: the request of a framework, an event object."""
-    return not isinstance(value, dict) and isinstance(value, Mapping)
+    return not issubclass(type(value), dict) and issubclass(type(value), Mapping)
 
 
 def _attribute_or_item(mapping: Mapping[str, object], name: str) -> object:
