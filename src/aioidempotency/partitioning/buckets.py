@@ -80,7 +80,7 @@ class RandomBuckets(Settled):
         if self.choices > min(self.n, MOST_LOCATIONS):
             raise PartitioningError(
                 f"RandomBuckets can choose between {self.choices} buckets only if it has as many, and at most "
-                f"{MOST_LOCATIONS} in one transaction: give n={self.choices} or more, or fewer choices than {self.n}"
+                f"{MOST_LOCATIONS} in one transaction: give choices={min(self.n, MOST_LOCATIONS)} or less"
             )
 
     @property

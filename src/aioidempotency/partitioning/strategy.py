@@ -64,7 +64,7 @@ class Partitioning(Protocol):
         ...
 
     def description(self) -> Mapping[str, object]:
-        """Describe the strategy in JSON's terms: two that location records alike are described alike."""
+        """Describe the strategy in JSON's terms: two strategies that put records alike are described alike."""
         ...
 
     def bound(self, terms: Terms) -> "Partitioning":
