@@ -122,7 +122,7 @@ class RandomBuckets(Settled):
         if self.choices > min(self.n, MOST_LOCATIONS):
             raise PartitioningError(
                 f"RandomBuckets can choose between {self.choices} buckets only if n= is as large, and at most "
-                f"{MOST_LOCATIONS} fit in a transaction: give n={self.choices} or more, or fewer choices than {self.n}"
+                f"{MOST_LOCATIONS} in one transaction: give choices={min(self.n, MOST_LOCATIONS)} or less"
             )
 
     @property

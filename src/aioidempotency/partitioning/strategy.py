@@ -64,7 +64,7 @@ class Partitioning(Protocol):
         ...
 
     def description(self) -> Mapping[str, object]:
-        """Describe the strategy in JSON. Two strategies with the same locations have the same description."""
+        """Describe the strategy in JSON. Strategies that put records alike have the same description."""
         ...
 
     def bound(self, terms: Terms) -> "Partitioning":
