@@ -13,19 +13,31 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
 from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
-from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
+from aioidempotency._core.operations import (
+    Applied,
+    ConditionFailed,
+    Delete,
+    Operation,
+    Put,
+    Reply,
+    Transact,
+    TransactionFailed,
+    Update,
+    wrong_reply,
+)
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
-from aioidempotency._lease import DEADLINE
+from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
 from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
 
 T = TypeVar("T")
 
@@ -45,6 +57,10 @@ class Records:
         cache: The finished records that are kept in this process; None where none are.
         opening: Verifies the table's layout before anything else is asked; None where there is nothing to verify.
         failed_open: How many calls ran unprotected because the store did not answer.
+        has_completed: Whether a completion was ever answered as it should be.
+        uncompleted: A completion that was refused for want of rights, in a process in which none has succeeded.
+        held: The leases of the running bodies, by owner: of all loops.
+        asleep: Reads how many seconds the machine has slept.
     """
 
     def __init__(
@@ -62,6 +78,10 @@ class Records:
         self.cache = LocalCache(local_cache) if local_cache else None
         self.opening: Once | None = None
         self.failed_open = 0
+        self.has_completed = False
+        self.uncompleted: tuple[Lease, SerializedResult, ConfigurationError] | None = None
+        self.held: dict[str, RunningLease] = {}
+        self.asleep: Callable[[], float] = seconds_asleep
         self._hook = hook
 
     async def claim(self, attempt: Claim) -> Decision:
@@ -73,6 +93,8 @@ class Records:
         Raises:
             StoreError: The backend did not answer, or so late that no lease was left, again and again.
         """
+        if self.uncompleted is not None:
+            await self._complete_first(*self.uncompleted)
         for _ in range(protocol.ATTEMPTS):
             try:
                 if self.opening is not None and not self.opening.done:
@@ -88,7 +110,8 @@ class Records:
                             return Claimed(lease)
                         decision = Claimed(lease)
                     else:
-                        decision = await self.run(protocol.claim_refused(attempt, operation, reply))
+                        judged = self._by_own_clock(attempt, reply)
+                        decision = await self.run(protocol.claim_refused(judged, operation, reply))
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
                 await self.give_back([(attempt.locations[0], attempt.owner)])
@@ -98,6 +121,32 @@ class Records:
             attempt = attempt.at(self.now(), lease=attempt.lease)
         reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
         raise StoreError("claim", attempt.locations[0].table.name, reason)
+
+    async def _complete_first(self, lease: Lease, result: SerializedResult, refusal: ConfigurationError) -> None:
+        """Send the completion again that was refused. As long as none succeeds, no body may run: each would run again.
+
+        Raises:
+            ConfigurationError: It was refused again.
+        """
+        try:
+            await self.complete(lease, result)
+        except LeaseLostError:  # the record has another owner: that was found by the right that was missing
+            self.uncompleted = None
+        except (ConfigurationError, StoreError) as error:
+            raise ConfigurationError(
+                f"no claims are made, since this process could not store the result of any call: {refusal}"
+            ) from error
+
+    def _by_own_clock(self, attempt: Claim, refusal: Reply) -> Claim:
+        """Let a record that a body of this store holds be judged by the loop's clock, which no change of the wall clock moves."""
+        failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
+        for each in failures:
+            if isinstance(each, ConditionFailed) and each.item is not None:
+                owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
+                held = self.held.get(owner) if isinstance(owner, str) else None
+                if held is not None and not held.lost and held.remaining > 0:
+                    return attempt.at(min(attempt.now, held.now), lease=attempt.lease)
+        return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
         """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
@@ -127,7 +176,7 @@ class Records:
         """
         now = self.now()
         if protocol.lapsed(lease, now=now):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
@@ -137,11 +186,12 @@ class Records:
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
         if protocol.lapsed(lease, now=self.now()):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         return self.completed(lease.route, outcome.record)
 
     def completed(self, route: Route, record: Record) -> Record:
         """Note that a record is finished."""
+        self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
             self.cache.put(route.key, record)
         if self.listens(logging.DEBUG):
@@ -249,10 +299,10 @@ class Records:
         """Read how many seconds ago a lease was asked for."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
-    def lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+    def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
         """Report that a lease is lost, and make the error that says so."""
         self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record)
+        return LeaseLostError(lease.key, record, reason=reason)
 
     def listens(self, level: int) -> bool:
         """Tell whether anybody looks at events of this level: else none need be made."""
@@ -277,21 +327,25 @@ class LocalCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._records: dict[str, Record] = {}
+        self._lock = Lock()  # threads with loops of their own share a store
 
     def get(self, key: str) -> Record | None:
         """Take the record of a key out, and note that it was used."""
-        record = self._records.pop(key, None)
-        if record is not None:
-            self._records[key] = record
-        return record
+        with self._lock:
+            record = self._records.pop(key, None)
+            if record is not None:
+                self._records[key] = record
+            return record
 
     def put(self, key: str, record: Record) -> None:
         """Keep a finished record; the one that was not used for the longest time makes room."""
-        self._records.pop(key, None)
-        self._records[key] = record
-        if len(self._records) > self._size:
-            del self._records[next(iter(self._records))]
+        with self._lock:
+            self._records.pop(key, None)
+            self._records[key] = record
+            if len(self._records) > self._size:
+                del self._records[next(iter(self._records))]
 
     def forget(self, key: str) -> None:
         """Drop a record that does not live any more."""
-        self._records.pop(key, None)
+        with self._lock:
+            self._records.pop(key, None)

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
+import anyio
+
 from aioidempotency import _results
 from aioidempotency._call import CallOptions, Execution, Parts
 from aioidempotency._concurrency import Once, PerLoop, concurrently
@@ -166,7 +168,9 @@ class AsyncIdempotencyStore:
         self._effects = Effects(records, settings, outbox_table)
         self._running = PerLoop(lambda: RunningCalls(records))
         self._functions = Functions()
-        self._parts = Parts(settings=settings, records=records, effects=self._effects, running=self._running)
+        self._parts = Parts(
+            settings=settings, records=records, effects=self._effects, running=self._running, close=self._close
+        )
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -495,14 +499,25 @@ class AsyncIdempotencyStore:
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)
 
-    async def aclose(self) -> None:
-        """End all renewals, and close what the store opened. A later call opens anew.
+    async def aclose(self, *, drain: Duration = 0) -> None:
+        """End all renewals in the running loop, and close what the store opened there. A later call opens anew.
 
-        Let running calls end first: without renewals, a body is cancelled before its lease ends.
+        A call that still runs goes on without renewals, until its lease ends; the last one closes what it opened
+        anew. Let running calls end first:
+
+        Args:
+            drain: Seconds to wait for running calls.
         """
+        patience = seconds(drain, "drain", zero=True)
         running = self._running.get(asyncio.get_running_loop())
         if running is not None:
+            running.closed = True
+            with anyio.move_on_after(patience):
+                await running.drained()
             await running.leases.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
         if self._closes_backend and isinstance(self._records.backend, Closes):
             await self._records.backend.aclose()
 
