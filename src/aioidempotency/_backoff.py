@@ -1,4 +1,4 @@
-"""Pauses between tries: the one way in which the library waits before it does something again."""
+"""Pauses between attempts: the library's only way to wait before a repetition."""
 
 import random
 from math import inf
@@ -11,8 +11,8 @@ import anyio
 class Backoff:
     """Pauses that double from `first` to `most` seconds, until the loop's time `until`.
 
-    Each is shortened at random, by half at the most: so callers that failed together do not come again
-    together. A pause that would not end before `until` is not made.
+    Each pause is shortened at random, by half at most, so that callers that failed together do not return together.
+    There is no pause that would end after `until`.
     """
 
     __slots__ = ("_most", "_next", "_tries_left", "_until")
@@ -24,8 +24,9 @@ class Backoff:
         self._tries_left = inf if tries is None else tries
 
     def next(self, now: float, *, at_most: float = inf) -> float | None:
-        """Say for how many seconds to pause at the loop's time `now`; None where there is no further try."""
+        """Compute the seconds of the next pause at the loop's time `now`. None if no attempt is left."""
         pause = min(self._next * random.uniform(0.5, 1.0), at_most)  # noqa: S311 - it keeps callers apart, no secret
+        # A pause up to the limit would only delay the failure: nothing could be sent afterwards.
         if self._tries_left <= 0 or now + pause >= self._until:
             return None
         self._tries_left -= 1
@@ -33,7 +34,7 @@ class Backoff:
         return pause
 
     async def pause(self, *, at_most: float = inf) -> bool:
-        """Pause before the next try, for `at_most` seconds; False where there is none."""
+        """Pause before the next attempt, `at_most` seconds. False if no attempt is left."""
         seconds = self.next(anyio.current_time(), at_most=at_most)
         if seconds is None:
             return False

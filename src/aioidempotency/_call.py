@@ -520,7 +520,7 @@ class Call:
                         raise
 
         try:
-            writes = await effects.collected(pending, spare=len(encoded.data.encode()))
+            writes = await effects.collected(pending, record_bytes=len(encoded.data.encode()))
         except BaseException as error:
             await self._fail(running, error, lasts=False)
             raise

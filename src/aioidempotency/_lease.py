@@ -1,11 +1,15 @@
-"""Keeping a lease while its body runs, and the time that is left.
+"""Keeping a lease while the body runs, and deadlines.
 
-A renewal is due every third of the lease; until then a call costs a timer and no task. A lease that
-cannot be renewed before its safe point, or that is lost, cancels the body: it must not go on while
-someone else runs. Times here are the event loop's, which no clock change moves.
+A renewal is due after each third of the lease. A call that ends sooner costs one timer and no task.
 
-Leases belong to the event loop in which their bodies run: `Leases` is one for each loop, so closing a store
-in one loop ends no renewal of another.
+Invariants:
+
+1. A body never runs beyond its lease. A lease without a renewal before its safe point is lost, and so is a
+   lease with another owner: the body is cancelled.
+2. Instants are the event loop's time, which no change of the wall clock moves.
+3. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
+4. A lease belongs to the event loop of its body. There is one `Leases` for each loop, so closing a store in one
+   loop leaves the renewals of other loops alone.
 """
 
 import asyncio
@@ -23,20 +27,32 @@ from aioidempotency._core.model import Lease, Record
 from aioidempotency.exceptions import LeaseLostError
 
 SAFE_PART = 0.9
-"""How much of a lease may pass without a renewal; the rest is for the body to unwind."""
+"""The part of a lease that may pass without a renewal. The rest is time for the cancelled body to unwind."""
 
 DEADLINE: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
-"""The instant of `time.monotonic` before which calls must end; None outside of any `deadline`."""
+"""The instant of `time.monotonic` before which calls must end. None without a `deadline`."""
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Say how long the calls inside can run at the most, before the environment ends them.
+    """Limit the time of the calls inside the block, for an environment that ends them (AWS Lambda, a job runner).
 
-    Inside, a lease is the time that is left, without renewals, and no other owner is waited for longer.
-    What the store takes to answer is bounded by its own time limit, not by the deadline. With
-    0 or less, leases end at once: the key is free again when the clock skew has passed. Inside another
-    deadline, the earlier one counts.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, deadline
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    with deadline(25.0):
+        async with store.execute("invoice-42") as execution:
+            execution.complete("sent")
+    ```
+
+    A lease inside the block lasts for the remaining time, without renewals, and a `Wait` for another owner ends with
+    the deadline. The deadline does not limit requests to the store; the backend's time limit does. Nested
+    deadlines: the earlier one counts.
+
+    Args:
+        seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
     outer = DEADLINE.get()
     ends = time.monotonic() + seconds
@@ -48,13 +64,13 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def time_left() -> float | None:
-    """Read the seconds until the deadline, 0 where it has passed; None outside of any."""
+    """Read the seconds until the deadline, 0 after the deadline, None without one."""
     ends = DEADLINE.get()
     return None if ends is None else max(0.0, ends - time.monotonic())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Find the running loop; None where a coroutine is closed after its loop has ended."""
+    """Find the running loop. None if a coroutine is closed after the end of its loop."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -63,18 +79,18 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 @final
 class RunningLease:
-    """One lease while its body runs.
+    """One lease while the body runs.
 
     Args:
-        lease: As it was granted.
-        since: The loop's time at which the lease was asked for.
+        lease: The lease as granted.
+        since: The loop's time of the request for the lease.
         interval: Seconds between two renewals.
 
     Attributes:
-        lease: As it was renewed last.
-        lost: Whether the body was cancelled because the lease is lost.
-        record: What was found in its location, if that is known.
-        ended: Whether the body has ended: nothing is renewed or cancelled any more.
+        lease: The lease as last renewed.
+        lost: Whether the loss of the lease cancelled the body.
+        record: The successor's record, if known.
+        ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
     """
 
@@ -93,18 +109,16 @@ class RunningLease:
         self._scope.__enter__()
 
     def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """End the body; tell whether it was `lose` that ended it.
-
-        A block that is left in another task than it was entered in (a test's fixture may do so) cannot
-        be cancelled by then, and its scope ended with the first task.
-        """
+        """End the body. True if `lose` cancelled the body, and the cancellation stops here."""
         self.ended = True
         if self.timer is not None:
             self.timer.cancel()
         try:
             task = asyncio.current_task()
-        except RuntimeError:  # a coroutine is closed after its loop has ended
+        except RuntimeError:  # the coroutine is closed after the end of its loop
             return False
+        # A test's fixture may leave the block in another task. anyio refuses to exit a scope there, and the scope
+        # ended with the first task anyway.
         if task is not self._task:
             return False
         return bool(self._scope.__exit__(kind, error, trace))
@@ -120,7 +134,7 @@ class RunningLease:
         return self.since + self.lease.duration
 
     def extend(self, lease: Lease, *, since: float) -> None:
-        """Take a renewal in; `since` is when it was asked for."""
+        """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
 
@@ -134,7 +148,7 @@ class RunningLease:
 
 @final
 class Leases:
-    """The leases that are kept in one event loop, and what runs there in the background.
+    """The leases and background tasks of one event loop.
 
     Args:
         renew: Renews a lease in the table.
@@ -143,66 +157,72 @@ class Leases:
     def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
         self._renew = renew
         self._loop = asyncio.get_running_loop()
-        self._kept: set[RunningLease] = set()
+        self._running: set[RunningLease] = set()
         self._background: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
-        """Renew a lease from now on, until its body ends."""
-        self._kept.add(running)
+        """Renew a lease from now on, until the end of the body."""
+        self._running.add(running)
+        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
 
     def forget(self, running: RunningLease) -> None:
-        """Stop keeping a lease. A renewal that is on its way finishes by itself, and changes nothing more."""
-        self._kept.discard(running)
+        """Stop keeping a lease. A renewal under way ends without effect."""
+        self._running.discard(running)
 
     def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run something that its caller cannot wait for; not at all where the loop does not run any more."""
+        """Run background work without a waiting caller. After the end of the loop, drop the work."""
         if _running_loop() is not self._loop:
             work.close()
             return
+        # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
         task = self._loop.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     async def aclose(self) -> None:
-        """Cancel all that is scheduled or on its way, and wait until it has ended.
+        """Cancel all timers and background tasks of the loop, and wait for their end.
 
-        A body that still runs is not renewed any more, and is cancelled at its lease's safe point.
+        A body that still runs loses its renewals, and is cancelled at the safe point of its lease.
         """
-        for running in self._kept:
+        for running in self._running:
             if running.timer is not None:
                 running.timer.cancel()
+            # The lease still stands, so the body may use the rest. Without this timer the body would run on beside a
+            # successor.
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
-        self._kept.clear()
+        self._running.clear()
         background = list(self._background)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._running)
 
     def _begin_renewal(self, running: RunningLease) -> None:
         self.spawn(self._renewed(running), f"renew {running.lease.key}")
 
     async def _renewed(self, running: RunningLease) -> None:
-        """Renew one lease, trying again until its safe point; else cancel its body."""
+        """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
         pause = running.interval / 10
         backoff = Backoff(pause, pause, until=running.safe_until)
         while not running.ended:
             since = self._loop.time()
-            # A renewal that comes late, because the claim or the loop was slow, is tried once all the same.
+            # A renewal may start late, after a slow claim or in a busy loop. Beyond the safe point, one attempt
+            # until the lease's end is still worth more than the loss of the body's work.
             limit = running.safe_until if since < running.safe_until else running.ends_at
             try:
                 with anyio.fail_after(limit - since):
                     renewed = await self._renew(running.lease)
             except LeaseLostError as error:
                 return running.lose(error.record)
-            except Exception:  # noqa: BLE001 - whatever kept the renewal from being answered, the lease is not kept
+            except Exception:  # noqa: BLE001 - a foreign backend may raise anything, and the lease must still end
                 if not await backoff.pause():
                     return running.lose(None)
             else:
                 running.extend(renewed, since=since)
+                # The body may have ended during the request. A new timer would then renew a finished record.
                 return None if running.ended else self.keep(running)
         return None

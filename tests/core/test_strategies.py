@@ -158,7 +158,7 @@ def test_a_move_between_windows_ends_no_lease_before_its_window(new: TimeBuckets
     move = Reshard(old, new, phase).bound(Terms())
     assert move.searched_until(move.home(KEY, NOW)) >= NOW + 3600 - 1
     for length in (60.0, dt.timedelta(minutes=1)):
-        with pytest.raises(PartitioningError, match="windows of two lengths that have the same names"):
+        with pytest.raises(PartitioningError, match="windows of two lengths with the same names"):
             Reshard(old, TimeBuckets(length)).bound(Terms())
 
 
