@@ -394,14 +394,16 @@ class Call:
             cancelled = running.lost and running.take_back(error)
             if self._here.closed and not self._here.in_flight and not isinstance(error, GeneratorExit):
                 await self._options.parts.close()
-        if running.lost and (error is None or isinstance(error, asyncio.CancelledError)):
-            self._lose(running, cancelled=cancelled)
+        if running.lost:
+            self._lose(running, error, cancelled=cancelled)
 
-    def _lose(self, running: RunningLease, *, cancelled: bool) -> None:
-        """Raise the error of a lost lease. If the caller cancelled the body as well, that passes, and the loss is an event."""
+    def _lose(self, running: RunningLease, error: BaseException | None, *, cancelled: bool) -> None:
+        """Raise the error of a lost lease. An error of the body passes instead, and so does the caller's cancellation."""
         refused = isinstance(running.cause, LeaseLostError)
         if not refused:  # else the renewal that was refused has reported the loss
             self._records.report(LeaseLost(self._key))
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            return
         if cancelled:
             raise asyncio.CancelledError
         raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
