@@ -145,7 +145,7 @@ class Records:
                 owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
                 held = self.held.get(owner) if isinstance(owner, str) else None
                 if held is not None and not held.lost and held.remaining > 0:
-                    return attempt.at(min(attempt.now, held.now), lease=attempt.lease)
+                    return attempt.at(held.now, lease=attempt.lease)
         return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:

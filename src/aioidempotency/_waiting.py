@@ -126,7 +126,7 @@ async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up:
             continue
         now = attempt()
         if not other.over and other.running is not None:
-            now = now.at(min(now.now, other.running.now), lease=now.lease)
+            now = now.at(other.running.now, lease=now.lease)
         verdict = protocol.judge(record, now)
         if isinstance(verdict, Vacant | Claimed):  # Claimed: a late copy of an own claim, which is claimed again
             return None
