@@ -35,7 +35,7 @@ from aioidempotency._effects.commits import Commit
 from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
-from aioidempotency._lease import DEADLINE, RunningLease, time_left
+from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
 from aioidempotency._options import Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
 from aioidempotency._records import Records
 from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
@@ -371,11 +371,10 @@ class Call:
         execution, running = self._execution, self._running
         assert execution is not None  # noqa: S101 - the block was entered
         execution._effects = None  # noqa: SLF001 - ends the transaction: nothing is added from here on
-        if running is None or not self._here.leases.are_ours:
+        if running is None or self._here.leases.forks != PROCESS.forks:
             return
-        self._here.leases.forget(running)
+        self._here.leases.end(running)
         self._records.held.pop(self._owner, None)
-        running.leave()
         left: Record | None = None
         try:
             pending = execution._pending  # noqa: SLF001 - what the block has collected, which only its end reads
@@ -467,24 +466,26 @@ class Call:
                 if decision is None and self._here.in_flight.get(self._key, other) is other:
                     decision = await self._claim()
 
-    def _decided(self, decision: Decision) -> Execution:
+    def _decided(self, decision: Decision) -> Execution:  # noqa: C901 - one branch for each decision
         """Act on a decision: hold the lease, replay, or refuse."""
         options = self._options
         records = self._records
+        if isinstance(decision, Claimed):  # first of all: what raises from here on finds a lease to give back
+            lease = decision.lease
+            since = asyncio.get_running_loop().time() - records.used(lease)
+            heartbeat = options.heartbeat if DEADLINE.get() is None else None
+            running = self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
+            records.held[lease.owner] = running
+            if self._mine is not None:
+                self._mine.running = running
+                if self._mine.changed is not None:
+                    self._mine.wake()
+            if heartbeat is not None:
+                self._here.leases.keep(running)
         if records.listens(logging.DEBUG):
             records.report(decided(decision))
         match decision:
             case Claimed(lease):
-                since = asyncio.get_running_loop().time() - records.used(lease)
-                heartbeat = options.heartbeat if DEADLINE.get() is None else None
-                self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
-                records.held[lease.owner] = self._running
-                if self._mine is not None:
-                    self._mine.running = self._running
-                    if self._mine.changed is not None:
-                        self._mine.wake()
-                if heartbeat is not None:
-                    self._here.leases.keep(self._running)
                 execution = Execution(self._key, lease=lease, effects=options.parts.effects)
                 execution._running = self._running  # noqa: SLF001 - a block makes its execution
                 return execution
@@ -504,7 +505,11 @@ class Call:
         mine, self._mine = self._mine, None
         if mine is None:
             return
-        self._here.remove(self._key, mine)
+        here = self._here
+        if here.in_flight.get(self._key) is mine:
+            del here.in_flight[self._key]
+            if here.drained is not None and not here.in_flight:
+                here.drained.set()
         mine.over, mine.left, mine.failure = True, left, failure
         if mine.changed is not None:
             mine.wake()
@@ -614,8 +619,7 @@ class Call:
 
     def _drop(self, running: RunningLease) -> None:
         """Give up a lease whose block was never entered."""
-        running.leave()
-        self._here.leases.forget(running)
+        self._here.leases.end(running)
         self._records.held.pop(self._owner, None)
         self._here.leases.release(self._release(running), f"release {self._key}")
 

@@ -117,7 +117,7 @@ class _Process:
 _CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = WeakKeyDictionary()
 """The tasks that a lost lease has cancelled, until the block of that lease is left."""
 
-_PROCESS: Final = _Process()
+PROCESS: Final = _Process()
 
 
 @final
@@ -164,12 +164,6 @@ class RunningLease:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._cancelling = 0 if self._task is None else self._task.cancelling()
-
-    def leave(self) -> None:
-        """End the body."""
-        self.ended = True
-        if self.timer is not None:
-            self.timer.cancel()
 
     def take_back(self, error: BaseException | None) -> bool:
         """Take back the cancellation of a lost lease, if this lease holds one.
@@ -228,6 +222,9 @@ class Leases:
     Args:
         renew: Renews a lease in the table.
         asleep: Reads how many seconds the machine has slept.
+
+    Attributes:
+        forks: Tells the process that made the claims; a process that was forked from it owns nothing.
     """
 
     def __init__(
@@ -237,16 +234,11 @@ class Leases:
         self._asleep = asleep
         self._slept = asleep()
         self._loop = asyncio.get_running_loop()
-        self._forks = _PROCESS.forks
+        self.forks = PROCESS.forks
         self._running: set[RunningLease] = set()
         self._watch: asyncio.TimerHandle | None = None
         self._renewals: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
-
-    @property
-    def are_ours(self) -> bool:
-        """Tell whether this process made the claims; a process that was forked meanwhile owns nothing."""
-        return self._forks == _PROCESS.forks
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until the end of the body."""
@@ -257,9 +249,12 @@ class Leases:
         if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
             self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
 
-    def forget(self, running: RunningLease) -> None:
-        """Stop keeping a lease. A renewal under way ends without effect."""
+    def end(self, running: RunningLease) -> None:
+        """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
         self._running.discard(running)
+        running.ended = True
+        if running.timer is not None:
+            running.timer.cancel()
 
     def release(self, work: Coroutine[object, object, None], name: str) -> None:
         """Give a key back without a waiting caller. After the end of the loop, drop the work."""
@@ -301,11 +296,11 @@ class Leases:
         return len(self._running)
 
     def _begin_renewal(self, running: RunningLease) -> None:
-        if self.are_ours:  # a forked process runs a copy of the loop, with its timers
+        if self.forks == PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
             self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
 
     def _look_for_sleep(self) -> None:
-        if not self.are_ours:
+        if self.forks != PROCESS.forks:
             return
         self._count_sleep()
         self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep) if self._running else None

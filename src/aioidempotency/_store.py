@@ -513,7 +513,7 @@ class AsyncIdempotencyStore:
         if running is not None:
             running.closed = True
             with anyio.move_on_after(patience):
-                await running.drained()
+                await running.drain()
             await running.leases.aclose()
         await self._close()
 

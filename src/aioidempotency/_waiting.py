@@ -84,6 +84,7 @@ class RunningCalls:
         leases: The leases of these calls.
         polled: The records of other processes' calls that are being watched, by key.
         closed: Whether the store was closed in this loop, and no call has begun since.
+        drained: Set when the last call has ended, if the store waits for that.
     """
 
     def __init__(self, records: Records) -> None:
@@ -91,20 +92,13 @@ class RunningCalls:
         self.leases = Leases(records.renew, records.asleep)
         self.polled: dict[str, InFlightCall] = {}
         self.closed = False
-        self._ended: anyio.Event | None = None
+        self.drained: anyio.Event | None = None
 
-    def remove(self, key: str, call: InFlightCall) -> None:
-        """Take a call that has ended out of the table."""
-        if self.in_flight.get(key) is call:
-            del self.in_flight[key]
-        if self._ended is not None and not self.in_flight:
-            self._ended.set()
-
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """Wait until no call is under way."""
         while self.in_flight:
-            self._ended = anyio.Event()
-            await self._ended.wait()
+            self.drained = anyio.Event()
+            await self.drained.wait()
 
 
 async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up: float) -> Decision | None:
