@@ -29,9 +29,11 @@ WITH_EXAMPLE = (
     "aioidempotency.Static",
     "aioidempotency.StoreError",
     "aioidempotency.TimeBuckets",
+    "aioidempotency.Wait",
     "aioidempotency.backends.Backend",
     "aioidempotency.codecs.Codec",
     "aioidempotency.deadline",
+    "aioidempotency.events",
     "aioidempotency.transactions.Transaction",
 )
 """Names that users meet most. Each docstring has an example."""
