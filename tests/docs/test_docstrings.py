@@ -53,6 +53,7 @@ WITH_EXAMPLE = (
     "aioidempotency.events",
     "aioidempotency.idempotent",
     "aioidempotency.namespace_of",
+    "aioidempotency.testing.FakeClock",
     "aioidempotency.transactions.Transaction",
 )
 """Names that users meet most. Each docstring has an example."""
