@@ -175,7 +175,9 @@ def test_namespaces_that_are_too_long_are_refused(namespace: str) -> None:
     """Counted in bytes, as DynamoDB does."""
     with pytest.raises(ConfigurationError) as caught:
         check_namespace(namespace)
-    assert str(caught.value) == f"a namespace has 400 bytes at the most: {namespace[:40]!r}... has more"
+    assert str(caught.value) == (
+        f"a namespace has 400 bytes at most, and {namespace[:40]!r}... has more; give a shorter one"
+    )
 
 
 def _settings(**changes: Any) -> Settings:
