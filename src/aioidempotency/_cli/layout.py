@@ -123,6 +123,7 @@ def _facts(said: TableLayout) -> dict[str, object]:
         "layout": layout.as_code(said.description),
         "since": said.since,
         "before": None if said.before is None else layout.as_code(said.before),
+        "beside": list(said.beside),
         "changes": said.changes,
     }
 
@@ -132,6 +133,8 @@ def _told(said: TableLayout) -> str:
     lines = [layout.as_code(said.description), f"since {since:%Y-%m-%d %H:%M:%S} UTC"]
     if said.before is not None:
         lines.append(f"before: {layout.as_code(said.before)}")
+    if said.beside:
+        lines.append(f"beside: {', '.join(f'Static({value!r})' for value in said.beside)}")
     if following := _following(said.description):
         lines.append(f"next: {following}")
     return "\n".join(lines)

@@ -1,21 +1,23 @@
-"""The layout item: by which strategy a namespace's records lie in the table.
+"""The layout item: the strategy by which the records of a namespace are spread over the table.
 
-A changed strategy on live data is silent double execution: a second attempt looks where the first one
-did not write. So the table says which strategy its records follow, and a store that would look elsewhere is
-refused when it opens.
+A changed strategy on live data is silent double execution: a second attempt looks where the first attempt did not
+write. So the table keeps the strategy of its records, and refuses a store that would look elsewhere.
 
-1. One item for each namespace holds the strategy's description, since when, and the one before.
-   Where there is none, the first store that opens writes its own.
-2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
-   exclude each other, so a store may be one phase ahead of the table or one behind. One that is ahead
-   moves the item on; nobody moves it back but `aioidempotency layout set`.
-3. Whoever leaves a move stops to look at one strategy's locations. So `new` waits for a retention since
-   the cutover, and `old` since the return from it.
+1. Each namespace has one item, with the description of the strategy, its beginning, and the strategy before. The
+   first store that opens the table writes the item.
+2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases exclude each
+   other, so a store may be one phase ahead of the table or one behind. A store that is ahead moves the item on.
+   Only `aioidempotency layout set` moves the item back.
+3. The phase after a move no longer looks at one strategy's locations. So `new` waits for a retention since the
+   cutover, and `old` since the return from the move.
+4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values;
+   a store with a new value adds its own. So nobody notices a changed value. A table that is shared so does not
+   move: the item can follow one move only, and records of the other values would not be found by `new`.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, final
 
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
@@ -60,12 +62,18 @@ class TableLayout:
         since: Epoch seconds at which it began.
         before: The strategy before it; None where there was none.
         changes: How often the item was written.
+        beside: The values of other `Static` strategies that share the table with a `Static` one.
     """
 
     description: Description
     since: float
     before: Description | None = None
     changes: int = 1
+    beside: tuple[str, ...] = ()
+
+    def lists(self, wanted: Description) -> bool:
+        """Tell whether the item lists a `Static` strategy; the values of another kind are never listed."""
+        return _is_static(self.description) and (wanted == self.description or wanted.get("value") in self.beside)
 
 
 @final
@@ -122,11 +130,21 @@ def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool =
         found = None if item is None else _parse(item, wanted.location)
         if found is not None:
             verdict = Fits(found) if forced else judge(found, wanted, now=now)
-            steps = _steps(found.description, wanted.description)
-            if isinstance(verdict, Differs) or not (commanded or steps == 1):
+            if isinstance(verdict, Differs):
                 return verdict
-            before = found.before if steps == 0 else found.description
-            layout = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes + 1)
+            if not forced and _is_static(found.description) and _is_static(wanted.description):
+                if found.lists(wanted.description):
+                    return verdict
+                beside = (*found.beside, str(wanted.description["value"]))
+                layout = replace(found, beside=beside, changes=found.changes + 1)
+            else:
+                steps = _steps(found.description, wanted.description)
+                if not (commanded or steps == 1):
+                    return verdict
+                before = found.before if steps == 0 else found.description
+                layout = TableLayout(
+                    description=wanted.description, since=now, before=before, changes=found.changes + 1
+                )
         condition: Condition = Absent() if item is None else Unchanged(item)
         reply = yield Put(wanted.location, _item(layout, wanted.location), condition)
         if isinstance(reply, Applied):
@@ -136,8 +154,10 @@ def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool =
 
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     """Say whether a store looks where the table's records are."""
+    if _is_static(found.description) and _is_static(wanted.description):
+        return Fits(found)
     steps = _steps(found.description, wanted.description)
-    if steps is None or abs(steps) > 1:
+    if steps is None or abs(steps) > 1 or found.beside:
         return Differs(found)
     if _leaves(found, wanted.description) and now < found.since + wanted.retention:
         return Differs(found, until=found.since + wanted.retention)
@@ -162,11 +182,21 @@ def advice(trouble: Differs) -> str:
         return (
             f"Records of the other phase may live until the epoch second {until:.0f}: keep the phase before until then"
         )
+    if (values := trouble.layout.beside) and _is_static(trouble.layout.description):
+        return (
+            f"Stores with other values of Static share the namespace ({', '.join(map(repr, values))}), and their records would "
+            "not be found. Deploy Static; or, where only one value has live records, have the table forget the others with "
+            "`aioidempotency layout set --force`, and move"
+        )
     return (
         "Deploy what the table says; or move to the other one step by step with Reshard(old, new, phase). Where the "
         "table's word is wrong and no record is live, `aioidempotency layout set --force` changes it; verify_layout=False "
         "looks away"
     )
+
+
+def _is_static(description: Description) -> bool:
+    return description["strategy"] == "Static"
 
 
 def _steps(one: Description, other: Description) -> int | None:
@@ -210,7 +240,9 @@ def _argument(value: object) -> str:
 
 
 def _item(layout: TableLayout, location: Location) -> Item:
-    said = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    said: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    if layout.beside:
+        said["beside"] = layout.beside
     names = location.table.names
     return {
         **location.item,
@@ -228,6 +260,7 @@ def _parse(item: Item, location: Location) -> TableLayout:
             since=float(said["since"]),
             before=said["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
+            beside=tuple(map(str, said.get("beside", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
