@@ -16,15 +16,25 @@ from contextlib import suppress
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
-from aioidempotency._core import protocol
-from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
-from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core import freeing, protocol
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.freeing import Forgotten
+from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE
 from aioidempotency.backends import Backend
-from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
+from aioidempotency.events import (
+    LOGGER,
+    Event,
+    Hook,
+    LeaseLost,
+    RecordCompleted,
+    RecordForgotten,
+    ReleaseFailed,
+    report,
+)
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
 
 T = TypeVar("T")
@@ -73,6 +83,7 @@ class Records:
         Raises:
             StoreError: The backend did not answer, or so late that no lease was left, again and again.
         """
+        contending = attempt.read_first
         for _ in range(protocol.ATTEMPTS):
             try:
                 if self.opening is not None and not self.opening.done:
@@ -88,10 +99,14 @@ class Records:
                             return Claimed(lease)
                         decision = Claimed(lease)
                     else:
+                        contending = True
                         decision = await self.run(protocol.claim_refused(attempt, operation, reply))
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
-                await self.give_back([(attempt.locations[0], attempt.owner)])
+                # The first write takes nothing over, so only a claim that went on can have met an old owner's record.
+                lease = protocol.grant(attempt, attempt.locations[0], 0)
+                undo = protocol.withdraw(attempt) if contending else protocol.release(lease)
+                await self.give_back([(lease.key, undo)])
                 raise
             if decision is not None:
                 return decision
@@ -171,28 +186,42 @@ class Records:
             LeaseLostError: Another owner holds the record.
             StoreError: The backend did not answer.
         """
-        match await self.run(protocol.release(lease.location, lease.owner)):
+        match await self.run(protocol.release(lease)):
             case Released():
                 return
             case Lost(record):
                 raise LeaseLostError(lease.key, record)
 
-    async def give_back(self, claims: Iterable[tuple[Location, str]]) -> None:
-        """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
-        held = set(claims)
+    async def give_back(self, releases: Iterable[tuple[str, Procedure[object]]]) -> None:
+        """Run releases of keys whose caller is not there any more to hear of a failure."""
+        held = dict(enumerate(releases))
 
-        async def give_back(claim: tuple[Location, str]) -> None:
+        async def give_back(number: int) -> None:
             with suppress(StoreError, ConfigurationError):
-                await self.run(protocol.release(*claim))
-                held.discard(claim)
+                await self.run(held[number][1])
+                del held[number]
 
         await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
-        for location, _ in held:
-            self.report(ReleaseFailed(location.key))
+        for key, _ in held.values():
+            self.report(ReleaseFailed(key))
 
     async def read(self, route: Route) -> Record | None:
         """Read the record that counts now."""
         return await self.run(protocol.read(route, now=self.now()))
+
+    async def forget(self, attempt: Claim, *, running: bool) -> Forgotten | InProgress:
+        """Free a key; see `freeing.forget`.
+
+        Raises:
+            StoreError: The backend did not answer. Whether the key was freed is then unknown.
+        """
+        outcome = await self.run(freeing.forget(attempt, running=running))
+        if isinstance(outcome, Forgotten):
+            if self.cache is not None:
+                self.cache.forget(attempt.route.key, up_to=outcome.fencing_token)
+            if outcome.found:
+                self.report(RecordForgotten(attempt.route.key, outcome.fenced))
+        return outcome
 
     def cached(self, key: str, attempt: Callable[[], Claim]) -> Replay | Mismatch | None:
         """Decide by a finished record that is kept in this process, if there is one that lives."""
@@ -277,6 +306,7 @@ class LocalCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._records: dict[str, Record] = {}
+        self._forgotten: dict[str, int] = {}
 
     def get(self, key: str) -> Record | None:
         """Take the record of a key out, and note that it was used."""
@@ -288,10 +318,20 @@ class LocalCache:
     def put(self, key: str, record: Record) -> None:
         """Keep a finished record; the one that was not used for the longest time makes room."""
         self._records.pop(key, None)
+        if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
+            return
         self._records[key] = record
         if len(self._records) > self._size:
             del self._records[next(iter(self._records))]
 
-    def forget(self, key: str) -> None:
-        """Drop a record that does not live any more."""
+    def forget(self, key: str, *, up_to: int | None = None) -> None:
+        """Drop a record that does not live any more.
+
+        With `up_to`, records of such fencing tokens are gone from the table. An answer that is still on its way may
+        bring one of them, which must not be kept.
+        """
         self._records.pop(key, None)
+        if up_to is not None:
+            self._forgotten[key] = up_to
+            if len(self._forgotten) > self._size:
+                del self._forgotten[next(iter(self._forgotten))]

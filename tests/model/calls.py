@@ -60,7 +60,7 @@ class Call:
         if self.kind == "claim":
             return protocol.claim(self.attempt)
         if self.kind == "release":
-            return protocol.release(self.location, self.attempt.owner)
+            return protocol.withdraw(self.attempt) if self.lease is None else protocol.release(self.lease)
         assert self.lease is not None
         if self.kind == "take back":
             return protocol.take_back(self.lease)

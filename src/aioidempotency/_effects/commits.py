@@ -91,8 +91,8 @@ def commit_once(
         verdict = _judge(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
-        token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = protocol.grant(attempt, locations[0], token)
+        lease = protocol.take_over(attempt, found, token)
+        token = lease.fencing_token
         put = placements.put(locations, model.finished(lease, result, expiration=lease.expiration), seen)
         writes = put.writes if isinstance(put, Transact) else (put,)
         operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
