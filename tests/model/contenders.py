@@ -13,7 +13,7 @@ from aioidempotency._core.decisions import Claimed
 from aioidempotency._core.model import Lease
 from aioidempotency._core.operations import Operation, Transact
 from aioidempotency._core.protocol import Claim, Completed, Lost, Renewed
-from tests.model.calls import Call, Ended, Kind, Outcome, Request, Script, rerun
+from tests.model.calls import FREEING, Call, Ended, Kind, Outcome, Request, Script, rerun
 from tests.model.table import Answer
 from tests.support.values import replace
 
@@ -63,6 +63,9 @@ class Contender:
         if self.again is not None:
             yield self.again
             return
+        if self.attempts and self.script.frees is not None:
+            yield self.script.frees
+            return
         if self.attempts and self.lease is None:
             yield "claim"
         if self.lease is not None and self.sure and self.renewals:
@@ -109,7 +112,7 @@ class Troupe:
         """End a call without an answer, as a `StoreError` or a cancellation does."""
         assert contender.call is not None
         sure = contender.call.kind == "renew"
-        gone = contender.call.kind in {"release", "take back"}
+        gone = contender.call.kind in {"release", "take back", *FREEING}
         left = replace(contender, call=None, answers=(), request=None, sure=sure)
         return self._one(_apart(left) if gone else left)
 
@@ -118,7 +121,7 @@ class Troupe:
         return self._one(_apart(contender))
 
     def _begin(self, contender: Contender, kind: Kind, now: float) -> tuple[Contender, Outcome | None]:
-        if kind == "claim":
+        if kind in {"claim", *FREEING}:
             contender = self._attempting(contender, now)
         if kind == "renew":
             contender = replace(contender, renewals=contender.renewals - 1)

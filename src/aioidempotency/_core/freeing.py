@@ -8,7 +8,7 @@
 3. Only owners that the first look found are touched. Whoever claims after that is the next call, which `forget` is
    there to let run.
 4. A vacant record stays until it expires, or a claim takes over and passes its duty on. So it expires no earlier than
-   the record it replaces, nor than a result that a call could store now.
+   the record it replaces, nor than a lease that could begin now.
 """
 
 from math import ceil, floor
@@ -99,7 +99,7 @@ def _freed(found: FoundRecord, attempt: Claim, *, running: bool) -> Put | Delete
     freed_by = (attempt.label or "") if shut_out else record.freed_by
     if freed_by is None:
         return Delete(location, Unchanged(item))
-    until = expiration_of(attempt.route, location, attempt.now + attempt.retention)
+    until = expiration_of(attempt.route, location, attempt.now + attempt.lease + attempt.clock_skew)
     left = model.vacant(
         location,
         owner=attempt.owner,

@@ -19,7 +19,7 @@
 8. `forget` can take a key from a running owner. The record left behind is vacant, and keeps the old owner out: a
    completion that found no record would put its own. The attribute `freed_by` says so, later claims carry the
    attribute on, and whoever gives such a key back leaves a vacant record again. So the old owner stays refused until
-   the record expires.
+   the record expires that `forget` has left.
 
 A procedure is a generator: the caller sends the reply to each operation, and the procedure returns an outcome. Time
 and randomness are arguments, so tests can play every interleaving without a database.
@@ -264,7 +264,7 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
 
 def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
     """Make the first write of a completion, and the record that an applied write leaves."""
-    expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+    expiration = finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
         model.record_of(lease, result, expiration=expiration),
@@ -287,7 +287,7 @@ def completion_refused(
                 return Lost(None)
             locations = lease.route.locations(now)
             lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
-            expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+            expiration = finished_until(lease, now + lease.retention)
             finished = model.record_of(lease, result, expiration=expiration)
             operation = placements.put(locations, model.finished(lease, result, expiration=expiration), seen=None)
         else:
@@ -357,13 +357,12 @@ def release(lease: Lease) -> Procedure[Released | Lost]:
 def withdraw(attempt: Claim) -> Procedure[Released | Lost]:
     """Give back a key for which a cancelled claim was contending, and that the claim may have taken over.
 
-    The look tells whether the record keeps an old owner out. Without a look, the release would let that owner in.
+    The look tells whether there is an old owner to keep out. Without a look, the release would let that owner in. The
+    claim's last write may still be on its way: so what counts is any record found, not only the claim's own.
     """
-    lease = grant(attempt, attempt.locations[0], 0)
-    (item,) = yield from placements.look((lease.location,))
-    if item is not None and (record := model.parse(item, lease.location)).owner == lease.owner:
-        lease = _regrant(record, attempt)
-    return (yield from release(lease))
+    locations = attempt.locations
+    found = parse_found(locations, (yield from placements.look(locations)))
+    return (yield from release(take_over(attempt, found, model.milliseconds(attempt.now))))
 
 
 def take_back(lease: Lease) -> Procedure[None]:
@@ -446,6 +445,12 @@ def _regrant(record: Record, attempt: Claim) -> Lease:
 def expiration_of(route: Route, location: Location, wanted: float) -> int:
     """Let a record expire when wanted, but not after claims stop searching its location."""
     return floor(min(wanted, route.searched_until(location)))
+
+
+def finished_until(lease: Lease, wanted: float) -> int:
+    """Say when the finished record of a lease expires: as wanted, and not before an old owner need not be kept out."""
+    expiration = expiration_of(lease.route, lease.location, wanted)
+    return expiration if lease.freed_by is None else max(expiration, lease.expiration)
 
 
 def parse_found(locations: Locations, seen: Seen | None, known: Seen | None = None) -> tuple[FoundRecord, ...]:

@@ -76,7 +76,7 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
 def expiration_of(wanted: Commit) -> int:
     """Say when the finished record expires: until then it tells whether the transaction was applied."""
     ends = max(wanted.now + wanted.lease.retention, wanted.lease.expires_at + wanted.clock_skew)
-    return protocol.expiration_of(wanted.lease.route, wanted.lease.location, ends)
+    return protocol.finished_until(wanted.lease, ends)
 
 
 def commit_once(
