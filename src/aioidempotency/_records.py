@@ -11,7 +11,7 @@ A store has one `Records`, shared by all its calls. Nothing here belongs to one 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar, final
 
@@ -83,13 +83,15 @@ class Records:
         Raises:
             StoreError: The backend did not answer, or so late that no lease was left, again and again.
         """
-        contending = attempt.read_first
         for _ in range(protocol.ATTEMPTS):
+            sent: Sequence[Operation] = ()
             try:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    decision: Decision | None = await self._relied_on(await self.run(protocol.claim(attempt)), attempt)
+                    sent = noted = list[Operation]()
+                    made = await self.run(protocol.noting(protocol.claim(attempt), noted))
+                    decision: Decision | None = await self._relied_on(made, attempt)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -99,14 +101,12 @@ class Records:
                             return Claimed(lease)
                         decision = Claimed(lease)
                     else:
-                        contending = True
-                        decision = await self.run(protocol.claim_refused(attempt, operation, reply))
+                        sent = noted = list[Operation]()
+                        procedure = protocol.claim_refused(attempt, operation, reply)
+                        decision = await self.run(protocol.noting(procedure, noted))
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
-                # The first write takes nothing over, so only a claim that went on can have met an old owner's record.
-                lease = protocol.grant(attempt, attempt.locations[0], 0)
-                undo = protocol.withdraw(attempt) if contending else protocol.release(lease)
-                await self.give_back([(lease.key, undo)])
+                await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
                 raise
             if decision is not None:
                 return decision

@@ -17,6 +17,7 @@ from aioidempotency._core.operations import (
     FoundAll,
     Get,
     GetAll,
+    Operation,
     Put,
     Reply,
     Transact,
@@ -33,6 +34,7 @@ from aioidempotency._core.protocol import (
     complete,
     inspect,
     judge,
+    noting,
     release,
     renew,
     take_back,
@@ -276,7 +278,7 @@ def test_the_old_owner_is_refused_and_the_next_call_runs() -> None:
     assert refused(shelf, old)
 
 
-@pytest.mark.parametrize("ends", [release, take_back, lambda _: withdraw(attempt(owner="next", now=NOW + 6))])
+@pytest.mark.parametrize("ends", [release, take_back])
 def test_the_next_owner_gives_back_and_the_old_one_is_still_refused(ends: Any) -> None:
     """C21: else it would find no record, and put its own."""
     shelf, old = vacated()
@@ -382,27 +384,32 @@ def test_an_owner_that_finishes_just_before_is_forgotten() -> None:
     assert not isinstance(shelf.run(claim(attempt(owner="next"))), Replay)
 
 
-def test_a_take_over_that_is_still_on_its_way_when_it_is_withdrawn_keeps_the_old_owner_out() -> None:
-    """C21, O5: the look finds the vacant record, and what is given back is what takes its place meanwhile."""
-    shelf, old = vacated()
-    cancelled = Contender(claim(attempt(owner="next", now=NOW + 5.5)))
+@pytest.mark.parametrize("route", [RENAMED_PLACE, ROUTE], ids=["one location", "several"])
+def test_a_take_over_that_is_still_on_its_way_when_it_is_withdrawn_keeps_the_old_owner_out(route: Any) -> None:
+    """C21, O5: what the claim has sent says what it may have taken over."""
+    shelf = Shelf()
+    old = shelf.run(claim(attempt(route=route)))
+    assert isinstance(old, Claimed)
+    shelf.run(forget(freeing(route=route, now=NOW + 5), running=True))
+    made, sent = attempt(route=route, owner="next", now=NOW + 5.5), list[Operation]()
+    cancelled = Contender(noting(claim(made), sent))
     cancelled.step(shelf)
-    undo = Contender(withdraw(attempt(owner="next", now=NOW + 5.5)))
-    undo.step(shelf)
+    assert len(sent) == 2
     cancelled.step(shelf)
-    assert undo.finish(shelf) == Released()
+    assert shelf.run(withdraw(made, sent)) == Released()
     (item,) = shelf.items.values()
     assert parsed(item).vacant
-    assert refused(shelf, old)
+    assert parsed(item).fencing_token == 1_700_000_005_501
+    assert refused(shelf, old.lease)
 
 
-def test_withdrawing_a_claim_leaves_anothers_record() -> None:
-    """O5: one look, then a deletion that its owner alone may make."""
-    played = play(withdraw(attempt()), Found(RUNNING), ConditionFailed(RUNNING))
-    assert played.operations == (READ, Delete(RENAMED_PLACE, HeldBy("me")))
+def test_withdrawing_a_claim_is_one_deletion() -> None:
+    """O5: that its owner alone may make, where it has met nobody who is kept out."""
+    sent = list[Operation]()
+    play(noting(claim(attempt()), sent), ConditionFailed(LAPSED), Applied())
+    played = play(withdraw(attempt(), sent), ConditionFailed(RUNNING))
+    assert played.operations == (Delete(RENAMED_PLACE, HeldBy("me")),)
     assert played.outcome == Lost(parsed(RUNNING))
-    played = play(withdraw(attempt()), Found(None), Applied())
-    assert played.operations == (READ, Delete(RENAMED_PLACE, HeldBy("me")))
 
 
 def test_a_claim_writes_its_label() -> None:

@@ -49,13 +49,17 @@ class Script:
 @final
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One procedure with its arguments. `now` is its contender's clock when it began, `clock` seconds ahead."""
+    """One procedure with its arguments. `now` is its contender's clock when it began, `clock` seconds ahead.
+
+    `given_up` is what a claim had sent last that is given back.
+    """
 
     kind: Kind
     attempt: Claim
     now: float
     lease: Lease | None
     clock: float
+    given_up: "Request | None" = None
 
     @property
     def location(self) -> Location:
@@ -69,7 +73,8 @@ class Call:
         if self.kind in FREEING:
             return freeing.forget(self.attempt, running=self.kind == "shut out")
         if self.kind == "release":
-            return protocol.withdraw(self.attempt) if self.lease is None else protocol.release(self.lease)
+            sent = () if self.given_up is None else (self.given_up.operation,)
+            return protocol.withdraw(self.attempt, sent) if self.lease is None else protocol.release(self.lease)
         assert self.lease is not None
         if self.kind == "take back":
             return protocol.take_back(self.lease)

@@ -171,8 +171,8 @@ def _unjudged(patch: pytest.MonkeyPatch) -> None:
 
 
 def _found_by_nobody(original: Any) -> Any:
-    """Withdraw a claim without a look at what it may have taken over."""
-    return lambda attempt: protocol.release(protocol.grant(attempt, attempt.locations[0], 0))
+    """Withdraw a claim whatever it may have taken over."""
+    return lambda attempt, _: protocol.release(protocol.grant(attempt, attempt.locations[0], 0))
 
 
 def _expiring_as_usual(_: Any) -> Any:

@@ -30,9 +30,10 @@ Nearly always the store applies the operation, and the call goes on at once. Aft
 here once for both ways.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import floor, inf
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeVar, final
 
 from msgspec import Struct
 
@@ -44,6 +45,7 @@ from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
     Delete,
+    Operation,
     Put,
     Reply,
     Transact,
@@ -52,6 +54,8 @@ from aioidempotency._core.operations import (
     Write,
 )
 from aioidempotency._core.placements import Procedure, Seen
+
+T = TypeVar("T")
 
 ATTEMPTS = 5
 """Tries of a claim whose record keeps changing, before the key counts as in progress."""
@@ -354,15 +358,36 @@ def release(lease: Lease) -> Procedure[Released | Lost]:
     return Released() if record is None or record.owner in left else Lost(record)
 
 
-def withdraw(attempt: Claim) -> Procedure[Released | Lost]:
-    """Give back a key for which a cancelled claim was contending, and that the claim may have taken over.
+def withdraw(attempt: Claim, sent: Iterable[Operation]) -> Procedure[Released | Lost]:
+    """Give back the key that a cancelled claim may have got by one of the operations sent.
 
-    The look tells whether there is an old owner to keep out. Without a look, the release would let that owner in. The
-    claim's last write may still be on its way: so what counts is any record found, not only the claim's own.
+    The last write may still be on its way, so a look at the record would not tell whether the claim has taken over
+    the duty to keep an old owner out. The claim's own writes do.
     """
-    locations = attempt.locations
-    found = parse_found(locations, (yield from placements.look(locations)))
-    return (yield from release(take_over(attempt, found, model.milliseconds(attempt.now))))
+    lease = grant(attempt, attempt.locations[0], 0)
+    for put in _puts(sent):
+        record = model.parse(put.item, put.location)
+        if record.freed_by is not None:
+            token, expiration = record.fencing_token, floor(record.expiration)
+            lease = replace(lease, freed_by=record.freed_by, fencing_token=token, expiration=expiration)
+    return (yield from release(lease))
+
+
+def noting(procedure: Procedure[T], sent: list[Operation]) -> Procedure[T]:
+    """Run a procedure, and note each operation before the caller sends it."""
+    try:
+        operation = next(procedure)
+        while True:
+            sent.append(operation)
+            operation = procedure.send((yield operation))
+    except StopIteration as outcome:
+        return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
+
+
+def _puts(sent: Iterable[Operation]) -> Iterator[Put]:
+    for operation in sent:
+        writes = operation.writes if isinstance(operation, Transact) else (operation,)
+        yield from (each for each in writes if isinstance(each, Put))
 
 
 def take_back(lease: Lease) -> Procedure[None]:
