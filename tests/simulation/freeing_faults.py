@@ -60,8 +60,8 @@ FREEING_FAULTS = (
     ),
     Fault("what is left expires early", "expires before the one", _leaving(expiration=lambda it: it - 10_000)),
     Fault("who runs is forgotten", "freed a key that is running", _unjudged),
-    Fault("who takes over lets the old owner in", BACK, _dutiless),
-    Fault("who gives back lets the old owner in", BACK, _giving_back),
+    Fault("who takes over lets the old owner in", f"{BACK}|took over a record that keeps an owner out", _dutiless),
+    Fault("who gives back lets the old owner in", f"{BACK}|keeps an owner out, and left none", _giving_back),
     Fault(
         "what is forgotten is not looked at again",
         "freed a key that is running|deleted a record, and",
