@@ -356,11 +356,11 @@ class AsyncIdempotencyStore:
         A finished record is deleted, whether it holds a result, an error or a tombstone, and so is the record of a
         lease that is over. Other processes that keep the result in their `local_cache` go on answering from there.
 
-        With `running=True`, a running owner is shut out: whatever it still asks for the key is refused with
-        `LeaseLostError`, as long as its record would have lived and for one retention at the least. Its body is
-        cancelled when its next renewal is refused; a body without a heartbeat runs to its end. Only the owner that
-        runs now is shut out, not one that claims meanwhile. An owner in Powertools cannot be shut out, because
-        Powertools writes its results without a condition.
+        With `running=True`, a running owner is shut out: its completion, renewal and release are refused with
+        `LeaseLostError` for as long as its record would have lived. The body is cancelled when its next renewal is
+        refused, also in this process; a body without a heartbeat runs to its end. Only the owner that runs now is shut
+        out, and no call that claims meanwhile. Powertools' own calls cannot be shut out: Powertools stores results
+        without a condition.
 
         Args:
             key: Text, or anything that the decorator accepts as key material.

@@ -1,14 +1,13 @@
-"""Forgetting a key, so that its next call runs.
+"""Forgetting a key, so that the next call runs.
 
-1. A finished record, and one whose lease is over, is deleted when unchanged. A finished record that keeps an old owner
-   out leaves a vacant record in its place.
-2. A running record is never deleted. Its owner would find no record, put its own as if the table's TTL had removed it,
-   and so be back. A vacant record takes its place: another owner, the next fencing token, and a lease that is over
-   by every clock, so that the next claim takes over at once.
-3. Only owners that the first look found are touched. Whoever claims after that is the next call, which `forget` is
-   there to let run.
-4. A vacant record stays until it expires, or a claim takes over and passes its duty on. So it expires no earlier than
-   the record it replaces, nor than a lease that could begin now.
+1. A finished record is deleted when unchanged, and so is the record of a lapsed lease. With the duty to keep an old
+   owner out, a vacant record takes the place of either.
+2. A running record is never deleted. The owner would find no record, complete as after a deletion by the table's TTL, and
+   so be back. A vacant record takes the place: another owner, the next fencing token, and a lease that is over by
+   every clock, so that the next claim takes over at once.
+3. Only the owners found by the first look are touched. A later claim is the next call, and has to run.
+4. A vacant record stays until a claim takes over and carries the duty on, or until the record expires: no earlier than
+   the old record, nor than a lease that could begin now.
 """
 
 from math import ceil, floor
@@ -39,9 +38,9 @@ class Forgotten(Struct, frozen=True):
     """The next call of the key runs.
 
     Attributes:
-        found: Whether there was anything to forget.
+        found: Whether any record was forgotten.
         fenced: Whether a running owner was shut out.
-        fencing_token: The largest of those that were forgotten.
+        fencing_token: The largest fencing token forgotten.
     """
 
     found: bool = False
@@ -57,42 +56,46 @@ def forget(attempt: Claim, *, running: bool) -> Procedure[Forgotten | InProgress
     locations = attempt.locations
     owners: set[str | None] | None = None
     largest = 0
-    found: tuple[FoundRecord, ...] = ()
-    for _ in range(ATTEMPTS):
+    tries_left = ATTEMPTS
+    while True:
         there = parse_found(locations, (yield from placements.look(locations)))
         found = tuple(each for each in there if _counts(each.record, attempt, running=running))
+        # Without this bound, a caller could shut out the very call that it has made way for.
         if owners is None:
             owners = {each.record.owner for each in found}
         found = tuple(each for each in found if each.record.owner in owners)
         largest = max([largest, *(each.record.fencing_token for each in found)])
         if not found:
-            # An earlier try may have been applied, and its answer lost: then our vacant record says so.
+            # An earlier try may have been applied, and the answer lost: then our vacant record is there.
             fenced = any(each.record.owner == attempt.owner for each in there)
             return Forgotten(found=bool(owners), fenced=fenced, fencing_token=largest)
         verdict = judge_all(found, attempt)
         if isinstance(verdict, InProgress) and not running:
             return verdict
         freed = [_freed(each, attempt, running=running) for each in found]
-        writes = tuple(each for each in freed if each is not None)
-        operation = writes[0] if len(writes) == 1 else Transact(writes)
+        first, *others = [each for each in freed if each is not None]
+        operation = Transact((first, *others)) if others else first
         reply = yield operation
         if isinstance(reply, Applied):
             fenced = running and any(_runs(each.record) for each in found)
             return Forgotten(found=True, fenced=fenced, fencing_token=largest)
         refusal_in(operation, reply)
-    return InProgress(found[0].record, retry_after=attempt.lease)
+        tries_left -= 1
+        if not tries_left:
+            return InProgress(found[0].record, retry_after=attempt.lease)
 
 
 def _counts(record: Record, attempt: Claim, *, running: bool) -> bool:
-    """Tell whether there is anything to free: a record answers, or holds up calls, or its owner is to be shut out."""
+    """Tell whether a record needs freeing: because of its answer, its lease, or an owner to shut out."""
     if record.vacant:
         return False
     return floor(attempt.now) <= record.expiration or (running and _runs(record))
 
 
 def _freed(found: FoundRecord, attempt: Claim, *, running: bool) -> Put | Delete | None:
-    """Free what one location holds, if unchanged; None for a late copy of a claim, which runs beside a finished record."""
+    """Free one location, if unchanged; None for a late copy of a claim, running beside a finished record."""
     location, item, record, _ = found
+    # A caller who wants an owner out does not depend on clocks: the owner goes, whether or not its lease is over.
     shut_out = running and _runs(record)
     if not shut_out and isinstance(judge(record, attempt), InProgress):
         return None

@@ -7,7 +7,7 @@ An item is parsed here, once, and all code behind `parse` can trust a `Record`. 
 for Python writes them. Items of the other Powertools are read, too: `data` may be JSON text, any other text, or
 native attributes.
 
-Values that every call makes are `msgspec.Struct`s, which cost a tenth of a frozen dataclass. Users hold `Lease`
+Each call makes many values, so most are `msgspec.Struct`s, at a tenth of the cost of a frozen dataclass. Users hold `Lease`
 and `Record`, so both stay dataclasses.
 """
 
@@ -43,7 +43,7 @@ Role = Literal[
     "claimed_by",
     "freed_by",
 ]
-"""The purpose of an attribute, whose name in the table may differ. `key` is the partition key."""
+"""The purpose of an attribute; the name in the table may differ. `key` is the partition key."""
 
 FREED: Final = 0
 """The lease end of a record that was freed from its owner: over by every clock, however wrong."""
@@ -117,9 +117,9 @@ class Route(Protocol):
         ...
 
     def locations(self, now: float) -> "Locations":
-        """Name the location of a new record, and then every other location that may hold a live record.
+        """Name the location of a new record, and then every other possible location of a live record.
 
-        Of two claims, each looks at the location into which the other claim writes.
+        Of two claims, each looks at the location of the other claim's write.
         """
         ...
 
@@ -171,7 +171,7 @@ class Location(Struct, frozen=True):
 
 
 Locations = tuple[Location, ...]
-"""The locations that may hold a record; a new record is put into the first."""
+"""All possible locations of a record; a new record is put into the first."""
 
 
 @final
@@ -189,7 +189,7 @@ class Record:
         fingerprint: The digest of the request's payload; None without a payload to compare.
         encoding: The form of `data`; None for plain JSON.
         claimed_by: Who claimed, for people: the store's `label`. Shown in no error and no log.
-        freed_by: Who took the key from a running owner with `forget(running=True)`; empty if unknown, None if nobody did.
+        freed_by: Who called `forget(running=True)` while another owner ran; empty if unknown, None if nobody did.
         data: The stored result as text.
         result: The decoded result of a finished record.
     """
@@ -214,7 +214,7 @@ class Record:
 
     @property
     def vacant(self) -> bool:
-        """Whether `forget` has freed the key and no call has claimed since: the record only keeps the old owner out."""
+        """Whether `forget` has freed the key, with no claim since: the record only keeps the old owner out."""
         return self.status is Status.INPROGRESS and self.in_progress_expiration == FREED
 
 
@@ -245,7 +245,7 @@ class Lease:
         retention: Seconds for which the finished record will answer.
         fingerprint: The digest of the request's payload; None without a payload to compare.
         claimed_by: The store's `label`, for people.
-        freed_by: Who freed the key from an earlier owner, whom the record keeps out; None if nobody did.
+        freed_by: Who freed the key from an earlier owner; None if nobody did.
     """
 
     location: Location = field(repr=False)
@@ -290,7 +290,7 @@ def finished(lease: Lease, result: SerializedResult, *, expiration: int) -> Item
 
 
 def vacant(location: Location, *, owner: str, fencing_token: int, expiration: int, freed_by: str) -> Item:
-    """Make the item of a record that keeps an old owner out, and that any claim may take over at once.
+    """Make the item of a vacant record: any claim may take over at once, and an old owner is kept out.
 
     The item has no fingerprint: the key is free for every request. `freed_by` is always written, if need be empty:
     claims carry the attribute on, and so keep the old owner out after the key is given back.
@@ -328,7 +328,7 @@ def completed(result: SerializedResult, *, expiration: int) -> Changes:
 
 
 def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Record:
-    """Make the record that `parse` would read from the finished item of a lease."""
+    """Make the same record as `parse` of the finished item of a lease."""
     return Record(
         key=lease.location.key,
         status=Status.COMPLETED,

@@ -1,25 +1,24 @@
 """The protocol: how a call claims a key, keeps the key, finishes the record and gives the key back.
 
-1. A record belongs to the owner in its attribute `owner`: 128 random bits, made for one claim. A refused write that
-   meets its own owner in the record had been applied before, and only the answer was lost.
-2. Every write is conditional, and no condition holds a time. `judge` decides on a record that was read whether a
+1. A record belongs to the owner in its attribute `owner`: 128 random bits, made for one claim. A refused write
+   whose owner is already in the record had been applied before, and only the answer was lost.
+2. Every write is conditional, and no condition holds a time. `judge` reads a record and decides whether a
    claim may take the record over; the write then insists on an unchanged record. So two contenders cannot both
-   win, whatever their clocks say.
+   win, however wrong the clocks are.
 3. A running record is its owner's until the lease is over by `clock_skew`. After that the first claim to take the
    record over wins, with a larger fencing token, and every later write of the old owner is refused. The losers of
-   such a race have seen the record change, and do not judge the winner by their own clocks.
+   the race have seen the record change, and do not judge the winner by a clock.
 4. A finished record is never written again, except by `forget`, and answers until its expiration.
 5. The fingerprint of an unexpired record answers first, also after the end of the lease: the key is not free for
    another request.
-6. A record never expires before its lease ends. A renewal that arrives late does not shorten a lease that was renewed
-   since.
-7. A key has one record, in any of its locations: see `placements`. In a location that claims stop searching after
-   a time, lease and record end before that time. Where the locations of a key depend on the instant, rule 2 holds as
+6. A record never expires before its lease ends. A late renewal does not shorten a lease renewed since.
+7. A key has one record, in any of its locations: see `placements`. Where claims stop searching a location after
+   a time, lease and record end earlier. Where the locations of a key depend on the instant, rule 2 holds as
    long as clocks agree by `clock_skew`.
-8. `forget` can take a key from a running owner. The record left behind is vacant, and keeps the old owner out: a
-   completion that found no record would put its own. The attribute `freed_by` says so, later claims carry the
-   attribute on, and whoever gives such a key back leaves a vacant record again. So the old owner stays refused until
-   the record expires that `forget` has left.
+8. `forget` can take a key from a running owner. The vacant record left behind keeps the old owner out: a
+   completion without a record would put a new one. The attribute `freed_by` marks the duty, later claims carry the
+   attribute on, and giving the key back leaves a vacant record again. So the old owner stays refused until the
+   vacant record of `forget` expires.
 
 A procedure is a generator: the caller sends the reply to each operation, and the procedure returns an outcome. Time
 and randomness are arguments, so tests can play every interleaving without a database.
@@ -153,7 +152,7 @@ def claim(attempt: Claim) -> Procedure[Decision]:
 
 
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
-    """Make the first write of a claim that has read nothing, and the lease that an applied write grants."""
+    """Make the first write of a claim without a read, and the lease granted by the write."""
     locations = attempt.locations
     lease = grant(attempt, locations[0], model.milliseconds(attempt.now))
     item = model.running(lease)
@@ -199,10 +198,10 @@ def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
 
 
 def judge_all(found: tuple[FoundRecord, ...], attempt: Claim) -> Decision | Vacant:
-    """Judge all records found: first the attempt's own, then finished ones, then running ones.
+    """Judge all records found: first the attempt's own, then finished, then running records.
 
-    One record counts at a time. Other locations may hold expired records, and a late copy of a claim whose owner
-    gave up. A late copy of the attempt's own earlier claim counts only if no other record does.
+    A single record counts at a time. Other locations may hold expired records, and late copies of abandoned
+    claims. A late copy of the attempt's own earlier claim counts only if no other record does.
     """
     for location, _, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
         verdict = judge(record, attempt, fresh=fresh)
@@ -223,7 +222,7 @@ def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | 
     """Judge one record for an attempt. Every judgement about time is made here.
 
     A `fresh` record was written after the attempt began, and counts as running, whatever the clocks say: of many
-    contenders that find a lease over, one wins. Only a record that `forget` has left is nobody's, fresh or not.
+    contenders for a lapsed lease, a single contender wins. Only the vacant record of `forget` is nobody's, fresh or not.
     """
     if record.owner == attempt.owner and record.status is Status.INPROGRESS:
         ours = _regrant(record, attempt)
@@ -267,7 +266,7 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
 
 
 def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
-    """Make the first write of a completion, and the record that an applied write leaves."""
+    """Make the first write of a completion, and the record left by the write."""
     expiration = finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
@@ -359,10 +358,10 @@ def release(lease: Lease) -> Procedure[Released | Lost]:
 
 
 def withdraw(attempt: Claim, sent: Iterable[Operation]) -> Procedure[Released | Lost]:
-    """Give back the key that a cancelled claim may have got by one of the operations sent.
+    """Give back the key of a cancelled claim, which any of the operations sent may have won.
 
-    The last write may still be on its way, so a look at the record would not tell whether the claim has taken over
-    the duty to keep an old owner out. The claim's own writes do.
+    The last write may still be under way, so reading the record would not tell whether the claim has taken over the duty
+    to keep an old owner out. The claim's own writes do.
     """
     lease = grant(attempt, attempt.locations[0], 0)
     for put in _puts(sent):
@@ -393,13 +392,13 @@ def _puts(sent: Iterable[Operation]) -> Iterator[Put]:
 def take_back(lease: Lease) -> Procedure[None]:
     """Remove the record of a claim that nobody relied on, as claimed.
 
-    A late copy of the removal leaves alone a record that the same owner has claimed since.
+    A late copy of the removal spares a record claimed by the same owner since.
     """
     yield _give_back(lease, Unchanged(model.running(lease)))
 
 
 def _give_back(lease: Lease, condition: HeldBy | Unchanged) -> Put | Delete:
-    """Write the record of a lease away: delete the record, unless its presence keeps an old owner out."""
+    """Delete the record of a lease, or leave a vacant record where an old owner must be kept out."""
     if lease.freed_by is None:
         return Delete(lease.location, condition)
     left = model.vacant(
@@ -413,7 +412,7 @@ def _give_back(lease: Lease, condition: HeldBy | Unchanged) -> Put | Delete:
 
 
 def _successor(owner: str) -> str:
-    """Name the owner of a vacant record that an owner leaves: never a claim's, and the same at each try."""
+    """Name the owner of the vacant record after an owner: never the owner of a claim, and the same at each try."""
     return f"{owner} left"
 
 
@@ -426,9 +425,9 @@ def read(route: Route, *, now: float) -> Procedure[Record | None]:
 
 
 def take_over(attempt: Claim, found: tuple[FoundRecord, ...], token: int) -> Lease:
-    """Grant the lease of a claim that takes over all records found, with a fencing token larger than theirs.
+    """Grant the lease of a claim over all records found, with a larger fencing token than any of them.
 
-    A record that keeps an old owner out passes this duty on, until its own expiration at the least.
+    A record with the duty to keep an old owner out passes the duty on, at least until the record's own expiration.
     """
     records = [each.record for each in found]
     lease = grant(attempt, attempt.locations[0], max([token, *(each.fencing_token + 1 for each in records)]))
@@ -461,7 +460,7 @@ def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
 
 
 def _regrant(record: Record, attempt: Claim) -> Lease:
-    """Make the lease of the attempt's own record as stored: an earlier look of the same call may have written it."""
+    """Make the lease of the attempt's own record as stored: an earlier try of the same call may have written the record."""
     lease = grant(attempt, attempt.locations[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
     return replace(lease, expires_at=ends, expiration=floor(record.expiration), freed_by=record.freed_by)
@@ -473,13 +472,13 @@ def expiration_of(route: Route, location: Location, wanted: float) -> int:
 
 
 def finished_until(lease: Lease, wanted: float) -> int:
-    """Say when the finished record of a lease expires: as wanted, and not before an old owner need not be kept out."""
+    """Say when the finished record of a lease expires: as wanted, or later to keep an old owner out for long enough."""
     expiration = expiration_of(lease.route, lease.location, wanted)
     return expiration if lease.freed_by is None else max(expiration, lease.expiration)
 
 
 def parse_found(locations: Locations, seen: Seen | None, known: Seen | None = None) -> tuple[FoundRecord, ...]:
-    """Read the items seen in the locations; those that an earlier look did not know are fresh."""
+    """Read the items seen in the locations; items unknown to an earlier look are fresh."""
     if seen is None:
         return ()
     return tuple(
@@ -497,7 +496,7 @@ def _refuser(operation: Write, reply: Reply) -> Procedure[Record | None]:
 
 
 def refusal_in(operation: Write | Transact, reply: Reply) -> ConditionFailed | TransactionFailed:
-    """Insist that the reply to a write that was not applied is a refusal."""
+    """Insist on a refusal as the reply to a write without effect."""
     if not isinstance(reply, TransactionFailed if isinstance(operation, Transact) else ConditionFailed):
         raise TypeError(f"the backend answered {operation!r} with {type(reply).__name__}")
     return reply
