@@ -1,10 +1,13 @@
 """Idempotent coroutine handlers on DynamoDB."""
 
+from typing import Final
+
 from aioidempotency._call import Execution
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status
 from aioidempotency._decorator import idempotent
 from aioidempotency._lease import deadline
+from aioidempotency._namespaces import namespace_of
 from aioidempotency._options import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.backends import Backend
@@ -36,6 +39,9 @@ from aioidempotency.partitioning import (
     Static,
     TimeBuckets,
 )
+
+# Written out: to ask the installed package's metadata would cost every import some milliseconds.
+__version__: Final = "0.1.0"
 
 __all__ = [
     "AsyncIdempotencyStore",
@@ -78,4 +84,5 @@ __all__ = [
     "Wait",
     "deadline",
     "idempotent",
+    "namespace_of",
 ]

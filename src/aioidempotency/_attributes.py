@@ -1,9 +1,10 @@
-"""Python values as the wire's attribute values, and back; and their sizes.
+"""Python values as DynamoDB's attribute values, the way back, and the sizes of items.
 
-1. A mapping of one name that is a type's, as in `{"S": "text"}`, is taken as it is where it stands for an
-   attribute; inside a plain value it is a mapping like any other. To store such a mapping, write it typed.
-2. Numbers are exact: a float by its shortest text, and what DynamoDB would round is refused.
-3. Back, a number is an int where it is whole, else a `Decimal`; a tuple is a list.
+1. A mapping with one entry under a type's name, as in `{"S": "text"}`, counts as typed if given for an attribute.
+   Inside a plain value, the same mapping is an ordinary one. To store such a mapping, write the type around the
+   mapping.
+2. Numbers are exact. A float is written by its shortest text, and a number that DynamoDB would round is refused.
+3. On the way back, a whole number is an int and any other a `Decimal`; a tuple is a list.
 """
 
 from collections.abc import Mapping
@@ -15,24 +16,24 @@ from aioidempotency._core.model import AttributeValue, Item
 from aioidempotency.exceptions import SerializationError
 
 MOST_DIGITS: Final = 38
-"""Significant digits of a number that DynamoDB keeps."""
+"""The most significant digits of a number, by DynamoDB's limit."""
 
 LARGEST_ITEM: Final = 400 * 1024
-"""Bytes that DynamoDB takes in one item, attribute names included."""
+"""The most bytes of an item, attribute names included, by DynamoDB's limit."""
 
 _EXACT: Final = Context(prec=400, traps=[])
-"""Whatever the caller's own context rounds or traps."""
+"""Independent of the caller's decimal context, which may round or trap."""
 
 _BYTES: Final = (bytes, bytearray, memoryview)
 _LEAST, _MOST = -130, 125
-"""Powers of ten that DynamoDB's numbers reach."""
+"""The powers of ten within the range of DynamoDB's numbers."""
 
 
 def item(values: object, subject: str) -> dict[str, AttributeValue]:
     """Write a mapping of attribute names to values.
 
     Raises:
-        SerializationError: It is no mapping, is empty, or holds what DynamoDB cannot.
+        SerializationError: The values are no mapping, are empty, or do not fit DynamoDB.
     """
     if not isinstance(values, Mapping) or not values or not all(isinstance(name, str) for name in values):
         advice = "give a mapping of attribute names to values"
@@ -41,21 +42,22 @@ def item(values: object, subject: str) -> dict[str, AttributeValue]:
 
 
 def attribute(value: object, subject: str) -> AttributeValue:
-    """Write the value of one attribute, which may be written already.
+    """Write the value of one attribute, typed or plain.
 
     Raises:
-        SerializationError: DynamoDB cannot hold it.
+        SerializationError: The value does not fit DynamoDB.
     """
     if not isinstance(value, Mapping) or len(value) != 1 or (kind := next(iter(value))) not in _TYPED:
         return written(value, subject)
     if is_typed(value):
         return _rebuilt(value, subject)
+    # Refused, not guessed: as a map, `{"S": 5}` would be a surprise for one caller, and as a text for another.
     advice = f'a mapping of one name that is a type\'s is taken as typed; write a map as {{"M": {{"{kind}": ...}}}}'
     raise SerializationError(subject, f'{{"{kind}": ...}} with a value of another type', advice)
 
 
 def is_typed(value: object) -> bool:
-    """Tell whether a value is an attribute value as the wire has it."""
+    """Tell whether a value is typed in DynamoDB's wire format."""
     if not isinstance(value, Mapping) or len(value) != 1:
         return False
     ((kind, inner),) = value.items()
@@ -66,11 +68,12 @@ def written(value: Any, subject: str) -> AttributeValue:  # noqa: PLR0911 - one 
     """Write a plain value.
 
     Raises:
-        SerializationError: DynamoDB cannot hold it.
+        SerializationError: The value does not fit DynamoDB.
     """
     match value:
         case None:
             return {"NULL": True}
+        # Before the numbers: `True` is an `int`, too.
         case bool():
             return {"BOOL": value}
         case str():
@@ -94,7 +97,7 @@ def written(value: Any, subject: str) -> AttributeValue:  # noqa: PLR0911 - one 
 
 
 def read(value: AttributeValue) -> object:  # noqa: PLR0911 - one for each type
-    """Read an attribute value as a plain one."""
+    """Read an attribute value as a plain value."""
     ((kind, inner),) = cast("Mapping[str, Any]", value).items()
     match kind:
         case "N":
@@ -126,13 +129,15 @@ def size(found: Mapping[str, AttributeValue]) -> int:
 
 
 def text(value: str, subject: str) -> str:
-    """Read a text as the plain one that it is; an enumeration's member by its value.
+    """Read a text as a plain `str`, and an enumeration's member by its value.
 
     Raises:
-        SerializationError: It holds half of a surrogate pair, which has no bytes.
+        SerializationError: The text holds half of a surrogate pair, which has no bytes.
     """
+    # Not `str(value)`: for an enumeration's member, `str` gives the name of the member.
     plain = str.__str__(value)
     try:
+        # Before any request: a transaction with such a text can never be sent.
         plain.encode()
     except UnicodeEncodeError:
         raise SerializationError(subject, "a text with half a character", "give whole ones") from None
@@ -140,19 +145,21 @@ def text(value: str, subject: str) -> str:
 
 
 def key_text(one: AttributeValue) -> str:
-    """Write a scalar so that two that DynamoDB takes for one key are the same text."""
-    kind, value = same(one)
+    """Write a scalar as text, equal for two scalars if DynamoDB takes both for one key."""
+    # DynamoDB takes `1`, `1.0` and `1E0` for one key, so the text must be the same for all.
+    kind, value = comparable(one)
     return f"{kind}:{value.normalize(_EXACT) if isinstance(value, Decimal) else value}"
 
 
-def same(one: AttributeValue) -> tuple[str, object]:
-    """Make a scalar comparable: two that DynamoDB takes for one key are equal."""
+def comparable(one: AttributeValue) -> tuple[str, object]:
+    """Make a scalar comparable. Two scalars are equal if DynamoDB takes both for one key: `1` and `1.0` do."""
     ((kind, inner),) = cast("Mapping[str, Any]", one).items()
     return kind, Decimal(str(inner)) if kind == "N" else bytes(inner) if kind == "B" else inner
 
 
 def _number(value: float | Decimal, subject: str) -> str:
-    """Write a number; an enumeration's member by its value."""
+    """Write a number, and an enumeration's member by its value."""
+    # By the shortest text, because `Decimal(0.1)` has 55 digits and DynamoDB would refuse the number.
     exact = Decimal(repr(float(value))) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         raise SerializationError(subject, "NaN or an infinity", "DynamoDB has neither; leave it out")
@@ -164,12 +171,13 @@ def _number(value: float | Decimal, subject: str) -> str:
 
 
 def _shortened(exact: Decimal) -> Decimal:
-    """Take the zeros off the end of a long number, exactly."""
+    """Drop the zeros at the end of a number, exactly."""
     sign, digits, exponent = exact.as_tuple()
-    kept = digits
-    while len(kept) > 1 and kept[-1] == 0:
-        kept = kept[:-1]
-    return Decimal((sign, kept, int(exponent) + len(digits) - len(kept)))
+    # Not `normalize`, which would round to the context's precision, and then hide a number that DynamoDB rounds.
+    significant = digits
+    while len(significant) > 1 and significant[-1] == 0:
+        significant = significant[:-1]
+    return Decimal((sign, significant, int(exponent) + len(digits) - len(significant)))
 
 
 def _read_number(written: str) -> int | Decimal:
@@ -182,7 +190,7 @@ def _read_number(written: str) -> int | Decimal:
 
 
 def _rebuilt(value: Mapping[str, Any], subject: str) -> AttributeValue:
-    """Copy a typed value, so that what its owner does with it later changes nothing."""
+    """Copy a typed value, so that later changes by the caller have no effect."""
     ((kind, inner),) = value.items()
     match kind:
         case "S" | "N":

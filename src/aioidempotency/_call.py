@@ -16,6 +16,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -30,6 +31,7 @@ from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
+from aioidempotency._effects.commits import Commit
 from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
@@ -51,8 +53,11 @@ from aioidempotency.exceptions import (
     TransactionError,
 )
 
-RETRY_PAUSE = 0.2
-"""Seconds between two tries of a completion that the store did not answer, at the most."""
+FIRST_PAUSE, LAST_PAUSE = 0.2, 5.0
+"""Seconds of the first and of the longest pause before a completion is sent again, doubled each time, with jitter."""
+
+REFUSALS = 3
+"""How often a completion may be refused for want of rights, in a process in which none has ever succeeded."""
 
 
 @final
@@ -67,7 +72,18 @@ class Execution:
         record: The finished record, when replayed.
     """
 
-    __slots__ = ("_effects", "_pending", "_unclaimed", "key", "lease", "record", "replayed", "result")
+    __slots__ = (
+        "_effects",
+        "_outer",
+        "_pending",
+        "_running",
+        "_unclaimed",
+        "key",
+        "lease",
+        "record",
+        "replayed",
+        "result",
+    )
     key: str
     replayed: bool
     result: object
@@ -91,6 +107,13 @@ class Execution:
         self._effects = effects
         self._unclaimed = unclaimed
         self._pending: PendingWrites | None = None
+        self._outer: Execution | None = None
+        self._running: RunningLease | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease was lost while the block ran: leaving the block raises `LeaseLostError`."""
+        return self._running is not None and self._running.lost
 
     @staticmethod
     def current() -> "Execution":
@@ -171,12 +194,14 @@ class Parts(Struct, frozen=True, kw_only=True):
         records: Runs procedures on the store's backend.
         effects: Commits a call's own writes.
         running: The calls under way in each event loop.
+        close: Closes what the store opened in the running loop.
     """
 
     settings: Settings
     records: Records
     effects: Effects
     running: PerLoop[RunningCalls]
+    close: Callable[[], Awaitable[None]]
 
 
 @final
@@ -235,12 +260,14 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             store_errors=store_errors,
         )
 
-    def call(self, material: object, *, fingerprint: object = None, namespace: str = "", result_type: object) -> "Call":
-        """Make one call: from here on its key, its fingerprint and its owner are what they are.
+    def call(
+        self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
+    ) -> "Call":
+        """Make one call. Its key, fingerprint (a digest) and owner never change from here on.
 
         Raises:
             MissingKeyError: The key is None or empty.
-            SerializationError: The key or the fingerprint has no canonical form.
+            SerializationError: The key has no canonical form.
         """
         settings = self.parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
@@ -249,7 +276,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             key,
             settings.route_of(key),
             owner=secrets.token_hex(16),
-            fingerprint=None if fingerprint is None else keys.digest(fingerprint, subject="the fingerprint"),
+            fingerprint=fingerprint,
             result_type=result_type,
         )
 
@@ -307,12 +334,13 @@ class Call:
         parts = self._options.parts
         loop = asyncio.get_running_loop()
         self._began = loop.time()
-        self._here = parts.running[loop]
+        here = self._here = parts.running[loop]
+        here.closed = False
         try:
             decision: Decision | None = None
             if self._records.cache is not None:
                 decision = self._records.cached(self._key, self.attempt)
-            if decision is None and self._key not in self._here.in_flight:
+            if decision is None and self._key not in here.in_flight:
                 decision = await self._claim()
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
@@ -320,15 +348,18 @@ class Call:
             if not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
-            self._records.report(FailedOpen(self._key))
+            self._records.report(FailedOpen(self._key, error))
             self._execution = Execution(self._key, unclaimed=error)
         else:
             try:
                 self._execution = self._decided(decision)
             except BaseException:
+                # Nobody enters the block, so nobody would leave it: the key is given back here.
+                if self._running is not None:
+                    self._drop(self._running)
                 self._end(None)
                 raise
-        self._outer = CURRENT.get()
+        self._outer = self._execution._outer = CURRENT.get()  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -340,27 +371,40 @@ class Call:
         execution, running = self._execution, self._running
         assert execution is not None  # noqa: S101 - the block was entered
         execution._effects = None  # noqa: SLF001 - ends the transaction: nothing is added from here on
-        if running is None:
+        if running is None or not self._here.leases.are_ours:
             return
         self._here.leases.forget(running)
+        self._records.held.pop(self._owner, None)
+        running.leave()
         left: Record | None = None
         try:
-            cancelled_by_us = running.leave(kind, error, trace)
             pending = execution._pending  # noqa: SLF001 - what the block has collected, which only its end reads
             if pending is not None:
                 pending.close(ENDED)
             if error is not None:
                 left = await self._fail(running, error)
+            elif running.lost:  # the body swallowed its cancellation, and did not come to its result
+                await self._give_back(running)
             elif pending:
                 left = await self._commit(running, pending)
             else:
                 left = await self._complete(running, self._encoded(running))
         finally:
             self._end(left)
-        if cancelled_by_us:
-            if running.record is None:  # else the renewal that found it has reported the loss
-                self._records.report(LeaseLost(self._key))
-            raise LeaseLostError(self._key, running.record) from None
+            cancelled = running.lost and running.take_back(error)
+            if self._here.closed and not self._here.in_flight and not isinstance(error, GeneratorExit):
+                await self._options.parts.close()
+        if running.lost and (error is None or isinstance(error, asyncio.CancelledError)):
+            self._lose(running, cancelled=cancelled)
+
+    def _lose(self, running: RunningLease, *, cancelled: bool) -> None:
+        """Raise the error of a lost lease. If the caller cancelled the body as well, that passes, and the loss is an event."""
+        refused = isinstance(running.cause, LeaseLostError)
+        if not refused:  # else the renewal that was refused has reported the loss
+            self._records.report(LeaseLost(self._key))
+        if cancelled:
+            raise asyncio.CancelledError
+        raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
 
     def attempt(self) -> Claim:
         """Make an attempt to own the key as of now. Inside a `deadline`, the lease is the time that is left."""
@@ -396,19 +440,31 @@ class Call:
 
         None as the refusal: a call in this loop is the owner, and was not looked at yet.
         """
+        outer = CURRENT.get()
         left = time_left()
         gives_up = self._began + (self._options.patience if left is None else min(self._options.patience, left))
         decision: Decision | None = refusal
         while True:
             if isinstance(decision, InProgress):
-                decision = await poll(decision, self._records, self.attempt, gives_up=gives_up)
+                owner = decision.record.owner
+                if owner in self._records.held and _runs_inside(outer, owner):
+                    raise InProgressError(decision.record, decision.retry_after, from_inside=True)
+                decision = await poll(decision, self._here, self._records, self.attempt, gives_up=gives_up)
             if decision is not None:
                 return decision
             other = self._here.in_flight.get(self._key)
-            if other is None:
+            if outer is not None and other is not None and other.running is not None and other.record is not None:
+                lease = other.running.lease
+                if _runs_inside(outer, lease.owner):
+                    remaining = lease.expires_at - self._records.now()
+                    raise InProgressError(other.record, max(0.0, remaining), from_inside=True)
+            if other is None or other.lapsed:
                 decision = await self._claim()
             else:
-                decision = await follow(other, self._records, self.attempt, gives_up=gives_up)
+                decision = await follow(other, self.attempt, gives_up=gives_up)
+                # The first of its followers takes the place of a call whose lease is over, and is followed by the others.
+                if decision is None and self._here.in_flight.get(self._key, other) is other:
+                    decision = await self._claim()
 
     def _decided(self, decision: Decision) -> Execution:
         """Act on a decision: hold the lease, replay, or refuse."""
@@ -421,13 +477,16 @@ class Call:
                 since = asyncio.get_running_loop().time() - records.used(lease)
                 heartbeat = options.heartbeat if DEADLINE.get() is None else None
                 self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
+                records.held[lease.owner] = self._running
                 if self._mine is not None:
                     self._mine.running = self._running
                     if self._mine.changed is not None:
                         self._mine.wake()
                 if heartbeat is not None:
                     self._here.leases.keep(self._running)
-                return Execution(self._key, lease=lease, effects=options.parts.effects)
+                execution = Execution(self._key, lease=lease, effects=options.parts.effects)
+                execution._running = self._running  # noqa: SLF001 - a block makes its execution
+                return execution
             case Replay(record):
                 if records.cache is not None:
                     records.cache.put(self._key, record)
@@ -444,8 +503,7 @@ class Call:
         mine, self._mine = self._mine, None
         if mine is None:
             return
-        if self._here.in_flight.get(self._key) is mine:
-            del self._here.in_flight[self._key]
+        self._here.remove(self._key, mine)
         mine.over, mine.left, mine.failure = True, left, failure
         if mine.changed is not None:
             mine.wake()
@@ -465,19 +523,25 @@ class Call:
         `shielded`: the caller was cancelled, and this is the try in any case, which nothing cancels but its time bound.
         """
         backoff: Backoff | None = None
+        records, refusals = self._records, 0
         try:
             while True:
                 try:
-                    return await self._records.complete(running.lease, result)
+                    return await records.complete(running.lease, result)
                 except LeaseLostError as error:
                     error.result = self._result
                     raise
                 except (StoreError, ConfigurationError) as error:
-                    if isinstance(error, StoreError):
-                        backoff = backoff or Backoff(RETRY_PAUSE, RETRY_PAUSE, until=running.ends_at)
+                    refusals += isinstance(error, ConfigurationError)
+                    # Whoever may not complete at all would run every body every time.
+                    hopeless = refusals >= REFUSALS and not records.has_completed
+                    if hopeless and isinstance(error, ConfigurationError):
+                        records.uncompleted = (running.lease, result, error)
+                    elif isinstance(error, StoreError) or error.temporary:
+                        backoff = backoff or Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
                         if await backoff.pause():
                             continue
-                    self._completion_failed()
+                    self._completion_failed(error)
                     if self._options.parts.settings.on_completion_failure == "report":
                         return None
                     error.result = self._result
@@ -493,37 +557,40 @@ class Call:
         effects = self._options.parts.effects
         encoded = self._encoded(running)
         failures: list[IdempotencyError] = []
-
-        async def send() -> Record:
-            backoff = Backoff(RETRY_PAUSE, RETRY_PAUSE, until=running.ends_at)
-            while True:
-                try:
-                    return await effects.commit(wanted)
-                except LeaseLostError as error:
-                    error.result = self._result
-                    raise
-                except (TransactionError, ConfigurationError) as error:
-                    failures.append(error)
-                    raise
-                except StoreError:
-                    if not await backoff.pause():
-                        raise
-
         try:
-            writes = await effects.collected(pending, spare=len(encoded.data.encode()))
+            writes = await effects.collected(pending, record_bytes=len(encoded.data.encode()))
         except BaseException as error:
             await self._fail(running, error, lasts=False)
             raise
         wanted = effects.commit_of(running.lease, encoded, writes)
         try:
-            return await in_any_case(send, otherwise=lambda: None if failures else self._completion_failed())
+            return await in_any_case(
+                lambda: self._send(running, wanted, failures),
+                otherwise=lambda: None if failures else self._completion_failed(),
+            )
         except StoreError as error:
-            self._completion_failed()
+            self._completion_failed(error)
             error.result = self._result
             raise
         finally:
             if failures:
                 await self._fail(running, failures[0], lasts=_lasts(failures[0]))
+
+    async def _send(self, running: RunningLease, wanted: Commit, failures: list[IdempotencyError]) -> Record:
+        """Send a transaction until it is answered, or the lease ends. Note what refused it among the failures."""
+        backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
+        while True:
+            try:
+                return await self._options.parts.effects.commit(wanted)
+            except LeaseLostError as error:
+                error.result = self._result
+                raise
+            except (TransactionError, ConfigurationError) as error:
+                failures.append(error)
+                raise
+            except StoreError:
+                if not await backoff.pause():
+                    raise
 
     async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Record | None:
         """Store the error that ended the block, hold the key, or give it back; what may pass is no result."""
@@ -535,10 +602,21 @@ class Call:
         if self._options.on_error == "hold":
             return None
         if isinstance(error, GeneratorExit):  # nothing can be awaited while a generator is closed
-            self._here.leases.spawn(self._release(running), f"release {self._key}")
+            self._here.leases.release(self._release(running), f"release {self._key}")
         else:
-            await in_any_case(lambda: self._release(running), otherwise=self._release_failed)
+            await self._give_back(running)
         return None
+
+    async def _give_back(self, running: RunningLease) -> None:
+        """Release the key, also when the caller is cancelled meanwhile."""
+        await in_any_case(lambda: self._release(running), otherwise=self._release_failed)
+
+    def _drop(self, running: RunningLease) -> None:
+        """Give up a lease whose block was never entered."""
+        running.leave()
+        self._here.leases.forget(running)
+        self._records.held.pop(self._owner, None)
+        self._here.leases.release(self._release(running), f"release {self._key}")
 
     async def _release(self, running: RunningLease) -> None:
         """Give the key back. What goes wrong here must not hide the error that ended the body."""
@@ -547,8 +625,8 @@ class Call:
         except LeaseLostError:
             if not running.lost:  # else the loss is what cancelled the body, and is reported as that
                 self._records.report(LeaseLost(self._key))
-        except IdempotencyError:
-            self._release_failed()
+        except IdempotencyError as error:
+            self._release_failed(error)
         else:
             self._records.report(RecordReleased(self._key))
 
@@ -557,11 +635,20 @@ class Call:
         """What the body gave, for an error that would hide it."""
         return None if self._execution is None else self._execution.result
 
-    def _completion_failed(self) -> None:
-        self._records.report(CompletionFailed(self._key))
+    def _completion_failed(self, cause: IdempotencyError | None = None) -> None:
+        self._records.report(CompletionFailed(self._key, cause))
 
-    def _release_failed(self) -> None:
-        self._records.report(ReleaseFailed(self._key))
+    def _release_failed(self, cause: IdempotencyError | None = None) -> None:
+        self._records.report(ReleaseFailed(self._key, cause))
+
+
+def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
+    """Tell whether an execution is that of an owner, or runs inside of it."""
+    while execution is not None and owner is not None:
+        if execution.lease is not None and execution.lease.owner == owner:
+            return True
+        execution = execution._outer  # noqa: SLF001 - which execution is around which, only this file knows
+    return False
 
 
 def _lasts(refusal: IdempotencyError) -> bool:

@@ -1,6 +1,6 @@
-"""What belongs to a loop, what is done once, and how work ends under cancellation.
+"""Values for each event loop, actions done once, and work that survives a cancellation.
 
-No exception group leaves, and no cancellation is swallowed.
+No exception group leaves this module, and no cancellation is swallowed.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 CLEANUP_LIMIT = 5.0
-"""Seconds that a completion or release may still take once its caller was cancelled."""
+"""Seconds that a completion or a release may take after the cancellation of the caller."""
 
 
 @final
 class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
-    """One value for each event loop, made when it is first asked for: `values[asyncio.get_running_loop()]`.
+    """One value for each event loop, made at the first access: `values[asyncio.get_running_loop()]`.
 
-    What belongs to a loop must not be touched from another one. What closed loops have left is dropped when
-    a new loop comes; it cannot be closed any more.
+    Another loop must not touch the value. A new loop drops the values of closed loops, which cannot be closed
+    properly any more.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -32,7 +32,8 @@ class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
         self._make = make
 
     def __missing__(self, loop: asyncio.AbstractEventLoop) -> T:
-        for each in list(self):  # another thread, with a loop of its own, may add to it meanwhile
+        # A copy, because another thread, with a loop of its own, may add a value during the iteration.
+        for each in list(self):
             if each.is_closed():
                 self.pop(each, None)
         made = self[loop] = self._make()
@@ -40,9 +41,9 @@ class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
 
 
 async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[A], *, limit: int) -> list[T]:
-    """Call for each argument, `limit` at a time; answer in the order of the arguments.
+    """Call the action for each argument, at most `limit` at a time. Return the results in the order of the arguments.
 
-    The first error cancels the other calls and is raised as itself.
+    The first error cancels the other calls, and is raised without an exception group.
     """
     if limit < 1:
         raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit}")
@@ -58,36 +59,39 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
             for index, argument in enumerate(arguments):
                 tasks.start_soon(call, index, argument)
     except BaseExceptionGroup as group:
+        # Callers catch errors by type, and an exception group would pass their `except`.
         raise _first(group) from None
     return [answers[index] for index in sorted(answers)]
 
 
 @final
 class Once:
-    """Does something once, however many ask for it at a time.
+    """Does something once, for any number of concurrent callers.
 
-    Who asks while it is being done waits for that, and shares its failure; when it was cancelled, the
-    next one does it.
+    Later callers wait for the first one, and share its failure. After a cancellation of the first caller, the
+    next caller does the work.
     """
 
     def __init__(self, action: Callable[[], Awaitable[object]]) -> None:
         self.done = False
         self._action = action
-        self._under_way: _Try | None = None
+        self._under_way: _Attempt | None = None
 
     async def __call__(self) -> None:
-        """Have it done."""
+        """Do the work, or wait until another caller has done it."""
         while not self.done:
             other = self._under_way
+            # An event of another loop would never wake this one. Both loops then do the work.
             if other is None or other.loop is not asyncio.get_running_loop():
                 return await self._do()
             await other.ended.wait()
+            # After a failure, each waiting caller would otherwise try in turn, and wait as many time limits.
             if other.failure is not None:
                 raise other.failure
         return None
 
     async def _do(self) -> None:
-        mine = self._under_way = _Try()
+        mine = self._under_way = _Attempt()
         try:
             await self._action()
             self.done = True
@@ -99,7 +103,7 @@ class Once:
             mine.ended.set()
 
 
-class _Try:
+class _Attempt:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended = anyio.Event()
@@ -107,8 +111,9 @@ class _Try:
 
 
 async def in_any_case(action: Callable[[], Awaitable[T]], *, otherwise: Callable[[], object]) -> T:
-    """Run an idempotent action; if it is cancelled, run it again to its end, and pass the cancellation on."""
+    """Run an idempotent action. After a cancellation, run the action again to its end, and pass the cancellation on."""
     try:
+        # Without a second task on the common path: only a cancelled call pays for one.
         return await action()
     except anyio.get_cancelled_exc_class():
         await to_the_end(action, otherwise=otherwise)
@@ -116,14 +121,15 @@ async def in_any_case(action: Callable[[], Awaitable[T]], *, otherwise: Callable
 
 
 async def to_the_end(action: Callable[[], Awaitable[object]], *, otherwise: Callable[[], object]) -> None:
-    """Run an action in a task of its own, which no cancellation of the caller's reaches, bounded in time.
+    """Run an action in a separate task, out of reach of the caller's cancellation, for `CLEANUP_LIMIT` seconds.
 
-    It raises nothing: `otherwise` is called when the action fails, or when the bound is reached.
+    Raises nothing: `otherwise` is called if the action fails or exceeds the limit.
     """
+    # A shielded scope alone does not suffice: `Task.cancel` reaches into a shield, and a task may be cancelled twice.
     running = asyncio.ensure_future(_bounded(action))
     with anyio.CancelScope(shield=True):
         while not running.done():
-            with suppress(asyncio.CancelledError):  # the caller passes its cancellation on when this is over
+            with suppress(asyncio.CancelledError):  # the caller raises its cancellation after the action
                 await asyncio.wait([running])
     failure = None if running.cancelled() else running.exception()
     if running.cancelled() or not (isinstance(failure, LeaseLostError) or (failure is None and running.result())):

@@ -2,21 +2,16 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar, final
+from weakref import WeakKeyDictionary
 
 from aioidempotency._core.model import Record
-from aioidempotency._keys import check_namespace, is_missing, selector
+from aioidempotency._keys import check_namespace, digest, is_missing
+from aioidempotency._namespaces import MARK, Namespace
 from aioidempotency._options import Duration, OnInProgress, one_of
-from aioidempotency._signatures import (
-    Parameters,
-    check_awaitable,
-    first_name,
-    namespace_of,
-    return_type,
-    unbound,
-)
+from aioidempotency._selection import Find, KeySource, MissingParts, Parameters, finder
+from aioidempotency._signatures import check_awaitable, parameter_types, qualified_name, return_type, unbound
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
@@ -24,10 +19,7 @@ from aioidempotency.exceptions import ConfigurationError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-KeySource = str | Callable[..., object] | None
 OnReplay = Callable[[Any, Record], object]
-Find = Callable[[tuple[object, ...], Mapping[str, object]], object]
-"""Finds key or fingerprint material in the arguments of a call."""
 
 
 def idempotent(
@@ -44,6 +36,7 @@ def idempotent(
     store_errors: tuple[type[Exception], ...] = (),
     read_first: bool | None = None,
     missing_key: Literal["raise", "run"] = "raise",
+    missing_parts: MissingParts = "raise",
     on_replay: OnReplay | None = None,
     result_type: object = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
@@ -58,9 +51,9 @@ def idempotent(
             callable over the arguments, or None for all arguments. `self` and `cls` count only where
             the expression or the callable names them.
         fingerprint: What must be equal between two calls with one key, given likewise; None checks
-            nothing.
-        namespace: The part of the key that tells functions apart; by default `module.qualname`, which
-            a renaming changes.
+            nothing. An expression that finds nothing is the fingerprint of null.
+        namespace: The part of the key that tells functions apart. The default is the one that
+            `namespace_of` tells, `module.qualname` for most functions: it changes when the function is renamed.
         retention: Seconds that a finished record answers, instead of the store's.
         lease: Seconds after which a call whose process died frees its key, instead of the store's.
         heartbeat: Whether the lease is renewed while the body runs; or the seconds between renewals,
@@ -73,15 +66,19 @@ def idempotent(
         read_first: Whether to read before claiming, instead of the store's.
         missing_key: What to do with a call that has no key: raise `MissingKeyError`, or run it
             unprotected, with one warning in the log.
+        missing_parts: What to do with a call in whose key a part is null, such as `[tenant, order_id]`
+            without a tenant: raise `MissingKeyError`, or take null for a value like any other.
         on_replay: Called with the stored result and its record, and awaited if need be; what it
             returns is the answer, unless it is None.
         result_type: What a replay is read back as; by default the return annotation.
 
     Raises:
-        ConfigurationError: When decorating: the function is not a coroutine function, its return type
-            cannot be read back, or a setting makes no sense.
+        ConfigurationError: When decorating: the function is not a coroutine function, an expression begins
+            with a name that is no parameter, the return type cannot be read back, another function of the
+            store has the same namespace, or a setting makes no sense.
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
+    one_of(missing_parts, "missing_parts", ("raise", "allow"))
 
     options = store._options(  # noqa: SLF001 - the decorator is the store's other half
         lease=lease,
@@ -99,20 +96,27 @@ def idempotent(
             return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
         check_awaitable(function)
         target = _Target(
-            store, function, key=key, fingerprint=fingerprint, namespace=namespace, result_type=result_type
+            store,
+            function,
+            key=key,
+            fingerprint=fingerprint,
+            namespace=namespace,
+            missing_parts=missing_parts,
+            result_type=result_type,
         )
-        find_key, find_payload = target.find_key, target.find_payload
+        find_key, find_payload, namespace_for = target.find_key, target.find_payload, target.namespace_for
+        constant = target.namespace.text
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
             material = find_key(args, kwargs)
-            payload = None if find_payload is None else find_payload(args, kwargs)
             if missing_key == "run" and is_missing(material):
                 target.warn_once()
                 return await function(*args, **kwargs)
+            payload = None if find_payload is None else digest(find_payload(args, kwargs), subject="the fingerprint")
             async with options.call(
                 material,
                 fingerprint=payload,
-                namespace=target.namespace,
+                namespace=constant if namespace_for is None else namespace_for(args, kwargs),
                 result_type=target.resolved[0] if target.resolved else target.result_type(),
             ) as execution:
                 if not execution.replayed:
@@ -125,6 +129,9 @@ def idempotent(
         is_function = inspect.isfunction(target.function)  # the attributes of an object with `__call__` are its own
         functools.update_wrapper(call, target.function, updated=functools.WRAPPER_UPDATES if is_function else ())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
+        setattr(call, MARK, target.namespace)
+        if namespace is None:
+            store._functions.add(constant, function, call, in_key=target.in_key)  # noqa: SLF001 - the decorator is the store's other half
         return call
 
     return decorate
@@ -145,8 +152,10 @@ class _Target:
     Attributes:
         function: The function itself, without the arguments that a `partial` holds.
         namespace: The part of the key that tells functions apart.
+        namespace_for: Finds the namespace of a method's call, which depends on the receiver; None for a function.
         find_key: Finds the key's material.
         find_payload: Finds the fingerprint's material; None where there is no fingerprint.
+        in_key: The parameters whose values are in the key, as far as that is known.
         resolved: What results are read back as, once that is known.
     """
 
@@ -158,16 +167,22 @@ class _Target:
         key: KeySource,
         fingerprint: KeySource,
         namespace: str | None,
+        missing_parts: MissingParts,
         result_type: object,
     ) -> None:
         self.function, held_args, held_kwargs = unbound(function)
-        self.namespace = namespace_of(self.function) if namespace is None else namespace
-        check_namespace(self.namespace)
-        parameters = Parameters.of(self.function)
-        self.find_key = _holding(_finder(key, parameters), held_args, held_kwargs)
-        self.find_payload = (
-            None if fingerprint is None else _holding(_finder(fingerprint, parameters), held_args, held_kwargs)
+        self.namespace = Namespace.derived(self.function) if namespace is None else Namespace(namespace)
+        check_namespace(self.namespace.text)
+        name, types = qualified_name(self.function), parameter_types(self.function)
+        find, self.in_key = finder(
+            key, self.function, option="key", name=name, types=types, missing_parts=missing_parts
         )
+        self.find_key = _holding(find, held_args, held_kwargs)
+        self.find_payload: Find | None = None
+        if fingerprint is not None:
+            find, _ = finder(fingerprint, self.function, option="fingerprint", name=name, types=types)
+            self.find_payload = _holding(find, held_args, held_kwargs)
+        self.namespace_for = self._receiver_namespace() if namespace is None else None
         self.resolved: list[object] = []
         self._store = store
         self._given_type = result_type
@@ -190,7 +205,29 @@ class _Target:
         """Report the first call without a key."""
         if not self._warned:
             self._warned = True
-            self._store.warn_of_missing_key(self.namespace)
+            self._store.warn_of_missing_key(self.namespace.text)
+
+    def _receiver_namespace(self) -> Callable[[tuple[object, ...], Mapping[str, object]], str] | None:
+        """Make a function that names the namespace of a method's call; None where all calls have one."""
+        namespace = self.namespace
+        if inspect.ismethod(self.function):
+            bound = namespace.of_receiver(self.function.__self__)
+            self.namespace = Namespace(bound)
+            return None
+        receiver = Parameters.of(self.function).receiver
+        if receiver is None:
+            return None
+        names: WeakKeyDictionary[type, str] = WeakKeyDictionary()  # by class: a method is called with few of them
+
+        def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
+            value = args[0] if args else kwargs.get(receiver)
+            kind = value if isinstance(value, type) else type(value)
+            name = names.get(kind)
+            if name is None:
+                name = names[kind] = namespace.of_receiver(kind)
+            return name
+
+        return find
 
     def _resolve_early(self) -> None:
         """Find a bad return type when decorating; one that is defined later is looked at by the first call."""
@@ -199,30 +236,6 @@ class _Target:
         except ConfigurationError as error:
             if not isinstance(error.__cause__, NameError):
                 raise
-
-
-def _finder(source: KeySource, parameters: Parameters) -> Find:
-    """Make what finds key or fingerprint material in a call's arguments."""
-    if source is None:
-        return parameters.without_receiver
-    if isinstance(source, str):
-        select = selector(source)
-        names_receiver = parameters.receiver in re.findall(r"\w+", source)
-        named = parameters.named if names_receiver or parameters.receiver is None else parameters.without_receiver
-        return lambda args, kwargs: select(named(args, kwargs))
-    if (
-        not callable(source)
-        or inspect.iscoroutinefunction(source)
-        or inspect.iscoroutinefunction(type(source).__call__)
-    ):
-        raise ConfigurationError(f"key= and fingerprint= take a JMESPath text or a plain callable: not {source!r}")
-    skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
-
-    def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        bound = parameters.bind(args, kwargs)
-        return source(*bound.args[skipped:], **bound.kwargs)
-
-    return find
 
 
 def _holding(find: Find, held_args: tuple[object, ...], held_kwargs: Mapping[str, object]) -> Find:

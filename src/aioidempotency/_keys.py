@@ -5,13 +5,12 @@ so `1`, `1.0`, `true` and `"1"` are four different keys. The digest is SHA-256: 
 be collided, one tenant could be handed another's answer.
 """
 
-import base64
 import dataclasses
-import gzip
 import hashlib
 import json
+import math
 import re
-import zlib
+import typing
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
@@ -20,9 +19,6 @@ from json.encoder import encode_basestring_ascii
 from pathlib import PurePath
 from typing import Any, cast
 
-import jmespath
-import jmespath.exceptions
-import jmespath.functions
 import msgspec
 
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError, SerializationError
@@ -30,12 +26,10 @@ from aioidempotency.exceptions import ConfigurationError, MissingKeyError, Seria
 LONGEST_NAMESPACE = 400
 """Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
 
-Select = Callable[[Mapping[str, object]], object]
-"""Finds the key material in the arguments, by name."""
-
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 _NATIVE = frozenset({str, int, float, bool, type(None)})
+_MASKED = re.compile("[*•●]{3,}")
 
 _BYTES = (bytes, bytearray, memoryview)
 _SETS = (set, frozenset)
@@ -49,12 +43,13 @@ def canonical(material: object, *, subject: str = "the key material") -> bytes:
     """Write key material so that equal requests give equal bytes.
 
     Raises:
-        SerializationError: The material holds bytes, a set, NaN, or an object of an unknown type.
+        SerializationError: The material holds bytes, a set, NaN, a number of thousands of digits, a masked secret, or an
+            object of an unknown type.
     """
     try:
         return _ENCODER.encode(_checked(material, subject)).encode()
-    except ValueError:
-        raise SerializationError(subject, "NaN or an infinity", "neither equals itself in JSON; leave it out") from None
+    except ValueError:  # all that is left: Python writes no longer ones
+        raise SerializationError(subject, "an integer of over 4,300 digits", "take a digest of the number") from None
     except RecursionError:
         raise SerializationError(subject, "itself, or too many levels", "select the part that is the key") from None
 
@@ -99,100 +94,93 @@ def _prefix(store_namespace: str, namespace: str) -> str:
 
 def is_missing(material: object) -> bool:
     """Tell whether material is no key: None, an empty text or container, or one of nothing but None."""
-    opened = _opened(material)
-    match opened:
+    match opened(material):
         case None | "":
             return True
-        case dict():
-            return all(value is None for value in opened.values())
-        case list() | tuple():
-            return all(value is None for value in opened)
+        case dict() as members:
+            return all(value is None for value in members.values())
+        case list() | tuple() as members:
+            return all(value is None for value in members)
         case _:
             return False
 
 
-def selector(expression: str) -> Select:
-    """Compile a JMESPath expression over the arguments.
+class Unknown:
+    """A value of a type that has no canonical form; an expression may still look into it.
+
+    A mock or a proxy says by its `__class__` that it is a text. So types are asked for by `type`, and what is left
+    over travels in here, where no `isinstance` takes it for what it is not.
+    """
+
+    __slots__ = ("inner",)
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+
+def is_native(value: object) -> bool:
+    """Tell whether a value is one of JSON's own scalars, and of no subclass."""
+    return type(value) in _NATIVE
+
+
+def opened(value: object) -> object:
+    """Turn one value of a known type into what JSON has; its members stay as they are. Others come back `Unknown`.
 
     Raises:
-        ConfigurationError: The expression is not JMESPath.
+        SerializationError: The value raises when it is read, or a pydantic model shows a masked secret.
     """
-    if _DOTTED.fullmatch(expression):
-        return _member_selector(expression)
-    try:
-        compiled = jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ConfigurationError(f"{expression!r} is not a JMESPath expression: {error}") from error
-
-    def select(arguments: Mapping[str, object]) -> object:
-        try:
-            found = compiled.search(_plain(arguments), options=_OPTIONS)
-        except (jmespath.exceptions.JMESPathError, ValueError, RecursionError, OSError, EOFError, zlib.error) as error:
-            raise _failed(expression, error) from None
-        return found.inner if isinstance(found, _Attributes) else found
-
-    return select
-
-
-_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-
-
-def _member_selector(expression: str) -> Select:
-    """Make what `selector` makes, for names with dots between them: no interpreter, and only what they name is opened."""
-    names = expression.split(".")
-
-    def select(arguments: Mapping[str, object]) -> object:
-        found: object = arguments
-        for name in names:
-            opened = found if type(found) is dict else _opened(found)
-            match opened:
-                case dict():
-                    found = opened.get(name)
-                case None | str() | int() | float() | list() | tuple():
-                    return None  # as JMESPath has it: there is no such member
-                case _:
-                    found = _Attributes(opened).get(name)
-        if type(found) in _NATIVE:
-            return found
-        try:
-            plain = _plain(found)
-        except RecursionError as error:
-            raise _failed(expression, error) from None
-        return plain.inner if isinstance(plain, _Attributes) else plain
-
-    return select
-
-
-def _failed(expression: str, error: Exception) -> SerializationError:
-    """Say that an expression could not be evaluated; the error's own text may hold data."""
-    advice = f"{expression!r} could not be evaluated; check it against the arguments"
-    return SerializationError("the arguments", f"what makes JMESPath fail ({type(error).__name__})", advice)
-
-
-def _opened(value: object) -> object:
-    """Turn one value of a known type into what JSON has; its members stay as they are."""
-    if type(value) in _NATIVE:
+    kind = type(value)
+    if kind in _NATIVE:
         return value
-    for known, convert in _CONVERSIONS:
-        if isinstance(value, known):
-            return convert(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return value if isinstance(value, type) else _opened_by_shape(value)
+    try:
+        for known, convert in _CONVERSIONS:
+            if issubclass(kind, known):
+                return convert(value)
+        names = None if issubclass(kind, type) else field_names(kind, pydantic=False)
+        if names is not None:
+            return {name: getattr(value, name) for name in names}
+        return value if issubclass(kind, Unknown) else _opened_by_shape(value, kind)
+    except (SerializationError, RecursionError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a user's property may raise anything
+        raised = f"a {kind.__name__} that raises {type(error).__name__} when it is read"
+        raise SerializationError("the key material", raised, _SELECT) from None
 
 
-def _opened_by_shape(value: Any) -> object:
-    """Open an attrs or pydantic object, a date, a time, a UUID; anything else stays as it is."""
-    if hasattr(value, "__attrs_attrs__"):
-        return {attribute.name: getattr(value, attribute.name) for attribute in value.__attrs_attrs__}
-    if hasattr(value, "model_dump"):
+def field_names(kind: Any, *, pydantic: bool = True) -> tuple[str, ...] | None:
+    """List the fields of a class whose objects have no others; None for a class that is none of the known kinds."""
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    if hasattr(kind, "__attrs_attrs__"):
+        return tuple(attribute.name for attribute in kind.__attrs_attrs__)
+    if issubclass(kind, msgspec.Struct):
+        return tuple(kind.__struct_fields__)
+    if typing.is_typeddict(kind):
+        return tuple(kind.__annotations__)
+    if pydantic and _is_model(kind) and getattr(kind, "model_config", {}).get("extra") != "allow":
+        return tuple(kind.model_fields)
+    return None
+
+
+def _is_model(kind: Any) -> bool:
+    return hasattr(kind, "model_dump") and isinstance(getattr(kind, "model_fields", None), dict)
+
+
+def _opened_by_shape(value: Any, kind: type) -> object:
+    """Open a pydantic object, a date, a time, a UUID; anything else is unknown.
+
+    The class is asked what it can do, not the object: one with `__getattr__` has an answer for every name.
+    """
+    if _is_model(kind):
         return _opened_model(value)
-    if hasattr(value, "isoformat"):
+    if hasattr(kind, "isoformat"):
         return cast("object", value.isoformat())
+    if issubclass(kind, (*_REFUSED, type)):
+        return Unknown(value)
     try:
-        return value if isinstance(value, _REFUSED) else msgspec.to_builtins(value)
+        return msgspec.to_builtins(value)
     except TypeError:
-        return value
+        return Unknown(value)
 
 
 def _opened_model(model: Any) -> dict[str, object]:
@@ -207,102 +195,54 @@ def _opened_model(model: Any) -> dict[str, object]:
         dumped = model.model_dump(mode="json", include=strange) if strange else {}
     except ValueError:  # not even pydantic can dump them; the key is refused by their types
         dumped = {}
+    for name, shown in dumped.items():
+        if _MASKED.search(json.dumps(shown, ensure_ascii=False)):
+            masked = f"{type(members[name]).__name__}, which pydantic shows masked"
+            raise SerializationError("the key material", masked, "two that differ would look alike; take a digest")
     return {**members, **dumped}
 
 
 def _is_strange(value: object) -> bool:
     """Tell whether a value is one that pydantic alone may know, and no secret."""
-    known = isinstance(value, (str, int, float, list, tuple, dict, type(None), *_REFUSED))
-    return not known and _opened(value) is value and not hasattr(value, _SECRET)
-
-
-def _plain(value: object) -> object:
-    """Open a value and all its members for JMESPath."""
-    opened = _opened(value)
-    match opened:
-        case dict():
-            return {name: _plain(member) for name, member in opened.items()}
-        case list() | tuple():
-            return [_plain(member) for member in opened]
-        case None | str() | int() | float():
-            return opened
-        case _:
-            return _Attributes(opened)
-
-
-class _Attributes:
-    """An object of an unknown type as JMESPath sees it: by its attributes.
-
-    JMESPath takes what it cannot look into for null, which would make two keys alike; so a name that
-    the object does not have is an error.
-    """
-
-    def __init__(self, inner: object) -> None:
-        self.inner = inner
-
-    def get(self, name: str) -> object:
-        """Read the attribute that an expression names."""
-        try:
-            return _plain(getattr(self.inner, name))
-        except AttributeError:
-            kind = type(self.inner).__name__
-            advice = f"it has no {name!r}; correct the expression, or give a callable"
-            raise SerializationError("what JMESPath looks into", kind, advice) from None
-
-    def values(self) -> object:
-        """Refuse to read all attributes."""
-        raise SerializationError("what JMESPath looks into", type(self.inner).__name__, "name its fields")
+    kind = type(value)
+    return isinstance(opened(value), Unknown) and not issubclass(kind, _REFUSED) and not hasattr(kind, _SECRET)
 
 
 def _checked(value: object, subject: str) -> object:
     """Open a value and all its members, and refuse what has no canonical form."""
-    opened = _opened(value)
-    match opened:
-        case None | str() | bool() | int() | float():
-            return opened
+    shown = opened(value)
+    match shown:
+        case float():
+            if not math.isfinite(shown):
+                advice = "neither equals itself in JSON; leave it out"
+                raise SerializationError(subject, "NaN or an infinity", advice)
+            return shown
+        case None | str() | bool() | int():
+            return shown
         case dict():
-            checked = {_name(name, subject): _checked(member, subject) for name, member in opened.items()}
-            if len(checked) < len(opened):
+            checked = {_name(name, subject): _checked(member, subject) for name, member in shown.items()}
+            if len(checked) < len(shown):
                 raise SerializationError(subject, "a mapping with one name twice", "make its keys texts that differ")
             return checked
         case list() | tuple():
-            return [_checked(member, subject) for member in opened]
+            return [_checked(member, subject) for member in shown]
         case _:
-            unknown = opened.inner if isinstance(opened, _Attributes) else opened
+            unknown = shown.inner if isinstance(shown, Unknown) else shown
             advice = next((advice for kinds, advice in _ADVICE if isinstance(unknown, kinds)), _SELECT)
             raise SerializationError(subject, type(unknown).__name__, advice)
 
 
 def _name(name: object, subject: str) -> str:
-    opened = _opened(name)
-    if not isinstance(opened, str):
+    shown = opened(name)
+    if not isinstance(shown, str):
         raise SerializationError(subject, f"a mapping with {type(name).__name__} keys", "make its keys texts")
-    return opened
+    return shown
 
 
 _CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
-    (Enum, lambda value: _opened(value.value)),
+    (Enum, lambda value: opened(value.value)),
     ((str, bool, int, float, list, tuple, dict), lambda value: value),
     ((Decimal, PurePath), str),
     (msgspec.Struct, msgspec.structs.asdict),
     (Mapping, dict),
 )
-
-
-class _PowertoolsFunctions(jmespath.functions.Functions):
-    """The three functions that Powertools adds to JMESPath, under their names."""
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_json(self, value: str) -> object:
-        return json.loads(value)
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_base64(self, value: str) -> str:
-        return base64.b64decode(value).decode()
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_base64_gzip(self, value: str) -> str:
-        return gzip.decompress(base64.b64decode(value)).decode()
-
-
-_OPTIONS = jmespath.Options(custom_functions=_PowertoolsFunctions())

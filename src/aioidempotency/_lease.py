@@ -1,42 +1,71 @@
-"""Keeping a lease while its body runs, and the time that is left.
+"""Keeping a lease while the body runs, and deadlines.
 
-A renewal is due every third of the lease; until then a call costs a timer and no task. A lease that
-cannot be renewed before its safe point, or that is lost, cancels the body: it must not go on while
-someone else runs. Times here are the event loop's, which no clock change moves.
+A renewal is due after each third of the lease. A call that ends sooner costs one timer and no task.
 
-Leases belong to the event loop in which their bodies run: `Leases` is one for each loop, so closing a store
-in one loop ends no renewal of another.
+Invariants:
+
+1. A body never runs beyond its lease. A lease without a renewal before its safe point is lost, and so is a
+   lease with another owner: the task of the body is cancelled.
+2. A task has one cancellation of ours outstanding at most, held by one `RunningLease`. Who leaves that block takes
+   the cancellation back, so afterwards `Task.cancelling` is as before. Cancel scopes cannot do so: scopes must be
+   left in the reverse order of entry, and cancel every await of the body's own clean-up.
+3. Instants are the event loop's time, which no change of the wall clock moves. That time stands still while the
+   machine sleeps, and leases do not: so a watch compares it with a clock that counts sleep.
+4. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
+5. A lease belongs to the event loop of its body, and to its process. There is one `Leases` for each loop, so closing
+   a store in one loop leaves the renewals of other loops alone, and a forked process has none.
 """
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
-from typing import final
+from typing import Final, final
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from aioidempotency._backoff import Backoff
+from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._core.model import Lease, Record
 from aioidempotency.exceptions import LeaseLostError
 
+WATCH_INTERVAL: Final = 1.0
+"""Seconds between two looks for a machine that slept, while leases are held."""
+
+LEAST_SLEEP: Final = 0.05
+"""Seconds of a difference between the clocks that count as sleep: two clocks cannot be read at one instant."""
+
 SAFE_PART = 0.9
-"""How much of a lease may pass without a renewal; the rest is for the body to unwind."""
+"""The part of a lease that may pass without a renewal. The rest is time for the cancelled body to unwind."""
 
 DEADLINE: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
-"""The instant of `time.monotonic` before which calls must end; None outside of any `deadline`."""
+"""The instant of `time.monotonic` before which calls must end. None without a `deadline`."""
 
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Say how long the calls inside can run at the most, before the environment ends them.
+    """Limit the time of the calls inside the block, for an environment that ends them (AWS Lambda, a job runner).
 
-    Inside, a lease is the time that is left, without renewals, and no other owner is waited for longer.
-    What the store takes to answer is bounded by its own time limit, not by the deadline. With
-    0 or less, leases end at once: the key is free again when the clock skew has passed. Inside another
-    deadline, the earlier one counts.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, deadline
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    with deadline(25.0):
+        async with store.execute("invoice-42") as execution:
+            execution.complete("sent")
+    ```
+
+    A lease inside the block lasts for the remaining time, without renewals, and a `Wait` for another owner ends with
+    the deadline. The deadline does not limit requests to the store; the backend's time limit does. Nested
+    deadlines: the earlier one counts.
+
+    Args:
+        seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
     outer = DEADLINE.get()
     ends = time.monotonic() + seconds
@@ -48,37 +77,80 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 def time_left() -> float | None:
-    """Read the seconds until the deadline, 0 where it has passed; None outside of any."""
+    """Read the seconds until the deadline, 0 after the deadline, None without one."""
     ends = DEADLINE.get()
     return None if ends is None else max(0.0, ends - time.monotonic())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Find the running loop; None where a coroutine is closed after its loop has ended."""
+    """Find the running loop. None if a coroutine is closed after the end of its loop."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
 
 
+def seconds_asleep() -> float:
+    """Read how many seconds this machine has slept since it was started, on Linux; elsewhere 0."""
+    if sys.platform != "linux":
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@final
+class _Process:
+    """Tells a process from the one that it was forked from.
+
+    Attributes:
+        forks: How many forks lie between this process and the first one.
+    """
+
+    def __init__(self) -> None:
+        self.forks = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self.forks += 1
+
+
+_CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = WeakKeyDictionary()
+"""The tasks that a lost lease has cancelled, until the block of that lease is left."""
+
+_PROCESS: Final = _Process()
+
+
 @final
 class RunningLease:
-    """One lease while its body runs.
+    """One lease while the body runs.
 
     Args:
-        lease: As it was granted.
-        since: The loop's time at which the lease was asked for.
+        lease: The lease as granted.
+        since: The loop's time of the request for the lease.
         interval: Seconds between two renewals.
 
     Attributes:
-        lease: As it was renewed last.
-        lost: Whether the body was cancelled because the lease is lost.
-        record: What was found in its location, if that is known.
-        ended: Whether the body has ended: nothing is renewed or cancelled any more.
+        lease: The lease as last renewed.
+        lost: Whether the lease was lost while the body ran.
+        record: The successor's record, if known.
+        cause: The last error of a renewal, if the lease was lost for want of an answer.
+        ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
     """
 
-    __slots__ = ("_scope", "_task", "ended", "interval", "lease", "lost", "record", "since", "timer")
+    __slots__ = (
+        "_cancelling",
+        "_loop",
+        "_task",
+        "cause",
+        "ended",
+        "interval",
+        "lease",
+        "lost",
+        "record",
+        "since",
+        "timer",
+    )
 
     def __init__(self, lease: Lease, *, since: float, interval: float) -> None:
         self.lease = lease
@@ -87,27 +159,30 @@ class RunningLease:
         self.lost = False
         self.ended = False
         self.record: Record | None = None
+        self.cause: Exception | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._scope = anyio.CancelScope()
-        self._scope.__enter__()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
 
-    def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """End the body; tell whether it was `lose` that ended it.
-
-        A block that is left in another task than it was entered in (a test's fixture may do so) cannot
-        be cancelled by then, and its scope ended with the first task.
-        """
+    def leave(self) -> None:
+        """End the body."""
         self.ended = True
         if self.timer is not None:
             self.timer.cancel()
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # a coroutine is closed after its loop has ended
-            return False
-        if task is not self._task:
-            return False
-        return bool(self._scope.__exit__(kind, error, trace))
+
+    def take_back(self, error: BaseException | None) -> bool:
+        """Take back the cancellation of a lost lease, if this lease holds one.
+
+        `error` is what ended the body. True if the caller of the body cancelled the body as well: then the
+        cancellation passes.
+        """
+        task = self._task
+        if task is None or _CANCELLED.get(task) is not self:
+            # Another lost block, or the caller, cancelled the task.
+            return isinstance(error, asyncio.CancelledError)
+        del _CANCELLED[task]
+        return task.uncancel() > self._cancelling
 
     @property
     def safe_until(self) -> float:
@@ -119,90 +194,158 @@ class RunningLease:
         """The loop's time at which the lease ends."""
         return self.since + self.lease.duration
 
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease ends, by the loop's time; less than 0 after its end."""
+        return self.ends_at - self._loop.time()
+
+    @property
+    def now(self) -> float:
+        """The epoch seconds by which this process knows the lease, however the wall clock was set meanwhile."""
+        return self.lease.expires_at - self.remaining
+
     def extend(self, lease: Lease, *, since: float) -> None:
-        """Take a renewal in; `since` is when it was asked for."""
+        """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
 
-    def lose(self, record: Record | None) -> None:
-        """Cancel the body."""
-        if not self.ended:
-            self.lost = True
-            self.record = record
-            self._scope.cancel()
+    def lose(self, record: Record | None, cause: Exception | None = None) -> None:
+        """Cancel the task of the body, once. A task that another lost block has cancelled is on its way out."""
+        if self.ended or self.lost:
+            return
+        self.lost, self.record, self.cause = True, record, cause
+        task = self._task
+        # A block may be left in another task than the one that entered; that one may have ended.
+        if task is not None and not task.done() and task not in _CANCELLED:
+            _CANCELLED[task] = self
+            task.cancel()
 
 
 @final
 class Leases:
-    """The leases that are kept in one event loop, and what runs there in the background.
+    """The leases and background tasks of one event loop.
 
     Args:
         renew: Renews a lease in the table.
+        asleep: Reads how many seconds the machine has slept.
     """
 
-    def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
+    def __init__(
+        self, renew: Callable[[Lease], Awaitable[Lease]], asleep: Callable[[], float] = seconds_asleep
+    ) -> None:
         self._renew = renew
+        self._asleep = asleep
+        self._slept = asleep()
         self._loop = asyncio.get_running_loop()
-        self._kept: set[RunningLease] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._forks = _PROCESS.forks
+        self._running: set[RunningLease] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
+
+    @property
+    def are_ours(self) -> bool:
+        """Tell whether this process made the claims; a process that was forked meanwhile owns nothing."""
+        return self._forks == _PROCESS.forks
 
     def keep(self, running: RunningLease) -> None:
-        """Renew a lease from now on, until its body ends."""
-        self._kept.add(running)
+        """Renew a lease from now on, until the end of the body."""
+        self._running.add(running)
+        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
+        if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
+            self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
 
     def forget(self, running: RunningLease) -> None:
-        """Stop keeping a lease. A renewal that is on its way finishes by itself, and changes nothing more."""
-        self._kept.discard(running)
+        """Stop keeping a lease. A renewal under way ends without effect."""
+        self._running.discard(running)
 
-    def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run something that its caller cannot wait for; not at all where the loop does not run any more."""
+    def release(self, work: Coroutine[object, object, None], name: str) -> None:
+        """Give a key back without a waiting caller. After the end of the loop, drop the work."""
+        self._spawn(work, name, self._releases)
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str, among: set[asyncio.Task[None]]) -> None:
         if _running_loop() is not self._loop:
             work.close()
             return
+        # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
         task = self._loop.create_task(work, name=name)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     async def aclose(self) -> None:
-        """Cancel all that is scheduled or on its way, and wait until it has ended.
+        """Cancel all timers and renewals of the loop, and wait for their end, and for releases under way.
 
-        A body that still runs is not renewed any more, and is cancelled at its lease's safe point.
+        A body that still runs loses its renewals, and is cancelled at the safe point of its lease.
         """
-        for running in self._kept:
+        for running in self._running:
             if running.timer is not None:
                 running.timer.cancel()
+            # The lease still stands, so the body may use the rest. Without this timer the body would run on beside a
+            # successor.
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
-        self._kept.clear()
-        background = list(self._background)
-        for task in background:
+        self._running.clear()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        renewals = list(self._renewals)
+        for task in renewals:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await asyncio.gather(*renewals, return_exceptions=True)
+        # A key that is not given back stays locked until its lease ends.
+        if self._releases:
+            await asyncio.wait(self._releases, timeout=CLEANUP_LIMIT)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._running)
 
     def _begin_renewal(self, running: RunningLease) -> None:
-        self.spawn(self._renewed(running), f"renew {running.lease.key}")
+        if self.are_ours:  # a forked process runs a copy of the loop, with its timers
+            self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
+
+    def _look_for_sleep(self) -> None:
+        if not self.are_ours:
+            return
+        self._count_sleep()
+        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep) if self._running else None
+
+    def _count_sleep(self) -> None:
+        """Let the time in which the machine slept count for all leases; renew or lose each of them."""
+        slept = self._asleep() - self._slept
+        if slept < LEAST_SLEEP:
+            return
+        self._slept += slept
+        now = self._loop.time()
+        for running in self._running:
+            running.since -= slept
+            if now >= running.ends_at:
+                running.lose(None)
+            elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
+                running.timer.cancel()
+                due = running.since + min(running.interval, running.lease.duration / 3)
+                running.timer = self._loop.call_at(max(now, due), self._begin_renewal, running)
 
     async def _renewed(self, running: RunningLease) -> None:
-        """Renew one lease, trying again until its safe point; else cancel its body."""
+        """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
         pause = running.interval / 10
         backoff = Backoff(pause, pause, until=running.safe_until)
-        while not running.ended:
-            since = self._loop.time()
-            # A renewal that comes late, because the claim or the loop was slow, is tried once all the same.
+        while not running.ended and not running.lost:
+            since, slept = self._loop.time(), self._slept
+            # A renewal may start late, after a slow claim or in a busy loop. Beyond the safe point, one attempt
+            # until the lease's end is still worth more than the loss of the body's work.
             limit = running.safe_until if since < running.safe_until else running.ends_at
             try:
                 with anyio.fail_after(limit - since):
                     renewed = await self._renew(running.lease)
             except LeaseLostError as error:
-                return running.lose(error.record)
-            except Exception:  # noqa: BLE001 - whatever kept the renewal from being answered, the lease is not kept
+                return running.lose(error.record, error)
+            except Exception as error:  # noqa: BLE001 - a foreign backend may raise anything, and the lease must still end
                 if not await backoff.pause():
-                    return running.lose(None)
+                    return running.lose(None, error)
             else:
-                running.extend(renewed, since=since)
+                self._count_sleep()
+                running.extend(renewed, since=since - (self._slept - slept))
+                # The body may have ended during the request. A new timer would then renew a finished record.
                 return None if running.ended else self.keep(running)
         return None

@@ -11,8 +11,9 @@ A store has one `Records`, shared by all its calls. Nothing here belongs to one 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
@@ -20,10 +21,21 @@ from aioidempotency._core import freeing, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
-from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
+from aioidempotency._core.operations import (
+    Applied,
+    ConditionFailed,
+    Delete,
+    Operation,
+    Put,
+    Reply,
+    Transact,
+    TransactionFailed,
+    Update,
+    wrong_reply,
+)
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
-from aioidempotency._lease import DEADLINE
+from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
     LOGGER,
@@ -35,7 +47,7 @@ from aioidempotency.events import (
     ReleaseFailed,
     report,
 )
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
 
 T = TypeVar("T")
 
@@ -55,6 +67,10 @@ class Records:
         cache: The finished records that are kept in this process; None where none are.
         opening: Verifies the table's layout before anything else is asked; None where there is nothing to verify.
         failed_open: How many calls ran unprotected because the store did not answer.
+        has_completed: Whether a completion was ever answered as it should be.
+        uncompleted: A completion that was refused for want of rights, in a process in which none has succeeded.
+        held: The leases of the running bodies, by owner: of all loops.
+        asleep: Reads how many seconds the machine has slept.
     """
 
     def __init__(
@@ -72,6 +88,10 @@ class Records:
         self.cache = LocalCache(local_cache) if local_cache else None
         self.opening: Once | None = None
         self.failed_open = 0
+        self.has_completed = False
+        self.uncompleted: tuple[Lease, SerializedResult, ConfigurationError] | None = None
+        self.held: dict[str, RunningLease] = {}
+        self.asleep: Callable[[], float] = seconds_asleep
         self._hook = hook
 
     async def claim(self, attempt: Claim) -> Decision:
@@ -83,14 +103,15 @@ class Records:
         Raises:
             StoreError: The backend did not answer, or so late that no lease was left, again and again.
         """
+        if self.uncompleted is not None:
+            await self._complete_first(*self.uncompleted)
         for _ in range(protocol.ATTEMPTS):
-            sent: Sequence[Operation] = ()
+            sent: list[Operation] = []
             try:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    sent = noted = list[Operation]()
-                    made = await self.run(protocol.noting(protocol.claim(attempt), noted))
+                    made = await self.run(protocol.claim(attempt), sent)
                     decision: Decision | None = await self._relied_on(made, attempt)
                 else:
                     lease, operation = protocol.first_put(attempt)
@@ -101,9 +122,8 @@ class Records:
                             return Claimed(lease)
                         decision = Claimed(lease)
                     else:
-                        sent = noted = list[Operation]()
-                        procedure = protocol.claim_refused(attempt, operation, reply)
-                        decision = await self.run(protocol.noting(procedure, noted))
+                        judged = self._by_own_clock(attempt, reply)
+                        decision = await self.run(protocol.claim_refused(judged, operation, reply), sent)
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
                 await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
@@ -113,6 +133,32 @@ class Records:
             attempt = attempt.at(self.now(), lease=attempt.lease)
         reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
         raise StoreError("claim", attempt.locations[0].table.name, reason)
+
+    async def _complete_first(self, lease: Lease, result: SerializedResult, refusal: ConfigurationError) -> None:
+        """Send the completion again that was refused. As long as none succeeds, no body may run: each would run again.
+
+        Raises:
+            ConfigurationError: It was refused again.
+        """
+        try:
+            await self.complete(lease, result)
+        except LeaseLostError:  # the record has another owner: that was found by the right that was missing
+            self.uncompleted = None
+        except (ConfigurationError, StoreError) as error:
+            raise ConfigurationError(
+                f"no claims are made, since this process could not store the result of any call: {refusal}"
+            ) from error
+
+    def _by_own_clock(self, attempt: Claim, refusal: Reply) -> Claim:
+        """Let a record that a body of this store holds be judged by the loop's clock, which no change of the wall clock moves."""
+        failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
+        for each in failures:
+            if isinstance(each, ConditionFailed) and each.item is not None:
+                owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
+                held = self.held.get(owner) if isinstance(owner, str) else None
+                if held is not None and not held.lost and held.remaining > 0:
+                    return attempt.at(min(attempt.now, held.now), lease=attempt.lease)
+        return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
         """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
@@ -142,7 +188,7 @@ class Records:
         """
         now = self.now()
         if protocol.lapsed(lease, now=now):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
@@ -152,11 +198,12 @@ class Records:
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
         if protocol.lapsed(lease, now=self.now()):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         return self.completed(lease.route, outcome.record)
 
     def completed(self, route: Route, record: Record) -> Record:
         """Note that a record is finished."""
+        self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
             self.cache.put(route.key, record)
         if self.listens(logging.DEBUG):
@@ -215,6 +262,9 @@ class Records:
         Raises:
             StoreError: The backend did not answer. Whether the key was freed is then unknown.
         """
+        for held in tuple(self.held.values()):
+            if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
+                attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
         outcome = await self.run(freeing.forget(attempt, running=running))
         if isinstance(outcome, Forgotten):
             if self.cache is not None:
@@ -234,17 +284,22 @@ class Records:
         self.cache.forget(key)
         return None
 
-    async def run(self, procedure: Procedure[T]) -> T:
-        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout."""
+    async def run(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
+        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout.
+
+        Each operation is added to `sent` before it leaves.
+        """
         if self.opening is not None and not self.opening.done:
             await self.opening()
-        return await self.run_unverified(procedure)
+        return await self.run_unverified(procedure, sent)
 
-    async def run_unverified(self, procedure: Procedure[T]) -> T:
+    async def run_unverified(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
         """Run a procedure whose locations do not depend on the layout."""
         try:
             operation = next(procedure)
             while True:
+                if sent is not None:
+                    sent.append(operation)
                 operation = procedure.send(await self.ask(operation))
         except StopIteration as outcome:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
@@ -278,10 +333,10 @@ class Records:
         """Read how many seconds ago a lease was asked for."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
-    def lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+    def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
         """Report that a lease is lost, and make the error that says so."""
         self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record)
+        return LeaseLostError(lease.key, record, reason=reason)
 
     def listens(self, level: int) -> bool:
         """Tell whether anybody looks at events of this level: else none need be made."""
@@ -307,22 +362,25 @@ class LocalCache:
         self._size = size
         self._records: dict[str, Record] = {}
         self._forgotten: dict[str, int] = {}
+        self._lock = Lock()  # threads with loops of their own share a store
 
     def get(self, key: str) -> Record | None:
         """Take the record of a key out, and note that it was used."""
-        record = self._records.pop(key, None)
-        if record is not None:
-            self._records[key] = record
-        return record
+        with self._lock:
+            record = self._records.pop(key, None)
+            if record is not None:
+                self._records[key] = record
+            return record
 
     def put(self, key: str, record: Record) -> None:
         """Keep a finished record; the one that was not used for the longest time makes room."""
-        self._records.pop(key, None)
-        if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
-            return
-        self._records[key] = record
-        if len(self._records) > self._size:
-            del self._records[next(iter(self._records))]
+        with self._lock:
+            self._records.pop(key, None)
+            if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
+                return
+            self._records[key] = record
+            if len(self._records) > self._size:
+                del self._records[next(iter(self._records))]
 
     def forget(self, key: str, *, up_to: int | None = None) -> None:
         """Drop a record that does not live any more.
@@ -330,8 +388,9 @@ class LocalCache:
         With `up_to`, records of such fencing tokens are gone from the table. An answer that is still on its way may
         bring one of them, which must not be kept.
         """
-        self._records.pop(key, None)
-        if up_to is not None:
-            self._forgotten[key] = up_to
-            if len(self._forgotten) > self._size:
-                del self._forgotten[next(iter(self._forgotten))]
+        with self._lock:
+            self._records.pop(key, None)
+            if up_to is not None:
+                self._forgotten[key] = up_to
+                if len(self._forgotten) > self._size:
+                    del self._forgotten[next(iter(self._forgotten))]

@@ -1,7 +1,7 @@
-"""Results as they are stored, and errors that are results.
+"""Results and errors in their stored form.
 
-A result that cannot be stored must not lead to a second execution: its record becomes a tombstone,
-which says that the key was executed, and nothing more.
+An unstorable result must not lead to a second execution. The record becomes a tombstone, with the sole message that
+the key was executed.
 """
 
 import base64
@@ -17,38 +17,39 @@ from aioidempotency._attributes import LARGEST_ITEM
 from aioidempotency._core import model
 from aioidempotency._core.model import Lease, Record, SerializedResult, Status
 from aioidempotency._options import Settings
-from aioidempotency._signatures import namespace_of
+from aioidempotency._signatures import qualified_name
 from aioidempotency.codecs import Codec
 from aioidempotency.events import Event, ResultDropped
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
 
 TOMBSTONE = SerializedResult("", "tombstone")
-"""What stands for a result that could not be stored."""
+"""Stands for a result that could not be stored."""
 
 ZLIB = "zlib"
 ERROR = "error"
 
 SURELY_SMALL = 90_000
-"""Characters, four bytes each at the most, that fit into an item together with any key and fingerprint."""
+"""Characters that fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
 
 
 class StoredError(msgspec.Struct, frozen=True):
-    """An error as it is stored: its class by name, and its arguments where JSON can carry them."""
+    """An error in its stored form: the name of the class, and the arguments if JSON can hold them."""
 
     type: str
     args: list[Any] | None
 
 
 def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> SerializedResult:
-    """Write a result; compress it when its text has more than `compress_over` characters.
+    """Write a result, compressed if the text has more than `compress_over` characters.
 
     Raises:
-        SerializationError: The codec cannot write it, or its item would be too large.
+        SerializationError: The codec cannot write the result, or the item would exceed 400 KB.
     """
     text = codec.encode(result)
     encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
         encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+    # The exact size of an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))
@@ -61,25 +62,27 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
 def serialize_or_tombstone(
     result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
 ) -> SerializedResult:
-    """Write a result as it is stored; a tombstone, with an event, where it cannot be."""
+    """Write a result in its stored form. An unstorable one becomes a tombstone, with an event."""
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
-    except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run
-        said = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
-        report(ResultDropped(lease.key, said))
+    except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
+        reason = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
+        report(ResultDropped(lease.key, reason))
         return TOMBSTONE
 
 
 def serialize_error(error: Exception) -> SerializedResult:
-    """Write an error that is to be replayed; one that cannot be rebuilt is stored by name only."""
-    name = namespace_of(type(error))
+    """Write an error for replays. An error that cannot be rebuilt is stored by name."""
+    name = qualified_name(type(error))
     args: list[Any] = []
     rebuilt = False
     try:
         args = msgspec.json.decode(msgspec.json.encode(error.args), type=list[Any])
+        # A constructor may take other arguments than `args`, or keep facts elsewhere. A replay that differs from the
+        # first error would mislead the caller, so the error is rebuilt once and compared.
         again = type(error)(*args)
         rebuilt = args == list(error.args) and str(again) == str(error) and _facts(again) == _facts(error)
-    except Exception:  # noqa: BLE001 - whatever a user's constructor raises, it cannot be rebuilt
+    except Exception:  # noqa: BLE001 - a user's constructor may raise anything; then the error cannot be rebuilt
         rebuilt = False
     encoded = msgspec.json.encode(StoredError(name, args if rebuilt else None))
     if len(encoded) > SURELY_SMALL:
@@ -88,17 +91,17 @@ def serialize_error(error: Exception) -> SerializedResult:
 
 
 def _facts(error: Exception) -> dict[str, object]:
-    """Read what an error keeps besides its arguments; notes are added after it is made."""
+    """Read an error's attributes besides its arguments. Notes do not count, because they come after construction."""
     return {name: value for name, value in vars(error).items() if name != "__notes__"}
 
 
 def decode(
     record: Record, codec: Codec, result_type: object = Any, store_errors: tuple[type[Exception], ...] = ()
 ) -> object:
-    """Read a finished record's result, or raise the error that is its result.
+    """Read a finished record's result, or raise the stored error.
 
     Raises:
-        ResultUnavailableError: It was not stored, or does not fit the type.
+        ResultUnavailableError: The result was not stored, or does not fit the type.
         IdempotencyError: The first call failed with an error that cannot be rebuilt here.
     """
     if record.data is None:
@@ -111,7 +114,8 @@ def decode(
         case "error":
             raise _rebuilt(record, record.data, store_errors)
         case "tombstone":
-            raise ResultUnavailableError(record, "it could not be stored when the call was executed")
+            raise ResultUnavailableError(record, "the result could not be stored when the call was executed")
+        # A newer version of the library, in a rolling deployment, may write an encoding unknown here.
         case unknown:
             raise ResultUnavailableError(record, f"its encoding {unknown!r} is not known to this version")
     try:
@@ -125,7 +129,7 @@ def decode(
 
 
 def opened(record: Record, codec: Codec, *, tolerant: bool = False) -> Record:
-    """Decode the result of a record that is handed out; `tolerant` leaves out one that cannot be decoded."""
+    """Decode the result of a record for the caller. With `tolerant`, leave out an undecodable result."""
     if record.status is not Status.COMPLETED:
         return record
     try:
@@ -144,14 +148,16 @@ def _decompressed(record: Record, data: str) -> str:
 
 
 def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...]) -> Exception:
-    """Make the first call's error again, if its class is among those that are stored."""
+    """Rebuild the first call's error, if its class is among the stored ones."""
     try:
         stored = msgspec.json.decode(data, type=StoredError)
     except msgspec.DecodeError:
         return ResultUnavailableError(record, "its stored error is damaged")
-    known = {namespace_of(kind): kind for kind in _with_subclasses(store_errors)}
+    # Only classes listed by the caller, never an import by a stored name: the table's text must not choose code to
+    # run.
+    known = {qualified_name(kind): kind for kind in _with_subclasses(store_errors)}
     if stored.args is not None and stored.type in known:
-        with suppress(Exception):  # the class has changed since, and is named instead
+        with suppress(Exception):  # the class has changed since; the error then names the class
             return known[stored.type](*stored.args)
     return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
 

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
+import anyio
+
 from aioidempotency import _results
 from aioidempotency._call import CallOptions, Execution, Parts
 from aioidempotency._concurrency import Once, PerLoop, concurrently
@@ -16,7 +18,8 @@ from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
-from aioidempotency._keys import check_namespace
+from aioidempotency._keys import check_namespace, digest
+from aioidempotency._namespaces import Functions, namespace_of
 from aioidempotency._options import (
     AUTO,
     Auto,
@@ -172,7 +175,10 @@ class AsyncIdempotencyStore:
         self._records = records
         self._effects = Effects(records, settings, outbox_table)
         self._running = PerLoop(lambda: RunningCalls(records))
-        self._parts = Parts(settings=settings, records=records, effects=self._effects, running=self._running)
+        self._functions = Functions()
+        self._parts = Parts(
+            settings=settings, records=records, effects=self._effects, running=self._running, close=self._close
+        )
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -207,7 +213,7 @@ class AsyncIdempotencyStore:
                 was, the key is free again when the lease is over.
         """
         options = self._options(lease=lease, retention=retention)
-        call = options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=Any)
+        call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
         attempt = call.attempt()
         decision = self._records.cached(attempt.route.key, lambda: attempt) or await self._records.claim(attempt)
         self._records.report(decided(decision))
@@ -320,7 +326,7 @@ class AsyncIdempotencyStore:
             store_errors=store_errors,
             read_first=read_first,
         )
-        return options.call(key, fingerprint=fingerprint, namespace=namespace, result_type=result_type)
+        return options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type)
 
     def _options(self, **given: Any) -> CallOptions:
         """Validate the options of calls, once for all of them."""
@@ -329,10 +335,12 @@ class AsyncIdempotencyStore:
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and answer with its result or its replay.
 
+        Two functions never share a key: the namespace is the one that `namespace_of(function)` tells.
         The errors are those of `execute`, and whatever the function raises.
         """
         check_awaitable(function)
-        async with self.execute(key, result_type=return_type(function)) as execution:
+        block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
+        async with block as execution:
             if not execution.replayed:
                 execution.complete(await function(*args, **kwargs))
         return execution.result  # type: ignore[return-value] # read back as the function's return type
@@ -423,7 +431,7 @@ class AsyncIdempotencyStore:
             StoreError: The store did not answer; call again.
         """
         attempt = self._options(retention=retention).call(
-            key, fingerprint=fingerprint, namespace=namespace, result_type=result_type
+            key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type
         )
         return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=result_type)
 
@@ -532,14 +540,25 @@ class AsyncIdempotencyStore:
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)
 
-    async def aclose(self) -> None:
-        """End all renewals, and close what the store opened. A later call opens anew.
+    async def aclose(self, *, drain: Duration = 0) -> None:
+        """End all renewals in the running loop, and close what the store opened there. A later call opens anew.
 
-        Let running calls end first: without renewals, a body is cancelled before its lease ends.
+        A call that still runs goes on without renewals, until its lease ends; the last one closes what it opened
+        anew. Let running calls end first:
+
+        Args:
+            drain: Seconds to wait for running calls.
         """
+        patience = seconds(drain, "drain", zero=True)
         running = self._running.get(asyncio.get_running_loop())
         if running is not None:
+            running.closed = True
+            with anyio.move_on_after(patience):
+                await running.drained()
             await running.leases.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
         if self._closes_backend and isinstance(self._records.backend, Closes):
             await self._records.backend.aclose()
 
@@ -560,3 +579,7 @@ class AsyncIdempotencyStore:
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"
         return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._records.backend!r}>"
+
+
+def _digest(fingerprint: object) -> str | None:
+    return None if fingerprint is None else digest(fingerprint, subject="the fingerprint")

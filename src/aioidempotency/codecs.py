@@ -1,4 +1,4 @@
-"""Results as text, and back with the type that the caller was promised."""
+"""Results as text, and the way back to the type promised to the caller."""
 
 import inspect
 import json
@@ -14,20 +14,42 @@ from aioidempotency.exceptions import ConfigurationError, SerializationError
 
 Decode = Callable[[bytes], object]
 
-_WRITTEN: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+_WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     ((PurePath, str), str),
     (int, int),
     (float, float),
     (deque, list),
 )
-"""What msgspec refuses to write, subclasses of the plain types among it, and how it is written."""
+"""Types that msgspec refuses to write, subclasses of plain types included, and their writers."""
 
-_REBUILT = (PurePath, str, int, float, list, dict, set, frozenset, deque)
-"""Subclasses of these are made again from what their base looks like in JSON."""
+_REBUILDABLE = (PurePath, str, int, float, list, dict, set, frozenset, deque)
+"""A subclass of these types is rebuilt from the JSON of its base."""
 
 
 class Codec(Protocol):
-    """Turns results into text and back."""
+    """Writes results as text, and reads them. Give a store a codec of your own with `codec=`.
+
+    ```python
+    import json
+    from typing import Any
+
+    from aioidempotency import AsyncIdempotencyStore, SerializationError
+
+
+    class PlainJson:
+        def encode(self, result: object) -> str:
+            try:
+                return json.dumps(result)
+            except TypeError:
+                raise SerializationError("the result", type(result).__name__, "return plain JSON") from None
+
+        def decode(self, text: str, result_type: Any) -> object:
+            return json.loads(text)
+
+
+    store = AsyncIdempotencyStore.in_memory(codec=PlainJson())
+    ```
+    """
 
     def encode(self, result: object) -> str:
         """Write a result.
@@ -38,7 +60,7 @@ class Codec(Protocol):
         ...
 
     def decode(self, text: str, result_type: object) -> object:
-        """Read what `encode` wrote, as `result_type`; `typing.Any` means as it comes.
+        """Read the text from `encode` as `result_type`. `typing.Any` asks for no conversion.
 
         Raises:
             SerializationError: The text does not fit the type.
@@ -48,31 +70,49 @@ class Codec(Protocol):
 
 @final
 class JsonCodec:
-    """Results as JSON, read back by msgspec, or by pydantic where the type names a pydantic model.
+    """Results as JSON, read by msgspec, or by pydantic if the type contains a pydantic model.
 
-    Pydantic models are written and read by their fields' names, whatever their aliases say; this
-    needs pydantic 2.11 or later.
+    ```python
+    from dataclasses import dataclass
+
+    from aioidempotency import JsonCodec
+
+
+    @dataclass
+    class Receipt:
+        number: int
+
+
+    codec = JsonCodec()
+    assert codec.encode(Receipt(7)) == '{"number":7}'
+    assert codec.decode('{"number":7}', Receipt) == Receipt(7)
+    ```
+
+    Pydantic models are written and read by the names of their fields, never by aliases. Pydantic models need
+    pydantic 2.11 or later.
     """
 
     def encode(self, result: object) -> str:
         """Write a result as JSON.
 
         Raises:
-            SerializationError: The result holds something that JSON cannot carry.
+            SerializationError: The result contains a value that JSON cannot hold.
         """
         try:
             encoded = msgspec.json.encode(result, enc_hook=_encode_other)
+            # A search for "null" costs little, and only such results are converted a second time.
             if b"null" in encoded:
                 _refuse_nan(result)
         except (TypeError, ValueError, OverflowError, RecursionError):
+            # No cause: the exceptions of msgspec and pydantic quote the result, and results must not reach logs.
             raise _unwritable(result) from None
         return encoded.decode()
 
     def decode(self, text: str, result_type: object) -> object:
-        """Read JSON as `result_type`; text that is no JSON is taken as it is.
+        """Read JSON as `result_type`. Text other than JSON is read as a text.
 
         Raises:
-            ConfigurationError: The type is one that cannot be told from JSON.
+            ConfigurationError: No value of the type can be read from JSON.
             SerializationError: The text does not fit the type.
         """
         decode = self.decoder(result_type)
@@ -83,16 +123,17 @@ class JsonCodec:
                 return text
             if not _is_json(text):
                 return self.decode(json.dumps(text), result_type)
+            # Raised without a cause, because the exceptions of msgspec and pydantic may quote the stored result.
             name = getattr(result_type, "__name__", str(result_type))
             raise SerializationError(
-                "the stored result", f"what {name} does not accept", "was the return type changed?"
+                "the stored result", f"a value that {name} does not accept", "was the return type changed?"
             ) from None
 
     def decoder(self, result_type: object) -> Decode:
-        """Prepare to read one type.
+        """Prepare the reading of one type.
 
         Raises:
-            ConfigurationError: The type is one that cannot be told from JSON.
+            ConfigurationError: No value of the type can be read from JSON.
         """
         try:
             return _decoder(result_type)
@@ -107,12 +148,12 @@ class JsonCodec:
 
 
 def is_pydantic(candidate: object) -> bool:
-    """Tell whether a type is a pydantic model or dataclass, without importing pydantic."""
+    """Tell whether a type is a pydantic model or dataclass, without an import of pydantic."""
     return isinstance(candidate, type) and hasattr(candidate, "__pydantic_validator__")
 
 
 def _is_json(text: str) -> bool:
-    """Tell JSON from other text: Powertools for Java stores a String as it is."""
+    """Tell JSON from other text: Powertools for Java stores a String as plain text."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError:
@@ -132,13 +173,13 @@ def _decoder(result_type: Any) -> Decode:
 
 
 def _refuse_lossy(result_type: Any) -> None:
-    """Refuse types that would come back other than they were."""
+    """Refuse types whose values would not be read back equal."""
     for part in get_args(result_type):
         _refuse_lossy(part)
     if any(attribute.name.startswith("_") for attribute in getattr(result_type, "__attrs_attrs__", ())):
         raise TypeError("its attributes that begin with an underscore are not read back")
     if is_pydantic(result_type) and result_type.__module__.startswith("pydantic."):
-        raise TypeError("it is no model of its own")
+        raise TypeError("a base class of pydantic is no model")
 
 
 def _mentions_pydantic(result_type: object) -> bool:
@@ -146,17 +187,17 @@ def _mentions_pydantic(result_type: object) -> bool:
 
 
 def _encode_other(value: Any) -> object:
-    """Write what msgspec does not know."""
+    """Write a value of a type unknown to msgspec."""
     if is_pydantic(type(value)) and hasattr(value, "model_dump"):
         return _dumped(value)
-    for kinds, write in _WRITTEN:
+    for kinds, write in _WRITERS:
         if isinstance(value, kinds):
             return write(value)
     raise _unwritable(value)
 
 
 def _decode_other(expected: Any, value: Any) -> object:
-    """Read what msgspec does not know: a pydantic model inside a dataclass, a path."""
+    """Read a value of a type unknown to msgspec: a path, or a pydantic model inside a dataclass."""
     if expected is object:
         return value
     if is_pydantic(expected):
@@ -166,22 +207,24 @@ def _decode_other(expected: Any, value: Any) -> object:
         return msgspec.convert(value, list[arguments] if arguments else list)  # type: ignore[valid-type]
     if issubclass(origin, defaultdict):
         return origin(None, value)
-    if issubclass(origin, _REBUILT):
+    if issubclass(origin, _REBUILDABLE):
         return origin(value)
     raise ValueError(f"no way to read a {origin.__name__}")
 
 
 def _dumped(model: Any) -> object:
-    """Write a pydantic model, if it can be read back equal: secrets and excluded fields could not."""
+    """Write a pydantic model that can be read back equal. Secrets and excluded fields cannot."""
+    # By field names: an alias for writing may differ from the alias for reading.
     dumped = model.model_dump(mode="json", by_alias=False, round_trip=True)
     decode: Decode = _decoder(cast("Any", type(model)))
+    # A secret is written as asterisks, and an excluded field not at all: the replay would differ without an error.
     if decode(msgspec.json.encode(dumped)) != model:
         raise _unwritable(model)
     return cast("object", dumped)
 
 
 def _refuse_nan(result: object) -> None:
-    """Refuse what msgspec would silently write as null."""
+    """Refuse NaN and infinities. msgspec writes both as null, without an error."""
     json.dumps(msgspec.to_builtins(result, str_keys=True, enc_hook=_encode_other), allow_nan=False)
 
 

@@ -20,10 +20,13 @@ pickling. Messages name a record by its digest: no payload, result or raw key is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 if TYPE_CHECKING:
     from aioidempotency._core.model import Record
+
+
+LostReason = Literal["another_owner", "gone", "unanswered"]
 
 
 class IdempotencyError(Exception):
@@ -42,7 +45,14 @@ class IdempotencyError(Exception):
 
 
 class ConfigurationError(IdempotencyError):
-    """The settings contradict each other, the table, or the environment."""
+    """The settings contradict each other, the table, or the environment.
+
+    Attributes:
+        temporary: Whether others can mend the cause while the program runs: a missing permission or table, credentials
+            that are refused. A completion is then sent again until its lease ends.
+    """
+
+    temporary: bool = False
 
 
 class PartitioningError(ConfigurationError):
@@ -73,18 +83,25 @@ class LayoutMismatchError(ConfigurationError):
 
 
 class MissingKeyError(IdempotencyError):
-    """The call carries nothing that could be its key; nothing was written, the body did not run.
+    """The call has no key, or lacks a part of its key; nothing was written, and the body did not run.
 
     Attributes:
-        source: What was looked at, in words.
+        source: Where the key was looked for, in words.
+        part: The part of the key that is null, as the expression names it; None where the whole key is missing.
     """
 
     status_hint = 400
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, part: str | None = None) -> None:
         self.source = source
+        self.part = part
 
     def __str__(self) -> str:
+        if self.part is not None:
+            return (
+                f"no idempotency key: in {self.source}, {self.part} is null, and all calls that lack it would share one "
+                "answer; send it, or decorate with missing_parts='allow' where null is a value like any other"
+            )
         return (
             f"no idempotency key: {self.source} is None, empty, or holds nothing but None; "
             "send a key, or decorate with missing_key='run' to run such calls unprotected"
@@ -97,16 +114,23 @@ class InProgressError(IdempotencyError):
     Attributes:
         record: The other owner's record.
         retry_after: Seconds until its lease is over, at the latest.
+        from_inside: Whether the call that runs the key asked for the key itself: it would wait for its own end.
     """
 
     retryable = True
     status_hint = 409
 
-    def __init__(self, record: "Record", retry_after: float) -> None:
+    def __init__(self, record: "Record", retry_after: float, *, from_inside: bool = False) -> None:
         self.record = record
         self.retry_after = retry_after
+        self.from_inside = from_inside
 
     def __str__(self) -> str:
+        if self.from_inside:
+            return (
+                f"{self.record.key} is asked for from inside the call that runs it, which would wait for its own end; "
+                "give the inner call another key, or another namespace"
+            )
         return f"{self.record.key} is running elsewhere; its lease ends in {self.retry_after:.3f} s at the latest"
 
 
@@ -132,18 +156,33 @@ class LeaseLostError(IdempotencyError):
     Attributes:
         key: The record's key, a digest.
         record: The record found instead; None where none was found.
+        reason: `"another_owner"`, `"gone"`, or `"unanswered"`: the store did not answer the renewals, or the machine
+            slept past the end of the lease.
     """
 
+    retryable = True
     status_hint = 409
 
-    def __init__(self, key: str, record: "Record | None") -> None:
+    def __init__(self, key: str, record: "Record | None", *, reason: LostReason | None = None) -> None:
         self.key = key
         self.record = record
+        if reason is not None:
+            self._reason = reason
+
+    @property
+    def reason(self) -> LostReason:
+        """Why the lease is lost."""
+        return getattr(self, "_reason", "gone" if self.record is None else "another_owner")
 
     def __str__(self) -> str:
-        gone = "the record is gone, or the lease could not be renewed in time"
-        now = gone if self.record is None else "the record has another owner or is finished"
-        return f"{self.key} is no longer held by this call: {now}"
+        return f"{self.key} is no longer held by this call: {_LOST[self.reason]}"
+
+
+_LOST: dict[LostReason, str] = {
+    "another_owner": "the record has another owner or is finished",
+    "gone": "the record is gone",
+    "unanswered": "the lease could not be renewed in time",
+}
 
 
 class ResultUnavailableError(IdempotencyError):

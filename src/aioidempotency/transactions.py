@@ -1,8 +1,8 @@
 """The caller's own writes to DynamoDB, committed together with a call's result.
 
-`execution.transaction` is a `Transaction`: it collects, and sends nothing. Leaving the block sends one
-`TransactWriteItems` with all that was collected and the completion of the record: all of it is applied, or
-none. `AsyncIdempotencyStore.commit_once` does the same for a call that needs no claim.
+`execution.transaction` is a `Transaction`. A `Transaction` collects writes, and sends none. The end of the block sends
+one `TransactWriteItems` with all collected writes and the completion of the record: DynamoDB applies all of them,
+or none. `AsyncIdempotencyStore.commit_once` does the same for a call without a claim.
 """
 
 from aioidempotency._effects.transaction import Condition, Expressions, OutboxEvent, Transaction, Writes

@@ -127,3 +127,17 @@ async def test_a_refused_call_never_changes_the_record(make_store: MakeStore) ->
     await store.claim("k", fingerprint="b", retention=9999)
     await store.claim("k", fingerprint="a", retention=9999)
     assert await store.get("k") == finished
+
+
+async def test_a_fingerprint_that_finds_nothing_is_the_fingerprint_of_null(make_store: MakeStore) -> None:
+    """C19: a field that the first call lacked, and the second one has, is another payload."""
+    store = make_store()
+
+    @idempotent(store, key="order.id", fingerprint="order.amount")
+    async def pay(order: dict[str, Any]) -> str:
+        return "paid"
+
+    assert await pay({"id": 1}) == "paid"
+    assert await pay({"id": 1, "amount": None}) == "paid"
+    with pytest.raises(MismatchError):
+        await pay({"id": 1, "amount": 5})

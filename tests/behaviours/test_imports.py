@@ -1,12 +1,17 @@
 """What `import aioidempotency` brings, and what it leaves to those who ask for it."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import aioidempotency
 from aioidempotency import transactions
+
+ROOT = Path(__file__).parents[2]
 
 OTHERS = (
     "moto",
@@ -65,6 +70,13 @@ asyncio.run(main())
     assert not loaded_by(call) & set(OTHERS)
 
 
+def test_the_version_is_the_same_wherever_it_is_written() -> None:
+    """U1: in the package, in its metadata, and at the top of the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    newest = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert aioidempotency.__version__ == project["version"] == newest
+
+
 def test_exported_names_are_pinned() -> None:
     """U4: the public names; a new one is a decision, a lost one breaks users."""
     assert sorted(aioidempotency.__all__) == NAMES
@@ -117,4 +129,5 @@ NAMES = [
     "Wait",
     "deadline",
     "idempotent",
+    "namespace_of",
 ]

@@ -14,6 +14,7 @@ from aioidempotency import (
     Replay,
     ResultUnavailableError,
     idempotent,
+    namespace_of,
 )
 from aioidempotency.events import CallReplayed, Event
 from aioidempotency.testing import FakeClock
@@ -49,7 +50,7 @@ async def test_a_duplicate_of_ones_own_call_sends_nothing() -> None:
     cached = Cached()
     assert [await cached.sends("k") for _ in range(3)] == [2, 0, 0]
     assert cached.ran == 1
-    assert isinstance(await cached.store.claim("k"), Replay)
+    assert isinstance(await cached.store.claim("k", namespace=namespace_of(cached.body)), Replay)
     assert len(cached.sent.operations) == 2
     assert [type(event) for event in cached.events[-3:]] == [CallReplayed] * 3
 
@@ -136,7 +137,7 @@ async def test_reading_a_record_asks_the_table() -> None:
     cached = Cached()
     await cached.sends("k")
     before = len(cached.sent.operations)
-    assert await cached.store.get("k") is not None
+    assert await cached.store.get("k", namespace=namespace_of(cached.body)) is not None
     assert len(cached.sent.operations) == before + 1
 
 

@@ -1,4 +1,4 @@
-"""The demo plays, adds up, judges by the ledger, and leaves nothing behind."""
+"""The demo runs, adds up, judges by the ledger, and leaves nothing behind."""
 
 import asyncio
 import io
@@ -10,22 +10,20 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from aiobotocore.session import get_session
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from aioidempotency import AsyncIdempotencyStore, MemoryBackend
-from aioidempotency._cli import picture
-from aioidempotency._cli.demo import _conclude
-from aioidempotency._cli.embedded import embedded_dynamodb
-from aioidempotency._cli.scene import Figures, Tally, charged_otherwise, play
-from aioidempotency._cli.script import Script, Settings, write_script
-from aioidempotency._cli.stage import Stage, perform
+from aioidempotency._cli.demo import conclude
+from aioidempotency._cli.demo import run as run_demo
+from aioidempotency._cli.payments import Figures, Payments, charged_otherwise
+from aioidempotency._cli.server import moto_dynamodb, own_environment
 from tests.support.engines import Engine, client_options, ministack_engine
 from tests.support.values import replace
 
@@ -42,7 +40,6 @@ _FIGURES = Figures(
     charges=20,
     charged_otherwise={},
     seconds=4.0,
-    records_per_bucket=(1,) * 32,
 )
 
 
@@ -78,40 +75,27 @@ def _python(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def _servers(home: str) -> list[int]:
-    """The embedded servers that run with a home directory which no other test has."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"aioidempotency._cli.server" in command and f"HOME={home}\0".encode() in environment + b"\0":
-            found.append(int(process.name))
-    return found
+def _payments(seed: int = 3) -> Payments:
+    """Real payments, delivered without their pauses."""
+    payments = Payments(orders=6, deliveries=12, seed=seed)
+    payments.payments = [replace(payment, seconds=0.02) for payment in payments.payments]
+    payments.deliveries = [replace(delivery, after=0.0, pause=0.01) for delivery in payments.deliveries]
+    return payments
 
 
-def _scene(seed: int = 3) -> Script:
-    """A real script, played without its pauses."""
-    script = write_script(Settings(orders=6, deliveries=12, seed=seed))
-    return Script(
-        payments=tuple(replace(payment, seconds=0.02) for payment in script.payments),
-        deliveries=tuple(replace(delivery, after=0.0, pause=0.01) for delivery in script.deliveries),
-    )
-
-
-async def _played_in_memory(*, shared: bool) -> Figures:
-    """The scene on three workers, which share one memory or have one each."""
-    tally, memory = Tally(), MemoryBackend()
+async def _delivered_in_memory(*, shared: bool) -> Figures:
+    """The payments on three workers, which share one memory or have one each."""
+    payments, memory = _payments(), MemoryBackend()
     stores = [
-        AsyncIdempotencyStore("t", backend=memory if shared else MemoryBackend(), on_event=tally.note) for _ in range(3)
+        AsyncIdempotencyStore("t", backend=memory if shared else MemoryBackend(), on_event=payments.note)
+        for _ in range(3)
     ]
-    return await play(_scene(), stores, tally)
+    return await payments.deliver(stores)
 
 
-def _drawn(picture: RenderableType) -> str:
+def _printed(figures: Figures, records: Sequence[int] = (1,) * 32) -> str:
     console = Console(record=True, width=100, file=io.StringIO())
-    console.print(picture)
+    conclude(figures, records, console, as_json=False)
     return console.export_text()
 
 
@@ -125,11 +109,10 @@ def test_a_demo_adds_up(env: dict[str, str]) -> None:
     assert figures["executions"] == figures["charges"] + figures["retried"]
     assert figures["deliveries"] == figures["charges"] + figures["replays"]
     assert len(figures["records_per_bucket"]) == 32
-    assert _servers(env["HOME"]) == []
 
 
 def test_a_demo_on_a_terminal_shows_progress_and_verdict(env: dict[str, str]) -> None:
-    """The whole way to the picture, with the progress that only a terminal gets."""
+    """The whole way to the verdict, with the progress that only a terminal gets."""
     run = _run({**env, "FORCE_COLOR": "1"}, "demo", *_SMALL)
     assert (run.returncode, run.stderr) == (0, "")
     assert "Deliveries answered" in run.stdout
@@ -151,33 +134,36 @@ def test_the_users_surroundings_do_not_reach_the_embedded_server(env: dict[str, 
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_the_embedded_server_gives_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inside the block the process has the demo's settings, afterwards its own; and the server is gone."""
+def test_the_demo_gives_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the block the process has the demo's settings, afterwards its own."""
     monkeypatch.setenv("AWS_PROFILE", "mine")
     before = dict(os.environ)
-    with embedded_dynamodb() as url:
+    with own_environment():
         assert "AWS_PROFILE" not in os.environ
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "demo"
+    assert dict(os.environ) == before
+
+
+async def test_the_embedded_server_ends_with_its_block() -> None:
+    """Its port is closed afterwards."""
+    async with moto_dynamodb() as url:
         address = urlsplit(url)
         socket.create_connection((address.hostname, address.port), timeout=5).close()
-    assert dict(os.environ) == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address.hostname, address.port), timeout=5)
 
 
 @pytest.mark.usefixtures("_interruptible")
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the server's process in /proc")
-def test_an_interrupt_ends_the_demo_and_its_server(env: dict[str, str]) -> None:
-    """Ctrl-C is answered with one line, and no process stays."""
+def test_an_interrupt_ends_the_demo(env: dict[str, str]) -> None:
+    """Ctrl-C is answered with one line."""
     command = [sys.executable, "-m", "aioidempotency", "demo"]
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
         assert "20 payment orders" in demo.stdout.readline()
-        assert len(_servers(env["HOME"])) == 1
         demo.send_signal(signal.SIGINT)
         _, errors = demo.communicate(timeout=_LIMIT)
     assert demo.returncode == 130
     assert errors == "aioidempotency: stopped\n"
-    assert _servers(env["HOME"]) == []
 
 
 async def test_a_table_of_the_users_own_holds_what_the_demo_says(env: dict[str, str], engine: Engine) -> None:
@@ -198,13 +184,13 @@ async def test_two_demos_on_one_table_do_not_meet(engine: Engine, monkeypatch: p
     for name, value in _CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     for _ in range(2):
-        stage = Stage(endpoint_url=engine.endpoint_url, region_name="eu-central-1", table_name="shared")
-        figures = await perform(stage, _scene(), Tally(), workers=2)
-        assert figures.charges == sum(figures.records_per_bucket) == 6
+        reach = {"endpoint_url": engine.endpoint_url, "region_name": "eu-central-1"}
+        figures, records = await run_demo(_payments(), 2, Console(quiet=True), table_name="shared", **reach)
+        assert figures.charges == sum(records) == 6
 
 
 async def test_a_table_with_another_key_is_refused(env: dict[str, str], engine: Engine) -> None:
-    """One line that says so, and no scene."""
+    """One line that says so, and nothing is delivered."""
     async with get_session().create_client("dynamodb", **client_options(engine)) as client:
         await client.create_table(
             TableName="other",
@@ -237,14 +223,6 @@ def test_a_missing_extra_is_named(env: dict[str, str], missing: str, arguments: 
     assert run.stderr.count("\n") == 1
 
 
-def test_a_server_that_does_not_start_says_why(env: dict[str, str], tmp_path: Path) -> None:
-    """The last line that its process wrote is in the one line of the demo."""
-    (tmp_path / "moto.py").write_text("raise RuntimeError('broken here')")
-    run = _run({**env, "PYTHONPATH": str(tmp_path)}, "demo")
-    assert run.returncode == 2
-    assert run.stderr == "aioidempotency: the embedded server did not start: RuntimeError: broken here\n"
-
-
 def test_the_version_is_that_of_the_package(env: dict[str, str]) -> None:
     """`--version` prints it, and nothing else."""
     run = _run(env, "--version")
@@ -259,7 +237,7 @@ def test_the_version_is_that_of_the_package(env: dict[str, str]) -> None:
     ],
 )
 def test_what_is_not_needed_is_not_imported(env: dict[str, str], module: str, absent: set[str]) -> None:
-    """U4: the library imports nothing of its command; the command leaves moto to the server's process, and matplotlib to a plot."""
+    """U4: the library imports nothing of its command; the command imports moto for a demo alone, and matplotlib for a plot."""
     run = _python(env, "-c", f"import sys, {module}; print(*sys.modules)")
     assert run.returncode == 0
     assert absent.isdisjoint(run.stdout.split())
@@ -281,51 +259,52 @@ def test_the_ledger_decides(ledger: list[str], wrong: dict[str, int]) -> None:
 
 
 async def test_workers_with_one_table_charge_every_order_once() -> None:
-    """The scene has duplicates, refusals and failures in it, and still one charge for each order."""
-    figures = await _played_in_memory(shared=True)
-    assert figures.exactly_once
+    """The payments have duplicates, refusals and failures in them, and still one charge for each order."""
+    figures = await _delivered_in_memory(shared=True)
+    assert figures.charged_otherwise == {}
     assert min(figures.refused, figures.retried, figures.replays) > 0
 
 
 @pytest.mark.parametrize("as_json", [True, False])
 async def test_workers_with_a_table_each_fail_the_demo(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> None:
     """Without a shared table orders are charged several times: the demo names them, and exits with 1."""
-    figures = await _played_in_memory(shared=False)
+    figures = await _delivered_in_memory(shared=False)
     assert figures.charged_otherwise
     assert all(count > 1 for count in figures.charged_otherwise.values())
-    assert _conclude(figures, Console(), as_json=as_json) == 1
+    assert conclude(figures, [0] * 32, Console(), as_json=as_json) == 1
     shown = capsys.readouterr().out
     assert all(order in shown for order in figures.charged_otherwise)
 
 
-def test_a_seed_gives_one_script() -> None:
-    """The same seed, the same scene; another seed, another one."""
-    assert write_script(Settings(seed=7)) == write_script(Settings(seed=7))
-    assert write_script(Settings(seed=7)) != write_script(Settings(seed=8))
+def test_a_seed_gives_one_run() -> None:
+    """The same seed, the same payments and deliveries; another seed, other ones."""
+    one, again, other = (Payments(orders=20, deliveries=25, seed=seed) for seed in (7, 7, 8))
+    assert (one.payments, one.deliveries) == (again.payments, again.deliveries)
+    assert one.payments != other.payments
+    assert one.deliveries != other.deliveries
 
 
 @pytest.mark.parametrize("most", [1, 2, 25])
 def test_an_order_is_delivered_up_to_so_many_times(most: int) -> None:
     """Every order at least half as often as was allowed, and never more often."""
-    script = write_script(Settings(deliveries=most))
-    counts = Counter(delivery.order.order_id for delivery in script.deliveries)
+    deliveries = Payments(orders=20, deliveries=most, seed=1).deliveries
+    counts = Counter(delivery.order.order_id for delivery in deliveries)
     assert len(counts) == 20
     assert all(most / 2 <= count <= most for count in counts.values())
 
 
 def test_every_bucket_has_its_bar() -> None:
     """Thirty-two bars, each with its number and as long as its count asks for."""
-    figures = replace(_FIGURES, records_per_bucket=tuple(range(10, 42)))
-    text = _drawn(picture.result(figures))
-    bars = {int(bucket): (bar, int(count)) for bucket, bar, count in re.findall(r"(\d+) ([━╸]+) +(\d+)", text)}
+    text = _printed(_FIGURES, range(10, 42))
+    bars = {int(bucket): (bar, int(count)) for bucket, bar, count in re.findall(r"(\d+) (━+) +(\d+)", text)}
     assert {bucket: count for bucket, (_, count) in bars.items()} == {n: n + 10 for n in range(32)}
     assert len(bars[0][0]) < len(bars[15][0]) < len(bars[31][0])
 
 
-def test_the_verdict_stands_in_the_picture() -> None:
+def test_the_verdict_is_printed_last() -> None:
     """In words, with both numbers; and with the orders that were charged another number of times."""
-    assert "Every order was charged exactly once: 20 orders, 20 charges." in _drawn(picture.result(_FIGURES))
+    assert _printed(_FIGURES).endswith("Every order was charged exactly once: 20 orders, 20 charges.\n")
     failed = replace(_FIGURES, charges=21, charged_otherwise={"order-007": 3, "order-009": 0})
-    text = _drawn(picture.result(failed))
+    text = _printed(failed)
     assert "Not every order was charged exactly once: 20 orders, 21 charges." in text
-    assert "order-007: 3 charges, order-009: 0 charges." in text
+    assert text.endswith("order-007: 3 charges, order-009: 0 charges.\n")

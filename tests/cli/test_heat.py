@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def filled(store: AsyncIdempotencyStore, **options: float) -> Counter[str]:
-    """Claim keys; count where their records lie."""
+    """Claim keys; count their records in each partition value."""
     async with store:
         await store.create_table()
         decisions = await asyncio.gather(*(store.claim(key, **options) for key in range(KEYS)))  # type: ignore[arg-type]
@@ -25,21 +25,21 @@ async def filled(store: AsyncIdempotencyStore, **options: float) -> Counter[str]
 
 
 @pytest.mark.parametrize("strategy", [HashBuckets(8), RandomBuckets(8), TimeBuckets(600, buckets=2), Static("one")])
-async def test_every_record_is_counted_where_it_lies(command: Command, open_store: OpenStore, strategy: object) -> None:
+async def test_every_record_is_counted_where_it_is(command: Command, open_store: OpenStore, strategy: object) -> None:
     """The table says by which strategy; its layout item is no record."""
-    lie = await filled(open_store(strategy))
+    placed = await filled(open_store(strategy))
     found = json.loads((await run(command, "heat", "--json")).stdout)
     assert found["total"] == KEYS
-    assert {name: count for name, count in found["records"].items() if count} == dict(lie)
+    assert {name: count for name, count in found["records"].items() if count} == dict(placed)
     assert list(found["records"].values()) == sorted(found["records"].values(), reverse=True)
-    assert found["hottest"] == round(max(lie.values()) * len(found["records"]) / KEYS, 3)
+    assert found["hottest"] == round(max(placed.values()) * len(found["records"]) / KEYS, 3)
 
 
 async def test_both_sides_of_a_move_are_counted(command: Command, open_store: OpenStore) -> None:
-    """P4: one sees the old places grow empty."""
+    """P4: one sees the old locations grow empty."""
     await created(open_store(Static("old")))
-    lie = await filled(open_store(Reshard(Static("old"), HashBuckets(4), "prepare")))
-    assert lie == {"old": KEYS}
+    placed = await filled(open_store(Reshard(Static("old"), HashBuckets(4), "prepare")))
+    assert placed == {"old": KEYS}
     found = json.loads((await run(command, "heat", "--json")).stdout)
     assert found["records"] == {"old": KEYS, **{f"idempotency#{bucket}": 0 for bucket in range(4)}}
 
@@ -61,19 +61,19 @@ async def test_what_has_expired_is_not_counted(
 
 async def test_the_counts_are_drawn(command: Command, open_store: OpenStore) -> None:
     """A bar for each partition value, the fullest first, and how uneven they are."""
-    lie = await filled(open_store(HashBuckets(4)))
+    placed = await filled(open_store(HashBuckets(4)))
     drawn = (await run(command, "heat")).stdout
     assert f"{KEYS} live records in 4 partition values: HashBuckets(n=4, prefix='idempotency')" in drawn
-    fullest, count = lie.most_common(1)[0]
+    fullest, count = placed.most_common(1)[0]
     bars = [line for line in drawn.splitlines() if line.startswith("idempotency#")]
     assert bars[0].split()[0] == fullest
     assert bars[0].split()[-1] == str(count)
     assert bars[0].count("━") == 40
-    assert f"{max(lie.values()) / 15:.2f} times the mean of 15.0" in drawn
+    assert f"{max(placed.values()) / 15:.2f} times the mean of 15.0" in drawn
 
 
 async def test_the_page_shows_what_the_command_prints(command: Command, open_store: OpenStore) -> None:
-    """U2: the keys are fixed, so is where they lie."""
+    """U2: the keys are fixed, so are their partition values."""
     async with open_store(HashBuckets(8)) as store:
         await store.create_table()
         await store.claim_many(f"order-{number}" for number in range(600))
@@ -101,6 +101,6 @@ async def test_a_layout_can_be_given(command: Command, open_store: OpenStore) ->
     await created(open_store(HashBuckets(4), verify_layout=False))
     refused = await run(command, "heat")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
-    assert "give --layout" in refused.stderr
+    assert 'as in --layout "HashBuckets(32)"' in refused.stderr
     given = await run(command, "heat", "--json", "--layout", "HashBuckets(3)")
     assert len(json.loads(given.stdout)["records"]) == 3

@@ -1,15 +1,16 @@
 """`aioidempotency layout`: the steps of a move, from the command line, on a real table."""
 
 import json
+import os
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 from aioidempotency import (
     AttributeNames,
     Claimed,
     CompositeKey,
-    ConfigurationError,
     HashBuckets,
     LayoutMismatchError,
     RandomBuckets,
@@ -17,7 +18,9 @@ from aioidempotency import (
     Static,
     TimeBuckets,
 )
-from aioidempotency._cli.spelling import strategy
+from aioidempotency._cli.app import app
+from aioidempotency._cli.failure import CommandError
+from aioidempotency._cli.strategies import parse_strategy
 from aioidempotency.partitioning import Partitioning
 from aioidempotency.partitioning import table_layout as layout
 from tests.cli.conftest import Command, OpenStore, created, run
@@ -65,7 +68,7 @@ async def test_a_move_can_be_taken_back(command: Command, open_store: OpenStore)
 
 
 async def test_checking_changes_nothing_and_counts_what_would_be_left(command: Command, open_store: OpenStore) -> None:
-    """P4: live records in the old places are what `new` would run again."""
+    """P4: live records in the old locations are what `new` would run again."""
     await created(open_store(OLD))
     async with open_store(OLD) as store:
         assert all(isinstance(each, Claimed) for each in await store.claim_many(range(5)))
@@ -102,16 +105,17 @@ async def test_a_namespace_and_other_names_are_options(command: Command, open_st
 @pytest.mark.parametrize(
     ("arguments", "trouble"),
     [
-        (("set", "HashBuckets"), "is no strategy: write HashBuckets(32)"),
+        (("set", "HashBuckets"), 'as in "HashBuckets(32)"'),
         (("set", "HashBuckets(0)"), "at least one bucket"),
         (("set", "__import__('os').getcwd()"), "is no strategy"),
         (("set", "HashBuckets(*[1])"), "is no strategy"),
         (("set", "HashBuckets(**{})"), "is no strategy"),
         (("set", "HashBuckets(buckets=3)"), "is no strategy"),
-        (("set", "CustomPartition(len)"), "the store that has it writes the layout"),
+        (("set", "Reshard(Static('a'), 5)"), "is no strategy"),
+        (("set", "CustomPartition(len)"), "the store writes the layout"),
         (("show", "--attribute", "ttl=x"), "--attribute takes role=name"),
-        (("show", "--namespace", "a#b"), "without '#'"),
-        (("show", "--keys", "pk"), "attribute's name"),
+        (("show", "--namespace", "a#b"), "--namespace takes a text without '#'"),
+        (("show", "--keys", "pk"), "--keys takes two names"),
     ],
 )
 async def test_bad_input_is_one_line(command: Command, arguments: tuple[str, ...], trouble: str) -> None:
@@ -123,10 +127,42 @@ async def test_bad_input_is_one_line(command: Command, arguments: tuple[str, ...
 
 
 async def test_a_table_that_is_not_there_is_one_line(command: Command) -> None:
-    """As the library's own error says it."""
+    """It names the options to check, not the arguments of a store."""
     ended = await run(command, "layout", "show")
     assert ended.exit_code == 2
     assert "there is no such table here" in ended.stderr
+    assert "check --table-name, --region and --endpoint-url\n" in ended.stderr
+    assert "await" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("missing", "advice"),
+    [
+        (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "AWS_SECRET_ACCESS_KEY, a profile or a role\n"),
+        (("AWS_DEFAULT_REGION",), "give --region, or set AWS_DEFAULT_REGION\n"),
+    ],
+)
+def test_missing_aws_settings_are_named_as_a_shell_has_them(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...], advice: str
+) -> None:
+    """Environment variables and options, and nothing of Python."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    for name, value in settings.items():
+        if name not in missing:
+            monkeypatch.setenv(name, value)
+    ended = CliRunner().invoke(app, ["layout", "show", "--table-name", "orders"])
+    assert ended.exit_code == 2
+    assert ended.stderr.endswith(advice)
+    assert ended.stderr.count("\n") == 1
 
 
 async def test_a_table_that_says_nothing_is_told_so(command: Command, open_store: OpenStore) -> None:
@@ -150,11 +186,11 @@ async def test_a_table_that_says_nothing_is_told_so(command: Command, open_store
 )
 def test_what_is_shown_can_be_given_back(made: Partitioning) -> None:
     """`layout show` prints what `layout set` takes."""
-    spelled = layout.as_code(made.description())
-    assert strategy(spelled).description() == made.description()
+    shown = layout.as_code(made.description())
+    assert parse_strategy(shown).description() == made.description()
 
 
 def test_a_strategy_that_is_far_too_deep_is_refused() -> None:
     """Python's own parser gives up on it."""
-    with pytest.raises(ConfigurationError, match="is no strategy"):
-        strategy("Reshard(" * sys.getrecursionlimit())
+    with pytest.raises(CommandError, match="is no strategy"):
+        parse_strategy("Reshard(" * sys.getrecursionlimit())

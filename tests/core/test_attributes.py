@@ -179,7 +179,7 @@ def test_sizes_are_counted_by_dynamodbs_rules(item: dict[str, Any], size: int) -
     ],
 )
 def test_scalars_are_compared_as_keys_are(one: Any, other: Any, same: bool) -> None:
-    assert (attributes.same(one) == attributes.same(other)) is same
+    assert (attributes.comparable(one) == attributes.comparable(other)) is same
 
 
 VALUES = st.recursive(

@@ -89,7 +89,7 @@ def test_a_result_that_no_longer_fits_its_type_is_refused(text: str, result_type
     with pytest.raises(SerializationError) as caught:
         CODEC.decode(text, result_type)
     assert str(caught.value) == (
-        f"the stored result cannot hold what {name} does not accept: was the return type changed?"
+        f"the stored result cannot hold a value that {name} does not accept: was the return type changed?"
     )
     assert caught.value.__suppress_context__, "the cause would show values"
 

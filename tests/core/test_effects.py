@@ -11,7 +11,7 @@ from aioidempotency._core.conditions import Absent
 from aioidempotency._core.model import Location
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency._effects import writes as effects
-from aioidempotency._effects.writes import Tally
+from aioidempotency._effects.writes import WriteSet
 from tests.core.playing import PLACE, RENAMED, RENAMED_PLACE
 from tests.support.values import replace
 
@@ -27,16 +27,18 @@ def delete(table: str = "orders", **key: object) -> Effect:
     return effects.effect("Delete", {"TableName": table, "Key": key})
 
 
-def check(writes: list[Any], own: Any, keys: Mapping[str, frozenset[str]], *, parts: int = 1, spare: int = 0) -> Tally:
+def check(
+    writes: list[Any], locations: Any, keys: Mapping[str, frozenset[str]], *, parts: int = 1, record_bytes: int = 0
+) -> WriteSet:
     """Add one write after the other."""
-    tally = Tally(own=own, keys=keys, parts=parts, bytes=spare)
+    write_set = WriteSet(record_locations=locations, keys=keys, record_actions=parts, bytes=record_bytes)
     for write in writes:
-        tally = tally.with_write(write)
-    return tally
+        write_set = write_set.with_write(write)
+    return write_set
 
 
 def doubts(writes: list[Any], keys: Mapping[str, frozenset[str]] = MappingProxyType({})) -> list[str]:
-    return check(writes, OWN, keys).doubtful()
+    return check(writes, OWN, keys).ambiguous_tables()
 
 
 def test_an_effect_has_the_wires_own_parameters() -> None:
@@ -69,7 +71,7 @@ def test_an_effect_has_the_wires_own_parameters() -> None:
     [
         ("Put", {"TableName": "", "Item": {"pk": 1}}, "put takes TableName= as a text"),
         ("Put", {"TableName": 5, "Item": {"pk": 1}}, "put takes TableName= as a text"),
-        ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=, and it is None"),
+        ("Put", {"TableName": None, "Item": {"pk": 1}}, "put needs TableName=: not None"),
         (
             "Put",
             {"TableName": "t", "Item": {"pk": 1}, "Extra": 1},
@@ -150,7 +152,7 @@ def test_a_transaction_has_four_megabytes_with_the_record() -> None:
     with pytest.raises(TransactionError, match="takes 4 MB"):
         check([*large, put(pk="10", data=110 * 1024 * "x")], OWN, {})
     with pytest.raises(TransactionError, match="takes 4 MB"):
-        check(large, OWN, {}, spare=110 * 1024)
+        check(large, OWN, {}, record_bytes=110 * 1024)
 
 
 def test_the_size_of_an_action_is_all_that_is_sent_of_it() -> None:
@@ -203,13 +205,13 @@ def test_writes_of_different_items_are_fine(fine: list[Effect]) -> None:
 
 def test_two_puts_that_have_something_in_common_need_the_tables_key() -> None:
     """Nothing else tells whether the common attribute is the key."""
-    doubtful = [put(pk="a", kind="order"), put(pk="b", kind="order"), put("others", pk="a")]
-    check(doubtful, OWN, {})
-    assert doubts(doubtful) == ["orders"]
-    assert not doubts(doubtful, {"orders": frozenset({"pk"})})
-    check(doubtful, OWN, {"orders": frozenset({"pk"})})
+    ambiguous = [put(pk="a", kind="order"), put(pk="b", kind="order"), put("others", pk="a")]
+    check(ambiguous, OWN, {})
+    assert doubts(ambiguous) == ["orders"]
+    assert not doubts(ambiguous, {"orders": frozenset({"pk"})})
+    check(ambiguous, OWN, {"orders": frozenset({"pk"})})
     with pytest.raises(TransactionError, match="two writes are of one item"):
-        check(doubtful, OWN, {"orders": frozenset({"kind"})})
+        check(ambiguous, OWN, {"orders": frozenset({"kind"})})
     assert not doubts([put(pk="a", n=[1]), put(pk="b", n=[1])])
 
 

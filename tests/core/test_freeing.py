@@ -17,7 +17,6 @@ from aioidempotency._core.operations import (
     FoundAll,
     Get,
     GetAll,
-    Operation,
     Put,
     Reply,
     Transact,
@@ -34,7 +33,6 @@ from aioidempotency._core.protocol import (
     complete,
     inspect,
     judge,
-    noting,
     release,
     renew,
     take_back,
@@ -391,12 +389,12 @@ def test_a_take_over_that_is_still_on_its_way_when_it_is_withdrawn_keeps_the_old
     old = shelf.run(claim(attempt(route=route)))
     assert isinstance(old, Claimed)
     shelf.run(forget(freeing(route=route, now=NOW + 5), running=True))
-    made, sent = attempt(route=route, owner="next", now=NOW + 5.5), list[Operation]()
-    cancelled = Contender(noting(claim(made), sent))
-    cancelled.step(shelf)
-    assert len(sent) == 2
-    cancelled.step(shelf)
-    assert shelf.run(withdraw(made, sent)) == Released()
+    made = attempt(route=route, owner="next", now=NOW + 5.5)
+    cancelled = claim(made)
+    first = next(cancelled)
+    second = cancelled.send(shelf.answer(first))
+    shelf.answer(second)
+    assert shelf.run(withdraw(made, [first, second])) == Released()
     (item,) = shelf.items.values()
     assert parsed(item).vacant
     assert parsed(item).fencing_token == 1_700_000_005_501
@@ -405,8 +403,7 @@ def test_a_take_over_that_is_still_on_its_way_when_it_is_withdrawn_keeps_the_old
 
 def test_withdrawing_a_claim_is_one_deletion() -> None:
     """O5: that its owner alone may make, where it has met nobody who is kept out."""
-    sent = list[Operation]()
-    play(noting(claim(attempt()), sent), ConditionFailed(LAPSED), Applied())
+    sent = play(claim(attempt()), ConditionFailed(LAPSED), Applied()).operations
     played = play(withdraw(attempt(), sent), ConditionFailed(RUNNING))
     assert played.operations == (Delete(RENAMED_PLACE, HeldBy("me")),)
     assert played.outcome == Lost(parsed(RUNNING))

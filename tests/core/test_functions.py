@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from aioidempotency._signatures import Parameters, check_awaitable, first_name, namespace_of, return_type, unbound
+from aioidempotency._namespaces import namespace_of
+from aioidempotency._selection import Parameters, first_name
+from aioidempotency._signatures import check_awaitable, return_type, unbound
 from aioidempotency.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ def test_a_partial_is_taken_apart() -> None:
         (Caller(), "Caller"),
     ],
 )
-def test_a_namespace_is_module_and_qualified_name(function: object, name: str) -> None:
+def test_a_namespace_is_module_and_qualified_name(function: Callable[..., object], name: str) -> None:
     """C7: two methods of one name in different classes never share a record."""
     assert namespace_of(function) == f"{__name__}.{name}"
 

@@ -84,7 +84,7 @@ def test_an_item_is_stored_or_the_earlier_one_is_the_answer() -> None:
         ids.put_if_absent(PLACE, mine), ConditionFailed(None), Found(None), ConditionFailed(None), Found(earlier)
     )
     assert (read.operations, read.outcome) == ((put, Get(PLACE), put, Get(PLACE)), earlier)
-    with pytest.raises(ConfigurationError, match="what is made once must stay"):
+    with pytest.raises(ConfigurationError, match="an item made once must stay"):
         play(
             ids.put_if_absent(PLACE, mine), *[reply for _ in range(5) for reply in (ConditionFailed(None), Found(None))]
         )
@@ -107,7 +107,7 @@ def test_uuids_are_ordered_by_time() -> None:
 
 def test_an_item_whose_key_is_no_text_is_read_by_its_key() -> None:
     """Where the refusal does not bring it, as in a batch."""
-    table = Table("orders", "id", "version", ids.FOREIGN)
+    table = Table("orders", "id", "version", ids.UNUSED_NAMES)
     key: Item = {"id": {"B": b"a"}, "version": {"N": "1"}}
     location = Location(table=table, partition="B:a", sort="N:1", typed=key)
     assert location.item == key

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from aioidempotency._keys import selector
+from aioidempotency._selection import selector
 from aioidempotency.exceptions import ConfigurationError, SerializationError
 from tests.core.shapes import AttrsOrder, Basket, Colour, DataOrder, Item, ModelOrder, Point, StructOrder, Unknown
 
@@ -67,7 +67,7 @@ def test_a_bad_expression_is_refused_when_it_is_given(expression: str) -> None:
     """The message shows the expression, which is code and no payload."""
     with pytest.raises(ConfigurationError) as caught:
         selector(expression)
-    assert str(caught.value).startswith(f"{expression!r} is not a JMESPath expression: ")
+    assert f": {expression!r} is not a JMESPath expression: " in str(caught.value)
     assert caught.value.__cause__ is not None
 
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from aioidempotency import SerializationError
-from aioidempotency._keys import canonical, is_missing, selector
+from aioidempotency._keys import canonical, is_missing
+from aioidempotency._selection import selector
 
 
 class Plain:

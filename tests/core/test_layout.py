@@ -280,7 +280,7 @@ def test_phases_of_two_moves_do_not_mix() -> None:
 def test_an_item_that_says_nothing_is_an_error(broken: dict[str, Any]) -> None:
     """It is not overwritten."""
     found = {**PLACE.item, **broken} if not broken else {**item(SAID), **broken}
-    with pytest.raises(ConfigurationError, match="does not say how records lie"):
+    with pytest.raises(ConfigurationError, match="does not name a strategy"):
         play(layout.verify(laid(OLD), now=NOW), Found(found))
 
 

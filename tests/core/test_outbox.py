@@ -66,8 +66,8 @@ def test_a_reader_looks_twice_and_takes_what_it_saw_at_first() -> None:
 def test_a_reader_takes_what_stands_before_what_it_saw() -> None:
     """It had come while the first look was under way."""
     first, second, other = item("a", 1), item("a", 2), item("b", 1)
-    settled = outbox.settled([second], sorted([first, second, other], key=lambda each: str(each["sort"])), RENAMED)
-    assert list(settled) == [first, second]
+    found = outbox.publishable([second], sorted([first, second, other], key=lambda each: str(each["sort"])), RENAMED)
+    assert list(found) == [first, second]
 
 
 @given(st.data())
@@ -83,7 +83,7 @@ def test_no_event_is_published_before_an_earlier_one_of_its_key(data: st.DataObj
         when = {str(each["sort"]): moment for each, moment in zip(arrivals, moments, strict=True)}
         return [each for step, each in enumerate(order) if when[str(each["sort"])] <= begins + step]
 
-    published = list(outbox.settled(look(10), look(10 + len(keys)), RENAMED))
+    published = list(outbox.publishable(look(10), look(10 + len(keys)), RENAMED))
     for each in published:
         key = str(each["sort"]["S"]).partition("#")[0]
         before = [

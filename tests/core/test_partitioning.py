@@ -67,7 +67,7 @@ def test_static_puts_all_records_into_one_partition() -> None:
 @pytest.mark.parametrize("n", [0, -1, 1.0, True, "32", None])
 def test_buckets_that_cannot_be_counted_are_refused(n: int) -> None:
     """The number is part of the table's format."""
-    with pytest.raises(PartitioningError, match=f"a whole number of them: not {n}$"):
+    with pytest.raises(PartitioningError, match=f"as a whole number: not {n}$"):
         HashBuckets(n)
 
 

@@ -223,7 +223,7 @@ def test_a_bad_namespace_is_refused_when_a_key_is_made() -> None:
         _settings().key(1, "a#b")
 
 
-def _attempt(*, fingerprint: object = None, namespace: str = "", **options: Any) -> Claim:
+def _attempt(*, fingerprint: str | None = None, namespace: str = "", **options: Any) -> Claim:
     layout = CompositeKey(partitioning=Static("here"))
     store = AsyncIdempotencyStore.in_memory(namespace="shop", layout=layout, clock=lambda: NOW, verify_layout=False)
     call = store._options(**options).call(1, fingerprint=fingerprint, namespace=namespace, result_type=Any)
@@ -243,7 +243,7 @@ def test_an_attempt_takes_the_stores_settings() -> None:
 
 def test_an_attempt_takes_the_calls_own_settings() -> None:
     """They win over the store's."""
-    made = _attempt(fingerprint=1, lease=5.0, retention=7.0, read_first=True)
+    made = _attempt(fingerprint=ONE, lease=5.0, retention=7.0, read_first=True)
     assert (made.lease, made.retention, made.fingerprint, made.read_first) == (5.0, 7.0, ONE, True)
     store = AsyncIdempotencyStore.in_memory(read_first=True)
     assert store._options().call(1, result_type=Any).attempt().read_first

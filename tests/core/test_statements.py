@@ -109,7 +109,7 @@ def test_tables_of_one_name_have_texts_of_their_own() -> None:
 )
 def test_what_partiql_cannot_say_is_left_to_plain_calls(operation: Transact) -> None:
     """It replaces no item, and engines differ in how an attribute is asked to be missing."""
-    assert not partiql.can_be_said(operation)
+    assert not partiql.has_statement(operation)
     with pytest.raises(TypeError, match="PartiQL cannot say"):
         partiql.statement(operation)
 
@@ -120,7 +120,7 @@ def test_what_partiql_cannot_say_is_left_to_plain_calls(operation: Transact) -> 
 )
 def test_what_partiql_can_say_is_said(operation: Put) -> None:
     """The three writes of a call."""
-    assert partiql.can_be_said(operation)
+    assert partiql.has_statement(operation)
     assert partiql.statement(operation)["Parameters"]
 
 

@@ -1,20 +1,12 @@
-"""Strategies over several locations: random buckets, functions of one's own, and a move between two."""
+"""Strategies over several locations: random buckets, and a move between two strategies."""
 
 import datetime as dt
-import gc
-import random
-import secrets
-import time
-import uuid
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from math import inf
 from typing import Any
 
 import pytest
 
-from aioidempotency._core.model import AttributeNames, Location
 from aioidempotency.exceptions import PartitioningError
 from aioidempotency.partitioning import (
     CompositeKey,
@@ -97,139 +89,6 @@ def by_suffix(key: str) -> str:
     return f"tenant-{key[-2:]}"
 
 
-def test_a_function_of_the_key_names_the_partition() -> None:
-    """And another one the other locations, each once and home not again."""
-    assert everywhere(CustomPartition(by_suffix)) == ("tenant-4b",)
-    strategy = CustomPartition(by_suffix, elsewhere=lambda key: ["old", by_suffix(key), "old"])
-    assert everywhere(strategy) == ("tenant-4b", "old")
-    listed: object = Reshard(Static("a"), strategy).partitions(NOW)
-    assert listed is None
-
-
-def hour(_: str) -> str:
-    return f"hour-{int(time.time()) // 3600}"
-
-
-DICE = random.Random(1)
-
-IMPURE: dict[str, tuple[Callable[[str], Any], str]] = {
-    "a random suffix": (lambda key: f"{key[:4]}-{random.randrange(10**9)}", "two answers"),
-    "one of few random suffixes": (lambda _: str(random.choice([1, 1])), "chance"),
-    "a seeded generator of its own": (lambda _: str(DICE.random() < 2), "chance"),
-    "a secret": (lambda _: secrets.token_hex(1)[:0] + "x", "chance"),
-    "a random UUID": (lambda _: uuid.uuid4().hex[:0] + "x", "chance"),
-    "the hour": (hour, "the time"),
-    "the hour, one call deeper": (lambda key: hour(key), "the time"),  # noqa: PLW0108 - that is the test
-    "the day": (lambda _: dt.date.today().isoformat(), "the time"),  # noqa: DTZ011 - that is the test
-    "the month": (lambda _: f"{dt.datetime.now(dt.UTC):%Y-%m}", "the time"),
-    "the local time": (lambda _: time.strftime("%Y", time.localtime()), "the time"),
-    "the hash of a text": (lambda key: str(hash(key) % 32), "what differs between processes"),
-}
-
-
-@pytest.mark.parametrize("name", IMPURE)
-def test_what_is_no_function_of_the_key_is_refused(name: str) -> None:
-    """P3: on first use, with the cause and the strategies that are safe."""
-    function, cause = IMPURE[name]
-    with pytest.raises(PartitioningError, match=cause) as refused:
-        CustomPartition(function).home(KEY, NOW)
-    assert "HashBuckets" in str(refused.value)
-    assert KEY not in str(refused.value)
-    with pytest.raises(PartitioningError, match=cause):
-        CustomPartition(by_suffix, elsewhere=lambda key: [function(key)]).home(KEY, NOW)
-
-
-def test_a_pure_function_is_watched_once() -> None:
-    """On first use it is called twice more; from then on once a call."""
-    seen: list[str] = []
-
-    def remembering(key: str) -> str:
-        seen.append(key)
-        return "here"
-
-    strategy = CustomPartition(remembering)
-    assert seen == []
-    strategy.home(KEY, NOW)
-    strategy.home(KEY, NOW)
-    assert seen == [KEY] * 4
-
-
-def test_a_collection_of_garbage_is_not_the_functions_doing() -> None:
-    """Some tools measure how long it takes, and so ask for the time in the middle of whatever runs."""
-
-    def measure(*_: object) -> None:
-        time.perf_counter()
-
-    gc.callbacks.append(measure)
-    try:
-        answer = CustomPartition(lambda key: str(len([[key] for _ in range(5000)]))).home(KEY, NOW)
-    finally:
-        gc.callbacks.remove(measure)
-    assert answer == "5000"
-    assert gc.isenabled()
-
-
-def test_a_function_that_raises_is_tried_again_the_next_time() -> None:
-    """Its error is the caller's own."""
-    table: dict[str, str] = {}
-    strategy = CustomPartition(lambda key: table[key])
-    with pytest.raises(KeyError):
-        strategy.home(KEY, NOW)
-    table[KEY] = "here"
-    assert strategy.home(KEY, NOW) == "here"
-
-
-@pytest.mark.parametrize("answer", [None, 5, "", b"x", ["a"]])
-def test_an_answer_that_is_no_text_is_refused(answer: Any) -> None:
-    """DynamoDB takes no empty partition value."""
-    with pytest.raises(PartitioningError, match="needs a partition value: a text that is not empty"):
-        CustomPartition(lambda _: answer).home(KEY, NOW)
-    with pytest.raises(PartitioningError, match=r"a text that is not empty|in a list"):
-        CustomPartition(by_suffix, elsewhere=lambda _: [answer] if answer else answer).elsewhere(KEY, NOW)
-
-
-def test_a_partition_value_longer_than_dynamodb_takes_is_refused() -> None:
-    """2,048 bytes."""
-    with pytest.raises(PartitioningError, match="2048 bytes"):
-        CustomPartition(lambda _: "é" * 1025).home(KEY, NOW)
-
-
-async def a_coroutine(_: str) -> str:
-    return "here"
-
-
-@pytest.mark.parametrize("function", [a_coroutine, "text", 5])
-def test_what_cannot_be_called_is_refused_at_once(function: Any) -> None:
-    """A coroutine function would not run."""
-    with pytest.raises(PartitioningError, match="takes plain functions of a key"):
-        CustomPartition(function)
-    with pytest.raises(PartitioningError, match="takes plain functions of a key"):
-        CustomPartition(by_suffix, elsewhere=function)
-
-
-def test_a_partial_and_an_object_are_functions_too() -> None:
-    """They are named by what they are."""
-    assert CustomPartition(partial(by_suffix)).home(KEY, NOW) == "tenant-4b"
-    described = CustomPartition(by_suffix, elsewhere=partial(by_suffix)).description()
-    assert described == {
-        "strategy": "CustomPartition",
-        "function": f"{__name__}.by_suffix",
-        "elsewhere": "functools.partial",
-    }
-
-
-def test_with_a_simple_key_the_function_makes_the_whole_key() -> None:
-    """And has to keep the digest: two keys with one text would share one answer."""
-    layout = SimpleKey("id", partitioning=CustomPartition(lambda key: f"tenant/{key}"))
-    table = layout.table("records", AttributeNames())
-    route = layout.route(table, KEY)
-    assert route.locations(NOW) == (Location(table=table, partition=f"tenant/{KEY}"),)
-    assert route.key == KEY
-    cut = SimpleKey(partitioning=CustomPartition(by_suffix)).route(table, KEY)
-    with pytest.raises(PartitioningError, match="two calls could get one answer"):
-        cut.locations(NOW)
-
-
 def test_a_simple_key_takes_no_other_partitioning() -> None:
     """DynamoDB spreads such a table by itself."""
     with pytest.raises(PartitioningError, match="takes no partitioning, except CustomPartition"):
@@ -253,7 +112,7 @@ def test_a_move_to_the_same_place_costs_one_put() -> None:
 
 
 @pytest.mark.parametrize("phase", ["prepare", "cutover"])
-def test_a_move_between_strategies_with_several_places_looks_at_all(phase: Any) -> None:
+def test_a_move_between_strategies_with_several_locations_looks_at_all(phase: Any) -> None:
     """Windows and random buckets can be moved to and from, too."""
     old, new = TimeBuckets(600, prefix="w").bound(Terms()), RandomBuckets(8, prefix="r")
     move = Reshard(old, new, phase)
@@ -299,21 +158,13 @@ def test_a_move_between_windows_ends_no_lease_before_its_window(new: TimeBuckets
     move = Reshard(old, new, phase).bound(Terms())
     assert move.searched_until(move.home(KEY, NOW)) >= NOW + 3600 - 1
     for length in (60.0, dt.timedelta(minutes=1)):
-        with pytest.raises(PartitioningError, match="windows of two lengths that have the same names"):
+        with pytest.raises(PartitioningError, match="windows of two lengths with the same names"):
             Reshard(old, TimeBuckets(length)).bound(Terms())
 
 
 def test_a_move_with_a_function_cannot_list_its_partitions() -> None:
     """What a function answers is not known beforehand."""
     assert Reshard(OLD, CustomPartition(by_suffix)).partitions(NOW) is None
-
-
-def test_a_key_with_more_places_than_a_transaction_takes_is_refused() -> None:
-    """A function of one's own may name too many."""
-    layout = CompositeKey(partitioning=CustomPartition(by_suffix, elsewhere=lambda _: map(str, range(100))))
-    route = layout.route(layout.table("records", AttributeNames()), KEY)
-    with pytest.raises(PartitioningError, match="101 locations, and one transaction takes 100"):
-        route.locations(NOW)
 
 
 def test_a_layout_takes_its_terms_from_the_store() -> None:

@@ -17,7 +17,15 @@ from aioidempotency._core.operations import (
     TransactionFailed,
     Update,
 )
-from aioidempotency.backends.dynamodb.requests import CANCELLATION, Request, lasts, reasons, refusal, reply, request
+from aioidempotency.backends.dynamodb.requests import (
+    CANCELLATION,
+    Request,
+    is_permanent,
+    reasons,
+    refusal,
+    reply,
+    request,
+)
 from aioidempotency.exceptions import Reason
 from tests.core.playing import PLACE, RENAMED_PLACE, done, stored
 
@@ -76,7 +84,7 @@ def test_refused_effects_are_told_by_index_with_their_items() -> None:
     found = cancelled(FINE, FINE, CONDITION)
     assert found == TransactionFailed((None,), (None, reason))
     assert found is not None
-    assert lasts(found)
+    assert is_permanent(found)
 
 
 def test_a_refused_record_decides_whatever_else_was_met() -> None:
@@ -102,10 +110,10 @@ def test_what_may_pass_does_not_last(code: str) -> None:
     found = cancelled(FINE, {"Code": code}, FINE)
     assert found == TransactionFailed((None,), (Reason(code), None))
     assert found is not None
-    assert not lasts(found)
+    assert not is_permanent(found)
     both = cancelled(FINE, {"Code": code}, CONDITION)
     assert both is not None
-    assert lasts(both)
+    assert is_permanent(both)
 
 
 @pytest.mark.parametrize("code", ["ValidationError", "ItemCollectionSizeLimitExceeded"])
@@ -113,12 +121,12 @@ def test_what_is_wrong_with_an_effect_lasts(code: str) -> None:
     found = cancelled(FINE, FINE, {"Code": code, "Message": "why"})
     assert found == TransactionFailed((None,), (None, Reason(code, None, "why")))
     assert found is not None
-    assert lasts(found)
+    assert is_permanent(found)
 
 
 def test_refusals_of_records_last() -> None:
-    assert lasts(ConditionFailed(None))
-    assert lasts(TransactionFailed((None, ConditionFailed(None))))
+    assert is_permanent(ConditionFailed(None))
+    assert is_permanent(TransactionFailed((None, ConditionFailed(None))))
 
 
 def test_a_transaction_of_records_is_read_as_before() -> None:

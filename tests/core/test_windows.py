@@ -130,7 +130,7 @@ def test_windows_shorter_than_the_clocks_differ_are_refused() -> None:
 
 def test_more_windows_than_a_transaction_takes_are_refused() -> None:
     """P7: with the shortest window that would do; that one does."""
-    with pytest.raises(PartitioningError, match=r"look at 364 of them .* window= of 38 s or more") as refused:
+    with pytest.raises(PartitioningError, match=r"look at 364 windows .* window= of 38 s or more") as refused:
         TimeBuckets(10).bound(TERMS)
     assert "one transaction takes 100" in str(refused.value)
     assert TimeBuckets(38).bound(TERMS).most_locations <= 100

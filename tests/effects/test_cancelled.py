@@ -157,7 +157,7 @@ async def test_a_transaction_is_sent_until_the_store_is_back() -> None:
 async def test_a_transaction_that_is_not_answered_until_the_lease_ends_is_an_error(
     choice: Literal["report", "raise"],
 ) -> None:
-    """X3: whether it was applied is not known; the result must not look as if it were. The next call tells."""
+    """X3: the outcome of the transaction is unknown; the result must not look as if it were. The next call tells."""
     table, events = MemoryBackend(), list[Event]()
     store = store_on(ScriptedBackend(table, on_transactions(Down())), events, lease=2, on_completion_failure=choice)
     with pytest.raises(StoreError) as failed:
@@ -251,7 +251,7 @@ async def test_an_answer_that_comes_when_its_record_has_expired_tells_nothing() 
             return await backend.execute(operation)  # type: ignore[no-any-return] # as a client's own retry does
 
     store = store_on(ScriptedBackend(table, on_transactions(Pause(), None)), clock=clock)
-    with pytest.raises(StoreError, match="whether it was applied is not known") as failed:
+    with pytest.raises(StoreError, match="the outcome of the transaction is unknown") as failed:
         async with store.execute("key", heartbeat=False) as execution:
             execution.transaction.emit("paid")
             execution.complete("done")

@@ -264,7 +264,7 @@ async def test_an_expensive_duplicate_can_be_read_first() -> None:
 async def test_where_places_pass_there_is_no_commit_without_a_claim(partitioning: Any) -> None:
     """A late claim is taken back there, and effects could not be."""
     store = AsyncIdempotencyStore.in_memory(layout=Composite(partitioning=partitioning))
-    with pytest.raises(ConfigurationError, match="commit_once cannot be had with TimeBuckets"):
+    with pytest.raises(ConfigurationError, match="commit_once does not work with TimeBuckets"):
         await store.commit_once("k", 1, [])
     async with store.execute("k") as execution:
         execution.transaction.emit("fine")
@@ -279,6 +279,6 @@ async def test_a_coroutine_function_that_writes_is_refused() -> None:
         transaction.emit("lost")
 
     for wrong in (writes, lambda _: 5):
-        with pytest.raises(TransactionError, match="is called in line, and not awaited"):
+        with pytest.raises(TransactionError, match="is called, and not awaited"):
             await store.commit_once("k", 1, wrong)  # type: ignore[arg-type] # as a user without a type checker might
     assert not backend.operations

@@ -199,7 +199,9 @@ async def test_events_are_read_as_the_type_that_is_asked_for() -> None:
     await emit(store, "k", Paid(5))
     assert [each.event for each in await drained(store, event_type=Paid)] == [Paid(5)]
     await emit(store, "other", Paid(5))
-    with pytest.raises(SerializationError, match=r"the event [0-9a-f]{32}-0 cannot hold .*read it without event_type="):
+    with pytest.raises(
+        SerializationError, match=r"the event [0-9a-f]{32}-0 cannot hold .*read the event without event_type="
+    ):
         await drained(store, event_type=int)
     assert len(await drained(store)) == 1
 

@@ -48,7 +48,7 @@ WITH_FREEING: dict[str, Case] = {
     ),
     "shut out, a lost answer": case(26_000, PLAIN, PLAIN, SHUTS_OUT, faults=LOST, horizon=2.0),
     "shut out, a copy that comes late": case(46_000, PLAIN, PLAIN, SHUTS_OUT, faults=COPY, limits=COPIES, horizon=2.0),
-    "shut out, giving up": case(56_000, PLAIN, PLAIN, SHUTS_OUT, faults=Faults(give_up=1), limits=COPIES, horizon=2.0),
+    "shut out, giving up": case(44_000, PLAIN, PLAIN, SHUTS_OUT, faults=Faults(give_up=1), limits=COPIES, horizon=2.0),
     "shut out, a crash and a new start": case(
         34_000, Script(attempts=2), SHUTS_OUT, faults=CRASH, limits=COPIES, horizon=4.0
     ),

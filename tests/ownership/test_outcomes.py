@@ -21,6 +21,7 @@ from aioidempotency import (
     StoreError,
     deadline,
     idempotent,
+    namespace_of,
 )
 from aioidempotency._core.model import SerializedResult
 from aioidempotency._core.operations import Delete, Get, Put, Update
@@ -253,7 +254,7 @@ async def test_results_are_compressed_over_the_threshold_only(
 async def test_a_stored_result_that_cannot_be_read_is_not_executed_again(stored: SerializedResult) -> None:
     """O10: damaged data, or an encoding of a later version, is said, not guessed."""
     store = AsyncIdempotencyStore.in_memory()
-    decision = await store.claim("key")
+    decision = await store.claim("key", namespace=namespace_of(asyncio.sleep))
     assert isinstance(decision, Claimed)
     await store._records.complete(decision.lease, stored)
     error = await caught(store.run("key", asyncio.sleep, 0))
@@ -359,7 +360,7 @@ async def test_a_completion_whose_answer_was_lost_is_settled_by_the_next_try() -
     )
     store = AsyncIdempotencyStore("t", backend=backend)
     assert await store.run("key", asyncio.sleep, 0, "done") == "done"
-    record = await store.get("key")
+    record = await store.get("key", namespace=namespace_of(asyncio.sleep))
     assert record is not None
     assert (record.result, backend.count(Update)) == ("done", 2)
 

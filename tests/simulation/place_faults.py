@@ -39,7 +39,9 @@ def _numbers(*, less: int = 0, ahead: float | None = None) -> Callable[[pytest.M
 
     def numbers(self: Windows, now: float) -> range:
         latest = floor((now + (self.ahead if ahead is None else ahead)) / self.window)
-        return range(latest, min(latest, floor((now - self.kept - self.answer_within) / self.window) + less) - 1, -1)
+        return range(
+            latest, min(latest, floor((now - self.retention - self.answer_within) / self.window) + less) - 1, -1
+        )
 
     return lambda patch: patch.setattr(Windows, "_numbers", numbers)
 

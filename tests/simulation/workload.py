@@ -14,6 +14,7 @@ from aioidempotency import (
     Wait,
     idempotent,
 )
+from aioidempotency._namespaces import MARK, Namespace
 from aioidempotency.exceptions import InProgressError, LeaseLostError, MismatchError
 from tests.simulation.calls import BodyFailedError, Call, DeclinedError, How
 from tests.simulation.monitor import Monitor
@@ -65,7 +66,9 @@ class Workload:
     async def _decorated(self, call: Call) -> object:
         script = call.script
 
-        @idempotent(self.store, key="key", fingerprint="payload", namespace="", **_manner(call))
+        fingerprint = None if script.payload is None else "payload"
+
+        @idempotent(self.store, key="key", fingerprint=fingerprint, namespace="", **_manner(call))
         async def decorated(key: str, payload: str | None) -> Any:
             value = await self._body(call, None)
             self._write(call)
@@ -150,6 +153,10 @@ class Workload:
     @staticmethod
     def _finished(call: Call) -> How:
         return "refused" if call.script.effect == "refused" else "value"
+
+
+# Under `run`, a call has its function's namespace; here, the keys of all kinds of calls are the same.
+setattr(Workload._body, MARK, Namespace(""))
 
 
 def _manner(call: Call) -> dict[str, Any]:

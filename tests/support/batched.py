@@ -5,7 +5,7 @@ from typing import final
 from aioidempotency import DynamoDBBackend
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Put, Reply
-from aioidempotency.backends.dynamodb.partiql import can_be_said
+from aioidempotency.backends.dynamodb.partiql import has_statement
 
 
 @final
@@ -22,7 +22,7 @@ class BatchedBackend:
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation, as a batch if it can be."""
-        if not isinstance(operation, Get) and not can_be_said(operation):
+        if not isinstance(operation, Get) and not has_statement(operation):
             return await self._inner.execute(operation)
         (outcome,) = await self._inner.execute_many([operation])
         if isinstance(outcome, Exception):

@@ -6,18 +6,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
-from werkzeug.test import Client
 
 from tests.support.engines import (
     Engine,
@@ -28,10 +26,6 @@ from tests.support.engines import (
     serving,
     user_engine,
 )
-from tests.support.moto_server import one_at_a_time
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RIVALS = 50
@@ -89,25 +83,6 @@ async def test_one_of_fifty_concurrent_claims_wins(engine: Engine) -> None:
     assert len(winners) == 1
     item = {"id": {"S": "key"}, "owner": {"N": str(winners[0])}}
     assert all(refusal.response["Item"] == item for refusal in ends if refusal is not None)
-
-
-def test_moto_works_on_one_request_at_a_time() -> None:
-    """Two requests never meet inside the application."""
-    inside = threading.Barrier(2)
-
-    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
-        with suppress(threading.BrokenBarrierError):
-            inside.wait(timeout=0.1)
-        start_response("200 OK", [])
-        return [b""]
-
-    client = Client(one_at_a_time(application))
-    threads = [threading.Thread(target=client.post) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert inside.broken
 
 
 @pytest.mark.parametrize("operation", ["put_item", "update_item", "delete_item"])

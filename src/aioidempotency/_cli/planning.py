@@ -1,205 +1,185 @@
-"""The plan: one answer to a workload, with the numbers that it rests on."""
+"""What a load costs on DynamoDB, and how many buckets carry it.
 
-import math
-from dataclasses import dataclass, replace
-from random import Random
-from statistics import median
-from typing import Final, final
+**The limit.** A partition takes 1,000 write units or 3,000 read units a second, and a mixture of both in
+proportion. So a load is counted in parts of a second: a write unit takes 3 of 3,000, a read unit 1.
 
-from aioidempotency._cli import capacity, tails
-from aioidempotency._cli.billing import MONTH, PARTS, Bill, Units, bill
-from aioidempotency._cli.simulation import hottest_loads
-from aioidempotency._cli.workload import MOST_BUCKETS, PlanError, Workload, check_bounds
+**The load of a partition** is random: calls arrive independently (their number in a second is Poisson), the
+hash of a key chooses the bucket, and DynamoDB's own hash chooses the partition of each bucket.
 
-SUREST: Final = 0.999999
-"""The largest probability that can be asked for: the arithmetic is good for it with 10,000 buckets."""
+**The rule.** Let K(t) be the logarithm of the mean of exp(t * load). Chernoff's bound says that a partition
+has more than x parts with a probability of exp(K(t) - t * x) at the most, for every t above 0. So, with the
+probability p, none of m partitions has more than (K(t) + log(m / (1 - p))) / t; the best t gives the
+smallest such load. Take the smallest power of two for which this load is within the limit.
+`tests/cli/test_planning.py` compares the rule with exact sums and with drawn tables.
+"""
 
-MOST_PARTITIONS: Final = 100_000
+from dataclasses import dataclass
+from math import ceil, exp, expm1, log, log1p
+from typing import Final, NamedTuple, final
 
-DEFAULT: Final = 32
-"""Buckets of a CompositeKey that is told nothing."""
+from aioidempotency._attributes import LARGEST_ITEM
+from aioidempotency._cli.failure import CommandError
+from aioidempotency._core import model
+from aioidempotency._core.model import AttributeNames, SerializedResult
+from aioidempotency._core.protocol import Claim, first_put
+from aioidempotency._keys import digest, record_key
+from aioidempotency.partitioning import CompositeKey, HashBuckets, Static, Terms
 
-MOST_TRIED: Final = 1 << (MOST_BUCKETS.bit_length() - 1)
-"""The largest power of two that a plan goes up to."""
+LIMIT: Final = 3_000
+"""Parts of a second of one partition."""
 
-_DRAWS: Final = 200_000
-"""About so many random draws are spent on each row; the seconds that they give are bounded, too."""
+NEW_TABLE: Final = 4
+"""Partitions of a new on-demand table: it takes 4,000 write units a second."""
 
-_FEWEST_SECONDS: Final = 25
-_MOST_SECONDS: Final = 400
+MOST_BUCKETS: Final = 65_536
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What a plan is asked to hold, and at what prices.
+class Units(NamedTuple):
+    """Write units and read units."""
 
-    Attributes:
-        probability: How likely no partition passes its limit in a second.
-        partitions: How many the table has before it splits; None for what an on-demand table has whose peak was this.
-        write_price: Dollars for a million write request units.
-        read_price: Dollars for a million read request units.
-        seed: The seed of the simulation.
-
-    Raises:
-        PlanError: A number is out of bounds.
-    """
-
-    probability: float = 0.99
-    partitions: int | None = None
-    write_price: float = 0.625
-    read_price: float = 0.125
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.probability <= SUREST:
-            raise PlanError(f"--probability takes a number above 0 and up to {SUREST}: not {self.probability:g}")
-        if self.partitions is not None:
-            check_bounds("--partitions", self.partitions, least=1, most=MOST_PARTITIONS)
-        for option, price in ("--write-price", self.write_price), ("--read-price", self.read_price):
-            if not (math.isfinite(price) and price >= 0):
-                raise PlanError(f"{option} takes dollars for a million units, 0 or more: not {price:g}")
+    write: int
+    read: int
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What a number of buckets does.
+class Load:
+    """The calls of one busy second, in the terms of the command's options."""
 
-    Attributes:
-        alone: The probability that no bucket passes, once each has a partition to itself.
-        together: That no partition passes before any has split: at least.
-        together_at_most: Likewise: at most.
-        hottest: The load of the hottest partition before any has split, 1 for its limit: the median of the simulation.
-        simulated: The share of the simulated seconds in which no partition passed.
-        seconds: How many seconds were simulated.
-    """
+    calls_per_second: float
+    result_bytes: int
+    duplicates: float = 0.0
+    namespace_bytes: int = 30
+    fingerprint: bool = False
+    read_first: bool = False
+    locations: int = 1
 
-    buckets: int
-    alone: float
-    together: float
-    together_at_most: float
-    hottest: float
-    simulated: float
-    seconds: int
+    def sizes(self) -> tuple[int, int]:
+        """Measure the items of a running and of a finished record, in the bucket with the longest name."""
+        layout = CompositeKey(partitioning=Static(f"{HashBuckets(1).prefix}#{MOST_BUCKETS - 1}"))
+        key, terms = record_key("key", "", "n" * self.namespace_bytes), Terms()
+        claim = Claim(
+            route=layout.route(layout.table("plan", AttributeNames()), key),
+            owner="0" * 32,
+            now=1_800_000_000.25,  # all instants of the years 2001 to 2286 make records of one size
+            lease=terms.lease,
+            retention=terms.retention,
+            clock_skew=terms.clock_skew,
+            fingerprint=digest("payload") if self.fingerprint else None,
+            label="0" * 24,  # the usual length of a host's name and a process id
+        )
+        lease = first_put(claim)[0]
+        finished = model.finished(lease, SerializedResult("0" * self.result_bytes), expiration=lease.expiration)
+        return model.size(model.running(lease)), model.size(finished)
+
+    def calls(self) -> list[tuple[float, Units]]:
+        """Count the fresh calls and the duplicates of a second, with the units of each in all locations together.
+
+        A write takes one unit for each KB of the item; a refused one as many as the item that refused it. A
+        consistent read takes one for each 4 KB, and one where there is no item. In a transaction a write takes
+        twice as many, and the check of another location counts as a write.
+        """
+        running, finished = self.sizes()
+        factor, others = 1 if self.locations == 1 else 2, self.locations - 1
+        claim, completion = factor * (ceil(running / 1024) + others), ceil(finished / 1024)
+        fresh = Units(claim + completion, self.locations * self.read_first)
+        refused = Units(factor * (ceil(finished / 1024) + others), 0)
+        found = Units(0, ceil(finished / 4096) + others)
+        repeated = self.calls_per_second * self.duplicates
+        return [(self.calls_per_second - repeated, fresh), (repeated, found if self.read_first else refused)]
+
+    def hottest(self, buckets: int, partitions: int, probability: float) -> float:
+        """Bound the load of the hottest partition in a second, with this probability; 1 is its limit."""
+        # All units of a call count in one second and one bucket, the worst that they can do.
+        arrivals = [(rate, 3 * units.write + units.read) for rate, units in self.calls()]
+
+        def bound(log_t: float) -> float:
+            t = exp(log_t)
+            bucket = sum(rate * expm1(t * parts) for rate, parts in arrivals) / buckets
+            # Each bucket is on the partition with the probability 1 / partitions. So K(t) has for each the term
+            # log(1 + (exp(bucket) - 1) / partitions), which overflows unless it is written in another way.
+            k = buckets * (bucket + log1p((1 - 1 / partitions) * expm1(-bucket)))
+            return (k + log(partitions / (1 - probability))) / t / LIMIT
+
+        low, high = -20.0, log(30 / max(parts for _, parts in arrivals))
+        for _ in range(70):  # the bound falls to its smallest value, and rises from there
+            left, right = low + (high - low) / 3, high - (high - low) / 3
+            low, high = (low, right) if bound(left) < bound(right) else (left, high)
+        return bound(low)
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The answer.
+    """How many buckets to take, and what the load costs.
 
     Attributes:
-        buckets: How many to take: the power of two that is enough before and after splits, where there is one.
-        enough_alone: The smallest number that is enough once each bucket has a partition to itself.
-        enough_together: The smallest power of two that is enough before any partition has split; None where none is.
-        default_is_enough: Whether 32 buckets are, before and after splits.
-        write_units: Write units a second.
-        read_units: Read units a second.
-        fresh: What a fresh call takes.
-        duplicate: What a duplicate takes.
-        running_bytes: The size of a running record's item.
-        finished_bytes: The size of a finished record's item.
-        static: The share of this load that one partition value takes, on average.
-        write_cost: Dollars for a month of 730 hours at this rate.
-        read_cost: Likewise.
+        hottest: The load of the hottest partition for each number of buckets, 1 for its limit.
+        cost: Dollars for the requests of a month of 730 hours.
     """
 
-    workload: Workload
-    terms: Terms
+    load: Load
+    probability: float
     partitions: int
     buckets: int
-    enough_alone: int
-    enough_together: int | None
-    default_is_enough: bool
+    hottest: dict[int, float]
     write_units: float
     read_units: float
     fresh: Units
     duplicate: Units
     running_bytes: int
     finished_bytes: int
-    static: float
-    write_cost: float
-    read_cost: float
-    rows: tuple[Row, ...]
+    cost: float
 
     @property
-    def name(self) -> str:
-        """What to take, in words or as a strategy."""
-        return f"HashBuckets({self.buckets})" if self.workload.places == 1 else f"{self.buckets:,} buckets"
-
-    @property
-    def cost(self) -> float:
-        """Dollars a month, requests alone."""
-        return self.write_cost + self.read_cost
+    def strategy(self) -> str:
+        """What to take, in words."""
+        return f"HashBuckets({self.buckets})" if self.load.locations == 1 else f"{self.buckets:,} buckets"
 
 
-def make_plan(workload: Workload, terms: Terms) -> Plan:
-    """Answer.
+def make_plan(
+    load: Load,
+    *,
+    probability: float = 0.99,
+    partitions: int | None = None,
+    write_price: float = 0.625,
+    read_price: float = 0.125,
+) -> Plan:
+    """Plan for a load. Prices are dollars for a million units.
+
+    Without `partitions`, the table has those of a new one, or enough for twice the load: an on-demand table
+    takes up to twice its last peak.
 
     Raises:
-        PlanError: More than 10,000 buckets are needed.
+        CommandError: A record does not fit into an item, or no number of buckets is enough.
     """
-    billed = bill(workload)
-    partitions = terms.partitions or capacity.partitions_for(billed)
-    enough_alone = capacity.smallest(billed, terms.probability)
-    enough_together = _enough_together(billed, partitions, terms.probability)
-    buckets = max(_power_of_two(enough_alone), enough_together or 1)
-    shown = _shown(enough_alone, buckets, searched=enough_together is None)
+    running, finished = load.sizes()
+    if finished > LARGEST_ITEM:
+        raise CommandError(
+            f"--result-bytes {load.result_bytes} does not fit into an item of DynamoDB: give up to "
+            f"{load.result_bytes - (finished - LARGEST_ITEM)}, and store a reference to a larger result"
+        )
+    write_units = sum(rate * units.write for rate, units in load.calls())
+    read_units = sum(rate * units.read for rate, units in load.calls())
+    partitions = partitions or max(NEW_TABLE, ceil(2 * (3 * write_units + read_units) / LIMIT))
+    hottest = {1 << n: load.hottest(1 << n, partitions, probability) for n in range(MOST_BUCKETS.bit_length())}
+    enough = [buckets for buckets, share in hottest.items() if share <= 1]
+    if not enough:
+        raise CommandError(
+            f"no number of buckets is enough for this load on {partitions:,} partitions: warm the table up and give more "
+            "--partitions, spread the calls over several tables, or use a table without a sort key, which needs none"
+        )
     return Plan(
-        workload=workload,
-        terms=terms,
+        load=load,
+        probability=probability,
         partitions=partitions,
-        buckets=buckets,
-        enough_alone=enough_alone,
-        enough_together=enough_together,
-        default_is_enough=enough_alone <= DEFAULT and _holds(billed, DEFAULT, partitions, terms.probability),
-        write_units=billed.write_units,
-        read_units=billed.read_units,
-        fresh=billed.per_fresh,
-        duplicate=billed.per_duplicate,
-        running_bytes=workload.running_bytes,
-        finished_bytes=workload.finished_bytes,
-        static=min(1.0, PARTS / tails.mean(bill(replace(workload, places=1)).streams)),
-        write_cost=billed.write_units * MONTH * terms.write_price / 1e6,
-        read_cost=billed.read_units * MONTH * terms.read_price / 1e6,
-        rows=tuple(_row(billed, number, partitions, Random(terms.seed)) for number in shown),  # noqa: S311 - no secret
-    )
-
-
-def _enough_together(billed: Bill, partitions: int, probability: float) -> int | None:
-    """Try the powers of two: between them more buckets may do a little worse, as they lie less evenly."""
-    powers = (1 << exponent for exponent in range(MOST_TRIED.bit_length()))
-    return next((number for number in powers if _holds(billed, number, partitions, probability)), None)
-
-
-def _holds(billed: Bill, buckets: int, partitions: int, probability: float) -> bool:
-    return capacity.together(billed, buckets, partitions).low >= probability
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
-
-
-def _shown(enough_alone: int, buckets: int, *, searched: bool) -> list[int]:
-    """Choose the rows: the smallest number that is enough, and powers of two to beyond the chosen one, or to the end."""
-    first = max(1, _power_of_two(enough_alone) // 4)
-    last = max(2 * buckets, MOST_TRIED * searched)
-    powers = {1 << exponent for exponent in range(first.bit_length() - 1, last.bit_length())}
-    return sorted(powers | {enough_alone})
-
-
-def _row(billed: Bill, buckets: int, partitions: int, chance: Random) -> Row:
-    draws = buckets + 2 * min(buckets, partitions)
-    seconds = min(_MOST_SECONDS, max(_FEWEST_SECONDS, _DRAWS // draws))
-    loads = hottest_loads(billed.streams, buckets=buckets, partitions=partitions, seconds=seconds, chance=chance)
-    together = capacity.together(billed, buckets, partitions)
-    return Row(
-        buckets=buckets,
-        alone=capacity.alone(billed, buckets),
-        together=together.low,
-        together_at_most=together.high,
-        hottest=median(loads) / PARTS,
-        simulated=sum(load <= PARTS for load in loads) / seconds,
-        seconds=seconds,
+        buckets=enough[0],
+        hottest={buckets: hottest[buckets] for buckets in hottest if enough[0] / 64 <= buckets <= enough[0] * 2},
+        write_units=write_units,
+        read_units=read_units,
+        fresh=load.calls()[0][1],
+        duplicate=load.calls()[1][1],
+        running_bytes=running,
+        finished_bytes=finished,
+        cost=(write_units * write_price + read_units * read_price) * 730 * 3600 / 1e6,
     )

@@ -1,89 +1,77 @@
-"""Moto's server as a process of its own: `python -m aioidempotency._cli.server`.
+"""A DynamoDB of the demo's own: moto's, on a free loopback port of this process."""
 
-It listens on a free loopback port, prints the port, and ends when its standard input does: the
-parent holds the other end, so the server ends however the parent does.
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
-Moto does not lock its tables, so two conditional writes could both win; the lock around its
-application makes them atomic. Werkzeug closes every connection after one answer; the handler here
-keeps it open.
-"""
+from aiohttp import web
 
-import io
-import sys
-import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from aioidempotency._cli.failure import CommandError
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.exceptions import InternalServerError
-from werkzeug.serving import make_server
-from werkzeug.wrappers import Response
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+_ENVIRONMENT: Final = {
+    "AWS_ACCESS_KEY_ID": "demo",
+    "AWS_SECRET_ACCESS_KEY": "demo",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    # The lower-case name wins over the other one, and an asterisk over the system's own proxy settings.
+    "no_proxy": "*",
+}
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    application = one_at_a_time(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=KeepAliveHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdout.write(f"{server.port}\n")
-    sys.stdout.flush()
-    # The parent reads one line; whatever is printed later must not fill the pipe.
-    sys.stdout = sys.stderr
-    sys.stdin.buffer.read()
+@asynccontextmanager
+async def moto_dynamodb() -> AsyncIterator[str]:
+    """Serve moto's DynamoDB until the block ends; yields its URL.
+
+    Moto does not lock its tables, so two conditional writes in two threads could both be applied. Here the
+    event loop calls moto, so moto works on one request at a time.
+
+    Raises:
+        CommandError: moto's server is not installed.
+    """
+    try:
+        from moto.moto_server.werkzeug_app import (  # noqa: PLC0415 - only the demo without a table needs it
+            DomainDispatcherApplication,
+            create_backend_app,
+        )
+        from werkzeug.test import Client  # noqa: PLC0415 - it calls an application without a socket
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f'the demo needs {error.name}, which is not installed; run: pip install "aioidempotency[demo]", '
+            "or give --endpoint-url"
+        ) from error
+    moto = Client(DomainDispatcherApplication(create_backend_app), use_cookies=False)
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        body = await request.content.read()
+        answered = moto.open(request.path_qs, method=request.method, headers=list(request.headers.items()), data=body)
+        headers = [(name, value) for name, value in answered.headers if name.lower() != "content-length"]
+        return web.Response(body=answered.data, status=answered.status_code, headers=headers)
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
-def one_at_a_time(application: "WSGIApplication") -> "WSGIApplication":
-    """Wrap an application so that it works on one request only, up to the end of its answer."""
-    lock = threading.Lock()
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Hide the user's AWS settings and proxies from the clients that the block makes.
 
-    def locked(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        with lock:
-            response = Response.from_app(application, environ, buffered=True)
-        return response(environ, start_response)
-
-    return locked
-
-
-class KeepAliveHandler(MotoRequestHandler):
-    """Answers with a length, and leaves the connection open."""
-
-    protocol_version = "HTTP/1.1"
-    # The head and the body leave in one segment, without waiting for an acknowledgement.
-    disable_nagle_algorithm = True
-    wbufsize = -1
-
-    def run_wsgi(self) -> None:
-        """Answer one request."""
-        environ = self.make_environ()
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        # Read before taking the lock: a slow sender must not hold up the others.
-        environ["wsgi.input"] = io.BytesIO(self.rfile.read(length))
-        self._send(self._answer(environ))
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Log no request."""
-
-    def _answer(self, environ: "WSGIEnvironment") -> Response:
-        try:
-            return Response.from_app(self.server.app, environ, buffered=True)
-        except Exception as error:  # noqa: BLE001 - a fault of the engine is its answer
-            self.log_error("%r", error)
-            return Response.force_type(InternalServerError().get_response())
-
-    def _send(self, response: Response) -> None:
-        body = response.get_data()
-        self.send_response(response.status_code)
-        for name, value in response.headers:
-            if name.lower() not in {"connection", "content-length"}:
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-
-if __name__ == "__main__":
-    main()
+    A session with credentials of its own would not do: clients read the profile, the configuration file and
+    the proxies from the environment even then.
+    """
+    kept = dict(os.environ)
+    for name in kept:
+        if name.upper().startswith(("AWS_", "MOTO_")):
+            del os.environ[name]
+    os.environ.update(_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)

@@ -1,1 +1,1 @@
-"""The protocol and its values: pure, so that every decision can be tested without a database."""
+"""The protocol and its values. Everything here is pure, so tests reach every decision without a database."""

@@ -1,10 +1,12 @@
-"""When a write may happen. A condition is data with two readings.
+"""Conditions of writes. A condition is data with two readings.
 
-Each condition comes down to requirements that all must hold: an attribute equals a value, or is
-missing.
-`expression` renders them for DynamoDB, `holds` evaluates them on an item in memory. None of them
-holds a time: whether a record may be taken over is judged before the write, by `protocol.judge`,
-and the write then insists that nothing has changed since.
+`requirements` turns a condition into requirements, all of which must hold: an attribute equals a value, or an
+attribute is missing. `expression` writes requirements for DynamoDB, `holds` evaluates a condition on an item in
+memory.
+
+No condition holds a time, and that must stay so: `protocol.judge` decides before the write whether a record may be
+taken over, and the condition then insists on an unchanged record. So two contenders with different clocks
+can never both win.
 """
 
 from decimal import Decimal
@@ -18,15 +20,15 @@ from aioidempotency._core.model import AttributeValue, Item, Role, Status, Table
 
 @final
 class Absent(Struct, frozen=True):
-    """No item is there."""
+    """There is no item."""
 
 
 @final
 class HeldBy(Struct, frozen=True):
-    """The record is running, and its owner is this one. Nobody holds a finished record.
+    """The record is running and belongs to this owner. A finished record belongs to nobody.
 
-    With `until`, its lease also still ends at that millisecond: a renewal that was delayed on its way
-    must not shorten a lease that was renewed since.
+    With `until`, the lease must also still end at that millisecond. Else a renewal delayed on the network could
+    shorten a lease renewed since.
     """
 
     owner: str
@@ -35,14 +37,14 @@ class HeldBy(Struct, frozen=True):
 
 @final
 class Unchanged(Struct, frozen=True):
-    """The record is still the one that was seen.
+    """The record is the same as when it was read.
 
-    Owner and fencing token alone would not tell: their owner may have renewed or finished the
-    record in the meantime.
+    Owner and fencing token alone do not suffice: the owner may have renewed or finished the record since.
     """
 
     item: Item
 
+    # The item holds a result, and results must not reach logs.
     def __repr__(self) -> str:
         return "Unchanged(...)"
 
@@ -50,20 +52,21 @@ class Unchanged(Struct, frozen=True):
 Condition = Absent | HeldBy | Unchanged
 
 Requirement = tuple[Role, AttributeValue | None]
-"""The attribute of that role equals the value; None: the attribute is missing."""
+"""The attribute of the role equals the value. With None, the attribute is missing."""
 
 IDENTITY: tuple[Role, ...] = ("status", "owner", "fencing_token", "expiration", "in_progress_expiration")
-"""What together says that a record is still the same one."""
+"""The attributes that change with every claim, renewal and completion, so together identify a state of the record."""
 
 
 def requirements(condition: Condition, table: Table) -> tuple[Requirement, ...]:
-    """Spell out a condition."""
+    """List the requirements of a condition."""
     match condition:
         case Absent():
             return (("key", None),)
         case HeldBy(owner, until):
-            held: tuple[Requirement, ...] = (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
-            return held if until is None else (*held, ("in_progress_expiration", {"N": str(until)}))
+            owned: tuple[Requirement, ...] = (("owner", {"S": owner}), ("status", {"S": Status.INPROGRESS.value}))
+            return owned if until is None else (*owned, ("in_progress_expiration", {"N": str(until)}))
+        # A record of Powertools has no owner and no fencing token: the condition then insists on their absence.
         case Unchanged(item):
             return tuple((role, item.get(table.names[role])) for role in IDENTITY)
         case _ as never:
@@ -71,20 +74,21 @@ def requirements(condition: Condition, table: Table) -> tuple[Requirement, ...]:
 
 
 def holds(condition: Condition, item: Item | None, table: Table) -> bool:
-    """Evaluate a condition on an item, or on the lack of one."""
+    """Evaluate a condition on an item, or on the absence of an item."""
     present: Item = item or {}
     return all(_same(present.get(table.names[role]), wanted) for role, wanted in requirements(condition, table))
 
 
 @lru_cache
 def expression(shape: tuple[tuple[Role, bool], ...]) -> str:
-    """Write requirements as DynamoDB does; the flag says whether a value is wanted, or that it be missing."""
+    """Write requirements as a DynamoDB expression. The flag tells whether the attribute has a value or is missing."""
     return " AND ".join(f"#{role} = :{role}" if wanted else f"attribute_not_exists(#{role})" for role, wanted in shape)
 
 
 def _same(found: AttributeValue | None, wanted: AttributeValue | None) -> bool:
     if found is None or wanted is None:
         return found is wanted
+    # By value, because engines write one number in different ways: `1`, `1.0`, `1E0`.
     if found.keys() == wanted.keys() == {"N"}:
         return Decimal(str(found["N"])) == Decimal(str(wanted["N"]))
     return found == wanted

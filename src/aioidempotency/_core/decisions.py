@@ -1,4 +1,4 @@
-"""What a claim can come to. Four outcomes, all expected: match them without a default case."""
+"""The four outcomes of a claim. All are expected: match them without a default case."""
 
 from typing import final
 
@@ -9,14 +9,14 @@ from aioidempotency._core.model import Lease, Record
 
 @final
 class Claimed(Struct, frozen=True):
-    """The key is the caller's to run, as long as the lease lasts."""
+    """The caller owns the key, as long as the lease lasts."""
 
     lease: Lease
 
 
 @final
 class Replay(Struct, frozen=True):
-    """The key was finished before: here is its record, with the result."""
+    """The key was finished before. The record holds the result."""
 
     record: Record
 
@@ -28,7 +28,7 @@ class Replay(Struct, frozen=True):
 
 @final
 class InProgress(Struct, frozen=True):
-    """Another owner runs the key. `retry_after` is the seconds until its lease is over."""
+    """Another owner is running the key. The lease of that owner ends in `retry_after` seconds."""
 
     record: Record
     retry_after: float

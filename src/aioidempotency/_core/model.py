@@ -357,6 +357,8 @@ def parse(item: Item, location: Location) -> Record:
     expiration = read.number("expiration")
     if expiration is None:
         raise read.refusal("expiration", "is missing")
+    names = location.table.names
+    claimed_by, freed_by = item.get(names["claimed_by"]), item.get(names["freed_by"])
     return Record(
         key=location.key,
         status=Status(status),
@@ -366,8 +368,9 @@ def parse(item: Item, location: Location) -> Record:
         fencing_token=int(read.number("fencing_token") or 0),
         fingerprint=read.text("validation"),
         encoding=read.text("encoding"),
-        claimed_by=read.label("claimed_by"),
-        freed_by=read.label("freed_by"),
+        # No call depends on texts for people: other types count as missing.
+        claimed_by=None if claimed_by is None else cast("str | None", claimed_by.get("S")),
+        freed_by=None if freed_by is None else cast("str | None", freed_by.get("S")),
         data=read.data(),
     )
 
@@ -419,11 +422,6 @@ class _Reader:
         if kind != "N":
             raise self.refusal(role, f"has the type {kind} and should have N")
         return float(str(value))
-
-    def label(self, role: Role) -> str | None:
-        """Read a text for people. A value of another type counts as missing: no call depends on the text."""
-        kind, value = self._typed(role)
-        return value if kind == "S" and isinstance(value, str) else None
 
     def data(self) -> str | None:
         """Read the stored result of any type as text; None without a result."""

@@ -1,10 +1,10 @@
-"""What a backend can be asked, and what it answers.
+"""The operations of a backend, and the replies.
 
-Every write carries its condition. A backend executes one operation, as a whole or not at all, and
-returns one reply; that a condition did not hold is a reply, that the store did not answer is an
-exception. Where all records have one location, no transaction is ever asked for.
+Every write carries a condition. A backend executes an operation completely or not at all, and returns
+one reply. A failed condition is a reply; a store that does not answer is an exception. A key with only one
+location never needs a transaction.
 
-None of these values shows data when it is printed: items hold results.
+No `repr` here shows data, because items hold results.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ from aioidempotency.exceptions import Reason
 
 @final
 class Put(Struct, frozen=True):
-    """Write a whole item. The reply is `Applied`, or `ConditionFailed` with the item that is there.
+    """Write a whole item. The reply is `Applied`, or `ConditionFailed` with the existing item.
 
     Attributes:
-        location: Where to write it.
-        item: The item, with its key's attributes, as the wire has it.
-        condition: What must hold of the item that is there now, or of the lack of one.
+        location: The item's location.
+        item: The item in DynamoDB's wire format, key attributes included.
+        condition: A condition on the existing item, or on the absence of one.
     """
 
     location: Location
@@ -37,12 +37,12 @@ class Put(Struct, frozen=True):
 
 @final
 class Update(Struct, frozen=True):
-    """Set some attributes of an item, and leave the others. The reply is that of a `Put`.
+    """Set some attributes of an item, and keep the others. The replies are those of a `Put`.
 
     Attributes:
-        location: Where the item is.
-        changes: The new value of each attribute, by the attribute's role: `location.table.names` has its name.
-        condition: What must hold of the item that is there now.
+        location: The item's location.
+        changes: The new values by the attribute's role; `location.table.names` maps roles to names.
+        condition: A condition on the existing item.
     """
 
     location: Location
@@ -55,11 +55,11 @@ class Update(Struct, frozen=True):
 
 @final
 class Delete(Struct, frozen=True):
-    """Remove an item. The reply is that of a `Put`.
+    """Delete an item. The replies are those of a `Put`.
 
     Attributes:
-        location: Where the item is.
-        condition: What must hold of the item that is there now.
+        location: The item's location.
+        condition: A condition on the existing item.
     """
 
     location: Location
@@ -81,7 +81,7 @@ class Get(Struct, frozen=True):
 
 @final
 class Check(Struct, frozen=True):
-    """Write nothing, and insist on a condition: a part of a `Transact`."""
+    """Write nothing, and insist on a condition. Only a part of a `Transact`."""
 
     location: Location
     condition: Condition
@@ -92,11 +92,11 @@ class Check(Struct, frozen=True):
 
 @final
 class Effect(Struct, frozen=True):
-    """A write of the caller's own, to whatever table: a part of a `Transact`.
+    """A write of the caller's own, to any table. Only a part of a `Transact`.
 
     Attributes:
-        kind: The wire's name of the action.
-        parameters: The wire's parameters of the action, values typed.
+        kind: DynamoDB's name of the action.
+        parameters: DynamoDB's parameters of the action, with typed values.
     """
 
     kind: Literal["Put", "Update", "Delete", "ConditionCheck"]
@@ -113,15 +113,15 @@ class Effect(Struct, frozen=True):
 
 @final
 class Transact(Struct, frozen=True):
-    """Apply all of these, or none of them: at most 100, no two at one location.
+    """Apply all writes, or none: at most 100 (DynamoDB's limit), no two at one location.
 
     The reply is `Applied`, or `TransactionFailed` with an entry for each write and each effect.
 
     Attributes:
-        writes: Those of the record.
-        effects: The caller's own writes and events, which are committed together with the record.
-        token: The same for each try of the same transaction: what was applied with it is not applied again,
-            where the store knows tokens.
+        writes: The writes of the record.
+        effects: The caller's own writes and events, committed together with the record.
+        token: The same text for each attempt of one transaction. A store that knows tokens applies a
+            transaction with the same token only once.
     """
 
     writes: tuple["Write | Check", ...]
@@ -139,9 +139,9 @@ class Transact(Struct, frozen=True):
 
 @final
 class GetAll(Struct, frozen=True):
-    """Read the items of all these locations as they are at one moment, strongly consistent.
+    """Read the items of several locations as of one moment, strongly consistent.
 
-    The reply is `FoundAll`, with an entry for each location, in their order.
+    The reply is `FoundAll`, with an entry for each location, in the same order.
     """
 
     locations: Locations
@@ -157,9 +157,9 @@ class GetAll(Struct, frozen=True):
 
 @final
 class Query(Struct, frozen=True):
-    """Read the first items of the location's partition, in the order of their sort keys, strongly consistent.
+    """Read the first items of a partition, by sort key, strongly consistent.
 
-    The reply is `FoundAll`, with up to `limit` items, or fewer where they are large.
+    The reply is `FoundAll` with up to `limit` items, or fewer if the items are large.
     """
 
     location: Location
@@ -171,15 +171,15 @@ class Query(Struct, frozen=True):
 
 @final
 class Applied(Struct, frozen=True):
-    """The write happened."""
+    """The write was applied."""
 
 
 @final
 class ConditionFailed(Struct, frozen=True):
-    """The condition of a write did not hold, and nothing was changed.
+    """The condition of a write failed, and nothing was changed.
 
     Attributes:
-        item: What was there; None where nothing was, or where the store does not say.
+        item: The existing item. None if there is no item, or if the store does not return one.
     """
 
     item: Item | None
@@ -193,8 +193,8 @@ class TransactionFailed(Struct, frozen=True):
     """A transaction was not applied.
 
     Attributes:
-        failures: For each of the record's writes why it was refused, or None: that one would have been applied.
-        reasons: The same for each effect; there are reasons besides their conditions.
+        failures: An entry for each write of the record: the failed condition, or None for a write without failure.
+        reasons: An entry for each effect, in the same way. A reason may also be a conflict or throttling.
     """
 
     failures: tuple[ConditionFailed | None, ...]
@@ -203,7 +203,7 @@ class TransactionFailed(Struct, frozen=True):
 
 @final
 class Found(Struct, frozen=True):
-    """The answer of a `Get`: the item, or None where nothing is."""
+    """The reply to a `Get`: the item, or None."""
 
     item: Item | None
 
@@ -213,7 +213,7 @@ class Found(Struct, frozen=True):
 
 @final
 class FoundAll(Struct, frozen=True):
-    """The answer of a `GetAll`, in the order asked; or of a `Query`."""
+    """The reply to a `GetAll`, in the order of the locations, or to a `Query`."""
 
     items: tuple[Item | None, ...]
 
@@ -221,6 +221,7 @@ class FoundAll(Struct, frozen=True):
         return f"<FoundAll: {len(self.items)} items>"
 
 
+# Closed unions, matched without a default case: the type checker then finds every place that lacks a new operation.
 Write = Put | Update | Delete
 Operation = Write | Transact | Get | GetAll | Query
 WriteReply = Applied | ConditionFailed | TransactionFailed
@@ -228,16 +229,19 @@ Reply = WriteReply | Found | FoundAll
 
 
 def wrong_reply(operation: Operation, reply: object) -> str | None:
-    """Say what is wrong with a reply to an operation, by types alone; None where it fits.
+    """Describe the fault in a backend's reply, by types alone. None if the reply fits the operation.
 
-    Procedures trust what they are sent. So whatever a backend returns is looked at here first.
+    Procedures trust replies, so every reply of every backend passes here first. A description names types and counts
+    only, never data.
     """
     match operation, reply:
         case (Put() | Update() | Delete() | Transact(), Applied()) | (Query(), FoundAll()):
             return None
         case (Put() | Update() | Delete(), ConditionFailed(item)) | (Get(), Found(item)):
             return _wrong_item(item)
+        # A transaction of records alone needs no reasons, so a backend may leave them out.
         case Transact(writes, effects), TransactionFailed(failures, reasons):
+            # Failures are read by index, so a reply one entry short would blame the wrong write.
             fits = len(failures) == len(writes) and len(reasons) in {0, len(effects)}
             return None if fits else f"TransactionFailed with {len(failures)} failures and {len(reasons)} reasons"
         case GetAll(locations), FoundAll(items):
@@ -248,7 +252,7 @@ def wrong_reply(operation: Operation, reply: object) -> str | None:
 
 def _wrong_item(item: object) -> str | None:
     if item is None or (type(item) is dict and {*map(type, item.values())} == {dict}):
-        return None  # whatever comes from JSON
+        return None  # the fast way for dictionaries, as from JSON
     if isinstance(item, Mapping) and all(isinstance(value, Mapping) for value in item.values()):
         return None
     return f"an item that is no mapping of names to typed values, but {type(item).__name__}"

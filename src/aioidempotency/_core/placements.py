@@ -1,10 +1,13 @@
-"""A record that may be in several locations: what is sent to all of them, and what comes back.
+"""A record with several possible locations: the transactions over all of them, and the replies.
 
-1. Whoever puts a record insists, in the same transaction, on each other location: that nothing is there,
-   or that what was seen there goes away with it. So a key has one record, wherever it was put.
-2. What is taken over elsewhere is deleted, not only checked: its old owner must find itself refused.
-3. What a transaction did not refuse is as its condition says. Where a refusal does not bring its item,
-   all locations are read, as they are at one moment.
+Invariants:
+
+1. A put also insists, in the same transaction, on every other location: nothing is there, or the item
+   read there is deleted. So a key has one record, in whatever location.
+2. A take-over deletes the old record in another location. A mere check would leave the record of a stale owner,
+   whose completion would then succeed.
+3. A location without a failure in a failed transaction is as its condition says. If a failure brings no
+   item, all locations are read as of one moment.
 
 A key with one location is the common case, and costs no transaction: one plain `Put`, one plain `Get`.
 """
@@ -34,11 +37,11 @@ T = TypeVar("T")
 Procedure = Generator[Operation, Reply, T]
 
 Seen = Sequence[Item | None]
-"""What is in each of the locations, in their order."""
+"""The item in each location, in the order of the locations."""
 
 
 def put(locations: Locations, item: Item, seen: Seen | None) -> Put | Transact:
-    """Put an item into the first location, and insist that all locations are as they were seen; empty, if nobody looked."""
+    """Put an item into the first location if all locations are as seen. Without `seen`, all must be empty."""
     found, *others = seen or (None,) * len(locations)
     first = Put(locations[0], item, Absent() if found is None else Unchanged(found))
     if not others:
@@ -48,6 +51,7 @@ def put(locations: Locations, item: Item, seen: Seen | None) -> Put | Transact:
 
 def look(locations: Locations) -> Procedure[Seen]:
     """Read all locations."""
+    # Not one `Get` after the other: a record could move between two reads, and both reads would miss the record.
     operation = Get(locations[0]) if len(locations) == 1 else GetAll(locations)
     reply = yield operation
     if isinstance(reply, Found):
@@ -58,19 +62,21 @@ def look(locations: Locations) -> Procedure[Seen]:
 
 
 def seen_by(operation: Write | Transact, refusal: ConditionFailed | TransactionFailed) -> Procedure[Seen]:
-    """Say what is in the locations of a write that was refused; read them where the refusal does not say."""
+    """Find the items in the locations of a failed write. Read the locations if the failure does not tell."""
     writes = operation.writes if isinstance(operation, Transact) else (operation,)
     failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
+    # Batches bring no item of a duplicate, and an item may be gone by now. All locations are read, not only this one:
+    # an item from a failure and an item from a later read would be of two moments.
     if any(each is not None and each.item is None for each in failures):
         return (yield from look(tuple(write.location for write in writes)))
-    return tuple(_after(*each) for each in zip(writes, failures, strict=True))
+    return tuple(_item_after(*each) for each in zip(writes, failures, strict=True))
 
 
 def _cleared(location: Location, found: Item | None) -> Delete | Check:
     return Check(location, Absent()) if found is None else Delete(location, Unchanged(found))
 
 
-def _after(write: Write | Check, refused: ConditionFailed | None) -> Item | None:
+def _item_after(write: Write | Check, refused: ConditionFailed | None) -> Item | None:
     if refused is not None:
         return refused.item
     return write.condition.item if isinstance(write.condition, Unchanged) else None

@@ -32,7 +32,7 @@ here once for both ways.
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import floor, inf
-from typing import NamedTuple, TypeVar, final
+from typing import NamedTuple, final
 
 from msgspec import Struct
 
@@ -53,8 +53,6 @@ from aioidempotency._core.operations import (
     Write,
 )
 from aioidempotency._core.placements import Procedure, Seen
-
-T = TypeVar("T")
 
 ATTEMPTS = 5
 """Tries of a claim whose record keeps changing, before the key counts as in progress."""
@@ -370,17 +368,6 @@ def withdraw(attempt: Claim, sent: Iterable[Operation]) -> Procedure[Released | 
             token, expiration = record.fencing_token, floor(record.expiration)
             lease = replace(lease, freed_by=record.freed_by, fencing_token=token, expiration=expiration)
     return (yield from release(lease))
-
-
-def noting(procedure: Procedure[T], sent: list[Operation]) -> Procedure[T]:
-    """Run a procedure, and note each operation before the caller sends it."""
-    try:
-        operation = next(procedure)
-        while True:
-            sent.append(operation)
-            operation = procedure.send((yield operation))
-    except StopIteration as outcome:
-        return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
 
 
 def _puts(sent: Iterable[Operation]) -> Iterator[Put]:

@@ -1,4 +1,4 @@
-"""Effects in DynamoDB: a call's own writes, ids and events, committed with its result or made once.
+"""Effects in DynamoDB: a call's own writes and events, committed with the result; ids and items made once.
 
-`writes`, `commits`, `ids` and `outbox` are pure; `pending` collects, and `store` sends.
+`writes`, `commits`, `ids` and `outbox` are pure. `pending` collects writes, and `store` sends requests.
 """

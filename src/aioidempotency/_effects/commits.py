@@ -1,17 +1,17 @@
-"""The protocol of effects: the caller's own writes and the finished record, in one transaction.
+"""The commit protocol: the caller's own writes and the finished record, in one transaction.
 
-1. Together or not at all. The transaction insists that the record is ours and running, or that there is
-   none, as a completion or a claim does; when it is applied, neither holds any more. So it is applied once
-   at the most, and never after the key was taken over.
-2. Each try of one transaction is the same request, with one token. Whoever finds the record finished by
-   itself, as the transaction would have left it, has had its answer lost: that settles it, whether the
-   store knows tokens or not. (Powertools, on a shared record, finishes it in our name, and otherwise.)
-3. What refused the caller's writes is told only where the record's own part was judged, and was fine: then
-   nothing was applied, by this try or an earlier one.
-4. A record that is gone is lost. A plain completion would put it anew, which changes nothing; a
-   transaction's writes may have been applied before it went.
-5. While tries go on the finished record does not expire: it lives until the lease's end, at the least. Who
-   hears of a lost lease after that (a paused process, say) cannot know what came of an earlier try.
+1. All or nothing, and at most once. The transaction insists on a running record of this owner, as a completion does,
+   or on no record, as a claim does. After the transaction, neither condition holds any more. So a second
+   copy is refused, and so is a copy after a take-over of the key.
+2. Each attempt of one transaction is the same request, with the same token. A record finished exactly as the
+   transaction would have finished the record means a lost answer: the transaction was applied, whether the store
+   knows tokens or not. (Powertools, in a shared table, may finish the record of this owner in another way.)
+3. Reasons of failed effects count only if DynamoDB evaluated the record's part without a failure. Only then
+   was nothing applied, neither by this attempt nor by an earlier one.
+4. An absent record is lost. A plain completion may put an absent record again, because a completion has no other
+   effect. A transaction's writes may have been applied before the record disappeared.
+5. The finished record does not expire during the attempts: the record lives at least to the end of the lease. A caller
+   that sees a lost lease later (a paused process, for example) cannot know the outcome of an earlier attempt.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from aioidempotency.exceptions import Reason
 @final
 @dataclass(frozen=True, slots=True)
 class EffectsFailed:
-    """The caller's writes were refused, and nothing was applied. A reason for each of them, or None."""
+    """The caller's writes were refused, and nothing was applied. Each write has a reason, or None."""
 
     reasons: tuple[Reason | None, ...]
 
@@ -39,7 +39,7 @@ class EffectsFailed:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One transaction of a lease's result and the caller's writes: the same at each try, as of `now`."""
+    """One transaction of a lease's result and the caller's writes, the same at each attempt, as of `now`."""
 
     lease: Lease
     result: SerializedResult
@@ -49,7 +49,7 @@ class Commit:
 
 
 def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
-    """Apply the caller's writes and complete the record, or neither."""
+    """Apply the caller's writes and complete the record, or do neither."""
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
         return Lost(None)
@@ -61,6 +61,7 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
             return Completed(finished)
+        # Rule 3: the record's part has no failure.
         if reply.failures == (None,):
             return EffectsFailed(reply.reasons)
         found = protocol.parse_found((lease.location,), (yield from placements.seen_by(operation, reply)))
@@ -68,13 +69,15 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
         if record is None or record.owner != lease.owner:
             break
         if protocol.finished_by(record, lease.owner):
+            # Rule 2: the owner alone does not prove the transaction, because Powertools completes records of any
+            # owner.
             ours = (record.data, record.expiration) == (finished.data, finished.expiration)
             return Completed(record) if ours else Lost(record)
     return Lost(record)
 
 
 def expiration_of(wanted: Commit) -> int:
-    """Say when the finished record expires: until then it tells whether the transaction was applied."""
+    """Compute the finished record's expiration. Until then, the record tells whether the transaction was applied."""
     ends = max(wanted.now + wanted.lease.retention, wanted.lease.expires_at + wanted.clock_skew)
     return protocol.finished_until(wanted.lease, ends)
 
@@ -82,7 +85,7 @@ def expiration_of(wanted: Commit) -> int:
 def commit_once(
     attempt: Claim, result: SerializedResult, effects: Writes
 ) -> Procedure[Completed | Replay | InProgress | Mismatch | EffectsFailed]:
-    """Apply the caller's writes and put the finished record, where the key is free; one round trip."""
+    """Apply the caller's writes and put the finished record if the key is free, in one round trip."""
     locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
     seen = (yield from placements.look(locations)) if attempt.read_first else None
@@ -95,6 +98,7 @@ def commit_once(
         token = lease.fencing_token
         put = placements.put(locations, model.finished(lease, result, expiration=lease.expiration), seen)
         writes = put.writes if isinstance(put, Transact) else (put,)
+        # Another round is another request, and DynamoDB refuses one token with two sets of parameters.
         operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
@@ -114,7 +118,10 @@ def commit_once(
 def _judge(
     found: tuple[protocol.FoundRecord, ...], attempt: Claim
 ) -> Completed | Replay | InProgress | Mismatch | Vacant:
-    """Say what was found: first, whether this very attempt was applied, even where its record has expired since."""
+    """Decide by the records found: first, whether this attempt was applied already.
+
+    That holds even if the attempt's record has expired since.
+    """
     for each in found:
         if protocol.finished_by(each.record, attempt.owner):
             return Completed(each.record)

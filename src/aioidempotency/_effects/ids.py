@@ -1,10 +1,10 @@
-"""What is made once: an id for a key, and an item in a table of the caller's.
+"""Values made once: an id for a key, and an item in the caller's own table.
 
-Who comes first writes, under the condition that nothing is there; everybody after that is refused, and shown
-what is there, which is the answer. A lost answer needs no care: whoever asks again is shown its own.
+The first caller writes, under the condition that nothing is there. DynamoDB refuses every later caller and returns
+the existing item, which is the answer. A lost answer is harmless: the repetition returns the caller's own item.
 
-An id is no record. It has no owner and no lease, and no expiration unless one is asked for, so its location
-depends on nothing but its key: neither on a layout that moves, nor on time.
+An id is no record. An id has no owner, no lease, and an expiration only on request. So the location of an id depends
+only on the key: neither on a layout that moves, nor on time.
 """
 
 from math import floor
@@ -18,23 +18,26 @@ from aioidempotency._core.placements import Procedure
 from aioidempotency.exceptions import ConfigurationError
 
 KEY: Final = "aioidempotency#id"
-"""What the key of an id begins with. No record's key looks so: it has two namespaces at the most."""
+"""The beginning of an id's key. A record's key has at most two namespaces, so the two never clash."""
 
 ATTEMPTS: Final = 5
-"""How often an item may go away, or change, while it is looked at."""
+"""The most attempts while other callers delete or change the item."""
 
-FOREIGN: Final = AttributeNames(**{f"{role}": f"aioidempotency#{role}" for role in AttributeNames.__dataclass_fields__})
-"""Stands for the attributes of a table that is not ours: none of them is ever named."""
+UNUSED_NAMES: Final = AttributeNames(
+    **{f"{role}": f"aioidempotency#{role}" for role in AttributeNames.__dataclass_fields__}
+)
+"""Stands for the attribute names of a caller's table. No expression ever uses one."""
 
 
 def location_of(table: Table, namespace: str, digest: str) -> Location:
-    """Find the id of a key: in a partition of its own."""
+    """Find the location of a key's id, in a partition of its own."""
+    # Also the partition value, not a bucket of a strategy: an id lives for ever, longer than any layout.
     key = f"{KEY}#{namespace}#{digest}"
     return Location(table=table, partition=key, sort=None if table.sort_attribute is None else key)
 
 
 def get_or_create(location: Location, made: str, *, now: float, expires_after: float | None) -> Procedure[str]:
-    """Answer with the id that is stored, or store this one."""
+    """Return the stored id, or store a new one."""
     names = location.table.names
     item: dict[str, AttributeValue] = {**location.item, names["data"]: {"S": made}}
     if expires_after is not None:
@@ -43,24 +46,26 @@ def get_or_create(location: Location, made: str, *, now: float, expires_after: f
     for _ in range(ATTEMPTS):
         found = yield from _put(Put(location, item, condition))
         expiration = None if found is None else found.get(names["expiration"])
+        # DynamoDB deletes late, so an expired id may still be there. `Unchanged` replaces only the expired id: of two
+        # callers, one wins, and the other gets the winner's id.
         over = expiration is not None and floor(now) > float(str(expiration["N"]))
         if found is not None and not over:
             return _id_in(found, location)
         condition = Absent() if found is None else Unchanged(found)
-    raise _restless(location)
+    raise _changed_too_often(location)
 
 
 def put_if_absent(location: Location, item: Item) -> Procedure[Item]:
-    """Store an item, or answer with the one that is there."""
+    """Store an item, or return the existing one."""
     for _ in range(ATTEMPTS):
         found = yield from _put(Put(location, item, Absent()))
         if found is not None:
             return found
-    raise _restless(location)
+    raise _changed_too_often(location)
 
 
 def uuid7(milliseconds: int, random: int) -> str:
-    """Write a UUID of version 7 (RFC 9562) as text: 48 bits of time, then 74 of these random ones."""
+    """Write a UUID of version 7 (RFC 9562) as text, from 48 bits of time and 74 random bits."""
     high, low = (random >> 62) & 0xFFF, random & ((1 << 62) - 1)
     value = (milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low
     digits = f"{value:032x}"
@@ -68,7 +73,7 @@ def uuid7(milliseconds: int, random: int) -> str:
 
 
 def _put(operation: Put) -> Procedure[Item | None]:
-    """Put an item, and answer with what is there then; None where it has gone meanwhile."""
+    """Put an item, and return the item then in the table. None if another caller deleted the item."""
     reply = yield operation
     if isinstance(reply, Applied):
         return operation.item
@@ -88,8 +93,8 @@ def _id_in(item: Item, location: Location) -> str:
     return value
 
 
-def _restless(location: Location) -> ConfigurationError:
+def _changed_too_often(location: Location) -> ConfigurationError:
     return ConfigurationError(
-        f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times while it was looked at; "
-        "what is made once must stay: find out who deletes it"
+        f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times during one call; "
+        "an item made once must stay: find out who deletes the item"
     )

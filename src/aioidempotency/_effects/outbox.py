@@ -1,11 +1,12 @@
-"""Events that are committed with their effects, and published later.
+"""Events committed together with their effects, and published later.
 
 1. The events of one key in one transaction are one item, so a reader sees all of them or none.
-2. Items of one key are in one partition, in the order of their sequence numbers. A reader that sees one
-   cannot know that it has seen all before it: those may have been written while it read. So it reads twice, and
-   takes only what was there the first time, and what stands before that: everything whose transaction was
-   answered before the later one's was sent, is there by then.
-3. Where an item is depends on its key alone, and on the number of shards, which is part of the table's format.
+2. The items of one key are in one partition, by sequence number. A reader of one item cannot know whether
+   earlier items have all arrived: an earlier transaction may commit during the read. So the reader reads twice, and
+   takes only the items of the first read and all items before them. Every transaction answered before the later
+   transaction was sent is visible by the second read.
+3. An item's location depends only on the key and on the number of shards. The number of shards is a part of the
+   table's format.
 """
 
 import json
@@ -21,22 +22,25 @@ from aioidempotency._core.placements import Procedure
 from aioidempotency.exceptions import ConfigurationError
 
 KEY: Final = "aioidempotency#outbox"
-"""What an outbox's partition begins with."""
+"""The beginning of an outbox's partition value."""
 
 SHARDS: Final = 16
-"""Partitions of one outbox: each takes about 500 events a second, since one in a transaction costs two units."""
+"""The partitions of an outbox.
+
+Each takes about 500 events a second, because an event in a transaction costs two write units.
+"""
 
 LARGEST_SEQUENCE: Final = 10**20 - 1
-"""The numbers are compared as texts of this length."""
+"""The largest sequence number. Sort keys hold the numbers as texts of this length, because DynamoDB compares texts."""
 
 PAGE: Final = 100
-"""Items that are read at a time."""
+"""The items of one read."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Emitted:
-    """Events of one key in one transaction, as they are stored: each written by the store's codec."""
+    """The events of one key in one transaction, each written by the store's codec."""
 
     key: str
     sequence: int
@@ -47,7 +51,7 @@ class Emitted:
 @final
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """Where a namespace's events are: in a table with a sort key."""
+    """The events of a namespace, in a table with a sort key."""
 
     table: Table
     namespace: str
@@ -57,28 +61,31 @@ class Outbox:
         return f"{KEY}#{shard}#{self.namespace}" if self.namespace else f"{KEY}#{shard}"
 
     def put(self, emitted: Emitted) -> Put:
-        """Write events; no other transaction has the same location."""
+        """Write events. The owner in the sort key keeps the locations of two transactions apart."""
         order = f"{_digest(emitted.key)}#{emitted.sequence:020d}#{emitted.owner}"
         location = Location(table=self.table, partition=self.partition(shard_of(emitted.key)), sort=order)
         data = json.dumps({"key": emitted.key, "sequence": emitted.sequence, "events": emitted.events})
         names = self.table.names
         item = {**location.item, names["owner"]: {"S": emitted.owner}, names["data"]: {"S": data}}
+        # `Absent`, so that a second copy of the transaction can never overwrite an event.
         return Put(location, item, Absent())
 
 
 def shard_of(key: str) -> int:
-    """Say which shard has the events of a key."""
+    """Find the shard of a key's events."""
     return int(_digest(key), 16) % SHARDS
 
 
 def pending(outbox: Outbox, shard: int) -> Procedure[tuple[Item, ...]]:
-    """Read the events of a shard that can be published now, in their order."""
+    """Read the events of a shard that can be published now, in order."""
     seen = yield from _page(outbox, shard)
-    return tuple(settled(seen, (yield from _page(outbox, shard)), outbox.table)) if seen else ()
+    return tuple(publishable(seen, (yield from _page(outbox, shard)), outbox.table)) if seen else ()
 
 
-def settled(seen: Sequence[Item], again: Sequence[Item], table: Table) -> Iterator[Item]:
-    """Choose from a second look what the first one had seen, and what stands before that."""
+def publishable(seen: Sequence[Item], again: Sequence[Item], table: Table) -> Iterator[Item]:
+    """Choose from a second read the items of the first read, and the items before them."""
+    # Rule 2: an item new in the second read may have an unseen predecessor, so only a third read could publish the
+    # item.
     last = {_key(item, table): _sort(item, table) for item in seen}
     return (item for item in again if _sort(item, table) <= last.get(_key(item, table), ""))
 
@@ -87,7 +94,7 @@ def parse(item: Item, table: Table) -> Emitted:
     """Read an item.
 
     Raises:
-        ConfigurationError: It holds no events.
+        ConfigurationError: The item holds no events.
     """
     names = table.names
     try:
@@ -96,14 +103,15 @@ def parse(item: Item, table: Table) -> Emitted:
         return Emitted(key=data["key"], sequence=data["sequence"], owner=owner, events=tuple(data["events"]))
     except (KeyError, TypeError, ValueError):
         raise ConfigurationError(
-            f"an item in the outbox of table {table.name!r} holds no events; nothing but this library may write there: "
-            "find out what does, and remove it"
+            f"an item in the outbox of table {table.name!r} holds no events; only this library may write there: "
+            "find out who else does, and remove the item"
         ) from None
 
 
 def remove(outbox: Outbox, shard: int, item: Item) -> Procedure[None]:
-    """Delete an item that was published; another relay may have done it."""
+    """Delete a published item. Another relay may have deleted the item already."""
     location = Location(table=outbox.table, partition=outbox.partition(shard), sort=_sort(item, outbox.table))
+    # Two relays may publish one event: delivery is at least once, and `OutboxEvent.id` tells duplicates.
     reply = yield Delete(location, Unchanged(item))
     if not isinstance(reply, Applied | ConditionFailed):
         raise TypeError(f"the backend answered a deletion with {type(reply).__name__}")

@@ -1,7 +1,7 @@
-"""What a call is going to write together with its result, as it is collected.
+"""The writes and events of a call, collected until the transaction is sent.
 
-Each addition is checked as a whole with what was collected before; one that is refused is not kept. When the
-call's block has ended, nothing is added any more.
+Each addition is checked together with all earlier ones. A refused addition is not collected, and the earlier
+ones stay. After the end of the call's block, nothing can be added.
 """
 
 import json
@@ -13,12 +13,12 @@ from aioidempotency._core.model import Locations
 from aioidempotency._core.operations import Effect, Put
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.outbox import LARGEST_SEQUENCE, Emitted, Outbox
-from aioidempotency._effects.writes import KeyNames, Tally
+from aioidempotency._effects.writes import KeyNames, WriteSet
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import SerializationError, TransactionClosedError
 
 OVERHEAD: Final = 400
-"""Bytes of an outbox's item around its events, at the most: its key, names, owner and numbers."""
+"""The most bytes of an outbox's item besides the events: key, names, owner and numbers."""
 
 ENDED: Final = "has ended its block; write inside it"
 REPLAYED: Final = "is a replay, and has had its effects; test `execution.replayed` first"
@@ -26,28 +26,28 @@ REPLAYED: Final = "is a replay, and has had its effects; test `execution.replaye
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What a transaction knows of the call that it belongs to.
+class CallIdentity:
+    """The identity of a transaction's call.
 
     Attributes:
         key: The record's key.
         owner: The call's random bits.
-        sequence: The number of its events, where they are given none.
-        own: Where its record may be.
-        parts: How many actions the record takes.
+        sequence: The default sequence number of the call's events.
+        record_locations: The possible locations of the record.
+        record_actions: The number of actions for the record.
     """
 
     key: str
     owner: str
     sequence: int
-    own: Locations
-    parts: int = 1
+    record_locations: Locations
+    record_actions: int = 1
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of one key, and about how many bytes their item takes."""
+    """The events of one key, and about the number of bytes of their item."""
 
     sequence: int
     texts: tuple[str, ...]
@@ -56,24 +56,25 @@ class Events:
 
 @final
 class PendingWrites:
-    """The writes and events of one call, until its transaction is sent."""
+    """The writes and events of one call, until the transaction is sent."""
 
-    def __init__(self, origin: Origin, codec: Codec, outbox: Outbox | None) -> None:
-        self._origin = origin
+    def __init__(self, call: CallIdentity, codec: Codec, outbox: Outbox | None) -> None:
+        self._call = call
         self._codec = codec
         self._outbox = outbox
         self._effects: list[Effect] = []
-        self._tally = Tally(own=origin.own, parts=origin.parts)
+        self._write_set = WriteSet(record_locations=call.record_locations, record_actions=call.record_actions)
         self._events: dict[str, Events] = {}
         self._state: str | None = None
 
     def add(self, kind: str, **given: object) -> None:
-        """Add a write, in the wire's parameters."""
+        """Add a write, with DynamoDB's parameters."""
         self._check_open()
         effect = effects.effect(kind, given)
-        tally = self._tally.with_write(effect)
-        tally.check_room(actions=len(self._events), more=self._bytes_of_events)
-        self._tally = tally
+        write_set = self._write_set.with_write(effect)
+        write_set.check_room(actions=len(self._events), more=self._bytes_of_events)
+        # Only now, after all checks: the caller may catch the error and go on with the earlier writes.
+        self._write_set = write_set
         self._effects.append(effect)
 
     def emit(self, event: object, *, key: str | None, sequence: int | None) -> None:
@@ -81,9 +82,10 @@ class PendingWrites:
         self._check_open()
         if self._outbox is None:
             raise effects.no_outbox()
-        under = self._origin.key if key is None else key
-        events = self._events_of(under, sequence)
+        event_key = self._call.key if key is None else key
+        events = self._events_of(event_key, sequence)
         try:
+            # Written now: a later change of the event by the caller has no effect.
             text = self._codec.encode(event)
         except SerializationError as error:
             advice = "emit what JSON can carry, or give the store another codec="
@@ -91,43 +93,49 @@ class PendingWrites:
         more = len(json.dumps(text))
         if events.bytes + more > attributes.LARGEST_ITEM:
             raise effects.too_many_events()
-        self._tally.check_room(actions=len(self._events.keys() | {under}), more=self._bytes_of_events + more)
-        self._events[under] = Events(events.sequence, (*events.texts, text), events.bytes + more)
+        self._write_set.check_room(actions=len(self._events.keys() | {event_key}), more=self._bytes_of_events + more)
+        self._events[event_key] = Events(events.sequence, (*events.texts, text), events.bytes + more)
 
     def close(self, state: str) -> None:
-        """Take no more writes; `state` says why."""
+        """Refuse further writes. `state` is the reason."""
         self._state = state
 
-    def collected(self, keys: KeyNames, *, spare: int = 0) -> tuple[Effect | Put, ...]:
-        """Read all that is to be applied, checked as a whole; `spare` are the bytes that the record takes."""
+    def collected(self, keys: KeyNames, *, record_bytes: int = 0) -> tuple[Effect | Put, ...]:
+        """Return all writes, checked as a whole, beside a record of `record_bytes` bytes."""
         writes: tuple[Effect | Put, ...] = (*self._effects, *self._puts())
-        tally = Tally(own=self._origin.own, parts=self._origin.parts, keys=keys, bytes=spare)
+        write_set = WriteSet(
+            record_locations=self._call.record_locations,
+            record_actions=self._call.record_actions,
+            keys=keys,
+            bytes=record_bytes,
+        )
+        # Once more, because the tables' keys may be known only now, and the result's size too.
         for write in writes:
-            tally = tally.with_write(write)
+            write_set = write_set.with_write(write)
         return writes
 
-    def doubtful(self, keys: KeyNames) -> list[str]:
-        """Name the tables whose key must be known, to tell whether two puts are of one item."""
-        return [name for name in self._tally.doubtful() if effects.bare(name) not in keys]
+    def ambiguous_tables(self, keys: KeyNames) -> list[str]:
+        """Name the tables whose keys decide whether two puts are of one item."""
+        return [name for name in self._write_set.ambiguous_tables() if effects.without_arn(name) not in keys]
 
     def __len__(self) -> int:
         return len(self._effects) + len(self._events)
 
     def __repr__(self) -> str:
         what = f"{len(self)} writes" if self._state is None else self._state
-        return f"<Transaction of {self._origin.key}: {what}>"
+        return f"<Transaction of {self._call.key}: {what}>"
 
     @property
     def _bytes_of_events(self) -> int:
         return sum(events.bytes for events in self._events.values())
 
     def _events_of(self, key: str, sequence: int | None) -> Events:
-        """Find the events of a key so far, and by which number they are ordered."""
+        """Find the key's events so far, and their sequence number."""
         if not isinstance(key, str) or not key:
             raise effects.refused("emit takes key= as a text that is not empty")
         plain = attributes.text(key, "the key of an event")
         known = self._events.get(key)
-        number = sequence if sequence is not None else self._origin.sequence if known is None else known.sequence
+        number = sequence if sequence is not None else self._call.sequence if known is None else known.sequence
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= LARGEST_SEQUENCE:
             raise effects.refused("emit takes sequence= as a whole number, 0 or more, of at most 20 digits")
         if known is not None and known.sequence != number:
@@ -137,7 +145,7 @@ class PendingWrites:
     def _puts(self) -> list[Put]:
         if self._outbox is None:
             return []
-        owner = self._origin.owner
+        owner = self._call.owner
         return [
             self._outbox.put(Emitted(key=key, sequence=events.sequence, owner=owner, events=events.texts))
             for key, events in self._events.items()
@@ -145,4 +153,4 @@ class PendingWrites:
 
     def _check_open(self) -> None:
         if self._state is not None:
-            raise TransactionClosedError(self._origin.key, self._state)
+            raise TransactionClosedError(self._call.key, self._state)

@@ -1,6 +1,6 @@
-"""Sends what is committed with a result, or made once: transactions, ids, items and events.
+"""Sends transactions, ids, items and events.
 
-A store has one `Effects`, shared by all its calls. The rules are in `commits`, `ids` and `outbox`.
+A store has one `Effects`, shared by all calls. The rules are in `commits`, `ids` and `outbox`.
 """
 
 import inspect
@@ -24,7 +24,7 @@ from aioidempotency._effects import commits, ids, outbox
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.commits import Commit, EffectsFailed
 from aioidempotency._effects.outbox import SHARDS, Outbox
-from aioidempotency._effects.pending import ENDED, Origin, PendingWrites
+from aioidempotency._effects.pending import ENDED, CallIdentity, PendingWrites
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
 from aioidempotency._records import Records
@@ -40,10 +40,10 @@ from aioidempotency.exceptions import (
 )
 
 RANDOM_BITS = 74
-"""Of a UUID of version 7."""
+"""The random bits of a UUID of version 7."""
 
 LOOK_UP_LIMIT = 2.0
-"""Seconds that the keys of tables are waited for, before DynamoDB has to judge without them."""
+"""Seconds to wait for the tables' keys. Without them, DynamoDB itself finds two writes of one item."""
 
 
 @final
@@ -51,40 +51,45 @@ class Effects:
     """The effects of one store's calls.
 
     Attributes:
-        box: Where events are written to; None where there is no table for them.
+        box: The outbox. None without a table for events.
     """
 
     def __init__(self, records: Records, settings: Settings, outbox_table: str | None) -> None:
         self.box = _outbox_of(settings, outbox_table)
         self._records = records
         self._settings = settings
-        self._keys: dict[str, frozenset[str]] = {}
-        self._untold: set[str] = set()
+        self._key_names: dict[str, frozenset[str]] = {}
+        self._undescribed: set[str] = set()
 
     def pending_for(self, lease: Lease) -> PendingWrites:
-        """Begin to collect the writes of a call that holds this lease."""
+        """Start collecting the writes of a call with this lease."""
+        # As of the claim: the caller's writes must not touch the record's location at that instant or any other one.
         own = lease.route.locations(lease.expires_at - lease.duration)
         locations = tuple(dict.fromkeys((lease.location, *own)))
-        origin = Origin(key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, own=locations)
-        return PendingWrites(origin, self._settings.codec, self.box)
+        call = CallIdentity(
+            key=lease.route.key, owner=lease.owner, sequence=lease.fencing_token, record_locations=locations
+        )
+        return PendingWrites(call, self._settings.codec, self.box)
 
-    async def collected(self, pending: PendingWrites, *, spare: int) -> effects.Writes:
-        """Check what was collected as a whole; a table's key is asked for where it decides."""
-        asked = [name for name in pending.doubtful(self._keys) if name not in self._untold]
+    async def collected(self, pending: PendingWrites, *, record_bytes: int) -> effects.Writes:
+        """Check all collected writes as a whole. Look up the key of a table if the key decides."""
+        asked = [name for name in pending.ambiguous_tables(self._key_names) if name not in self._undescribed]
+        # Bounded, because the lease runs on, and a missing answer only costs a less precise error.
         with anyio.move_on_after(LOOK_UP_LIMIT):
             await concurrently(self._look_up, asked, limit=8)
-        return pending.collected(self._keys, spare=spare)
+        return pending.collected(self._key_names, record_bytes=record_bytes)
 
     async def _look_up(self, table_name: str) -> None:
-        """Ask for a table's key; not again where there is no permission for that. Then DynamoDB itself judges."""
+        """Look up a table's key. After a refusal, never again: DynamoDB itself then checks the writes."""
         backend = self._records.backend
         if not isinstance(backend, DescribesKeys):
             return
+        # The look-up only improves an error's message, so a failure must not stop the commit.
         with suppress(StoreError):
             try:
-                self._keys[effects.bare(table_name)] = await backend.key_of(table_name)
+                self._key_names[effects.without_arn(table_name)] = await backend.key_of(table_name)
             except ConfigurationError:
-                self._untold.add(table_name)
+                self._undescribed.add(table_name)
 
     def commit_of(self, lease: Lease, result: SerializedResult, writes: effects.Writes) -> Commit:
         """Make the transaction of a result and the caller's writes, as of now."""
@@ -92,18 +97,19 @@ class Effects:
         return Commit(lease=lease, result=result, effects=writes, now=records.now(), clock_skew=records.clock_skew)
 
     async def commit(self, wanted: Commit) -> Record:
-        """Apply the caller's writes and store a result, or neither.
+        """Apply the caller's writes and store a result, or do neither.
 
         Raises:
-            TransactionError: The writes were refused; nothing was applied.
-            StoreError: Whether they were applied is not known.
+            TransactionError: The writes were refused, and nothing was applied.
+            LeaseLostError: The record belongs to another owner, or is gone; nothing was applied.
+            StoreError: The outcome is unknown.
         """
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
             case Completed(record):
                 return records.completed(lease.route, record)
             case Lost() if records.now() > commits.expiration_of(wanted):
-                reason = "its answer came so late that the record has expired: whether it was applied is not known"
+                reason = "the answer came after the record had expired, so the outcome of the transaction is unknown"
                 raise StoreError("the transaction", lease.location.table.name, reason)
             case Lost(record):
                 raise records.lost(lease, record)
@@ -111,21 +117,23 @@ class Effects:
                 raise TransactionError(reasons)
 
     async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
-        """Apply writes and store their result once for a key; see `AsyncIdempotencyStore.commit_once`."""
+        """Apply writes and store their result once for a key. See `AsyncIdempotencyStore.commit_once`."""
         if attempt.route.answer_within < inf:
             raise ConfigurationError(
-                "commit_once cannot be had with TimeBuckets: a late request could miss the newest window, and its "
+                "commit_once does not work with TimeBuckets: a late request could miss the newest window, and the "
                 "writes cannot be taken back as a claim is; use execution.transaction, or another partitioning="
             )
         records, settings, key = self._records, self._settings, attempt.route.key
         pending = self._filled(attempt, writes)
         lease = grant(attempt, attempt.locations[0], 0)
+        # Encoded before any request: an unstorable result is an error here, never a tombstone, because nothing has
+        # run.
         encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
         outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | None = records.cached(
             key, lambda: attempt
         )
         if outcome is None:
-            wanted = await self.collected(pending, spare=len(encoded.data.encode()))
+            wanted = await self.collected(pending, record_bytes=len(encoded.data.encode()))
             outcome = await records.run(commits.commit_once(attempt, encoded, wanted))
         match outcome:
             case Completed(record):
@@ -153,7 +161,7 @@ class Effects:
         expires_after: Duration | None,
         namespace: str,
     ) -> str:
-        """Answer with one id for a key; see `AsyncIdempotencyStore.get_or_create_id`."""
+        """Return one id for a key. See `AsyncIdempotencyStore.get_or_create_id`."""
         joined, _, digest = self._settings.key(key, namespace).rpartition("#")
         location = ids.location_of(self._settings.table, joined, digest)
         now = self._settings.clock()
@@ -161,29 +169,28 @@ class Effects:
         made = await made if inspect.isawaitable(made) else made
         if not isinstance(made, str) or not made:
             raise SerializationError("an id", type(made).__name__, "let factory= return a text that is not empty")
-        kept = None if expires_after is None else seconds(expires_after, "expires_after")
-        procedure = ids.get_or_create(location, str.__str__(made), now=now, expires_after=kept)
+        lifetime = None if expires_after is None else seconds(expires_after, "expires_after")
+        procedure = ids.get_or_create(location, str.__str__(made), now=now, expires_after=lifetime)
         return await self._records.run_unverified(procedure)
 
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str]
     ) -> dict[str, object]:
-        """Store an item unless one with its key is there; see `AsyncIdempotencyStore.put_if_absent`."""
+        """Store an item unless one with the same key exists. See `AsyncIdempotencyStore.put_if_absent`."""
         check_table_name(table_name)
         written = attributes.item(item, "the item")
         if attributes.size(written) > LARGEST_ITEM:
-            raise SerializationError(
-                "the item", "over 400 KB", "that is the most that DynamoDB takes; store a reference"
-            )
-        location = _foreign(table_name, written, (key,) if isinstance(key, str) else tuple(key))
+            raise SerializationError("the item", "over 400 KB", "DynamoDB takes no more; store a reference instead")
+        location = _callers_item(table_name, written, (key,) if isinstance(key, str) else tuple(key))
         found = await self._records.run_unverified(ids.put_if_absent(location, written))
+        # The answer has the form of the question: typed values for a typed item, plain values else.
         typed = all(attributes.is_typed(value) for value in item.values())
         return dict(found) if typed else attributes.read_item(found)
 
     def relay(
         self, *, shards: Collection[int] | None, poll: Duration | None, event_type: object
     ) -> AsyncGenerator[OutboxEvent, None]:
-        """Hand out emitted events; see `AsyncIdempotencyStore.outbox`."""
+        """Publish emitted events. See `AsyncIdempotencyStore.outbox`."""
         if self.box is None:
             raise effects.no_outbox()
         pause = None if poll is None else seconds(poll, "poll")
@@ -205,6 +212,8 @@ class Effects:
                         name = f"{emitted.owner}-{index}"
                         event = self._decoded(name, text, event_type)
                         yield OutboxEvent(id=name, key=emitted.key, sequence=emitted.sequence, index=index, event=event)
+                    # Only after the reader has taken all events of the item: a crash before this line repeats events,
+                    # and loses none.
                     await self._records.run_unverified(outbox.remove(box, shard, item))
             if idle and pause is None:
                 return
@@ -215,27 +224,27 @@ class Effects:
         try:
             return self._settings.codec.decode(text, event_type)
         except SerializationError as error:
-            advice = "read it without event_type=, or as another type; it stays until then"
+            advice = "read the event without event_type=, or as another type; the event stays until then"
             raise SerializationError(f"the event {name}", error.kind, advice) from error
 
     def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
-        """Collect writes that are given as a whole."""
+        """Collect writes given as a whole."""
         own = attempt.locations
-        origin = Origin(
+        call = CallIdentity(
             key=attempt.route.key,
             owner=attempt.owner,
             sequence=model.milliseconds(attempt.now),
-            own=own,
-            parts=len(own),
+            record_locations=own,
+            record_actions=len(own),
         )
-        pending = PendingWrites(origin, self._settings.codec, self.box)
+        pending = PendingWrites(call, self._settings.codec, self.box)
         fill(pending, writes)
         pending.close(ENDED)
         return pending
 
 
 def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
-    """Say where events are written: to a table of this name, or beside the records if there is a sort key."""
+    """Find the outbox: in the named table, or beside the records if their table has a sort key."""
     table = settings.table
     if table_name is not None:
         check_table_name(table_name)
@@ -246,8 +255,8 @@ def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
     return None if table.sort_attribute is None else Outbox(table, settings.namespace)
 
 
-def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
-    """Find an item in a table of the caller's."""
+def _callers_item(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> Location:
+    """Find the location of an item in the caller's table."""
     named = {name: item[name] for name in key if name in item and item[name].keys() <= {"S", "N", "B"}}
     if not 1 <= len(key) <= 2 or len(named) < len(key):  # noqa: PLR2004 - partition key and sort key
         missing = ", ".join(repr(name) for name in key if name not in named)
@@ -255,6 +264,6 @@ def _foreign(table_name: str, item: Mapping[str, Any], key: tuple[str, ...]) -> 
             f"key= names the table's one or two key attributes, and the item must have each as text, number or bytes: "
             f"{f'it has no such {missing}' if missing else f'not {key!r}'}"
         )
-    table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.FOREIGN)
+    table = Table(table_name, key[0], key[1] if len(key) > 1 else None, ids.UNUSED_NAMES)
     partition, *sort = (attributes.key_text(value) for value in named.values())
     return Location(table=table, partition=partition, sort=sort[0] if sort else None, typed=named)

@@ -1,4 +1,4 @@
-"""`Transaction`: what a body is given to write into, and what its writes are."""
+"""`Transaction`, which collects a body's writes, and the types of the writes."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ from aioidempotency._effects.writes import KINDS
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEvent:
-    """An event that was emitted, on its way to whom it concerns.
+    """An emitted event, as `store.outbox()` yields it.
 
     Attributes:
-        id: The same at each delivery; who receives an event twice can tell by it.
-        key: Events of one key come in order.
-        sequence: The number by which they are ordered; events of one transaction and key share it.
-        index: The event's location among those.
-        event: What was emitted.
+        id: The same at each delivery, so a receiver recognises a duplicate.
+        key: The events of one key come in order.
+        sequence: The order of the key's events. All events of one transaction and key share the number.
+        index: The event's index within the transaction and key.
+        event: The emitted value.
     """
 
     id: str
@@ -31,12 +31,12 @@ class OutboxEvent:
 
 
 class Expressions(TypedDict, total=False):
-    """What expressions stand for, and what a refusal is to bring.
+    """The placeholders of expressions, and the item in a refusal.
 
     Attributes:
-        ExpressionAttributeNames: The attribute behind each `#name`.
-        ExpressionAttributeValues: The value behind each `:name`, plain or typed.
-        ReturnValuesOnConditionCheckFailure: `ALL_OLD` for the item that refused the write.
+        ExpressionAttributeNames: The attribute for each `#name`.
+        ExpressionAttributeValues: The value for each `:name`, plain or typed.
+        ReturnValuesOnConditionCheckFailure: `ALL_OLD` returns the existing item with a refusal.
     """
 
     ExpressionAttributeNames: Mapping[str, str]
@@ -45,10 +45,10 @@ class Expressions(TypedDict, total=False):
 
 
 class Condition(Expressions, total=False):
-    """A write's condition, with what its expressions stand for.
+    """A write's condition and placeholders.
 
     Attributes:
-        ConditionExpression: What must hold of the item that is there, or of the lack of one.
+        ConditionExpression: A condition on the existing item, or on the absence of one.
     """
 
     ConditionExpression: str
@@ -56,22 +56,34 @@ class Condition(Expressions, total=False):
 
 @final
 class Transaction:
-    """Collects writes, in DynamoDB's own parameters, and events; nothing is sent before the block is left.
+    """Collects writes, with DynamoDB's own parameters, and events. The end of the block sends all of them.
 
-    Values are plain Python values, or typed as the wire has them: `{"pk": "order-1"}` and
-    `{"pk": {"S": "order-1"}}` are the same item. Each method refuses at once what DynamoDB would refuse,
-    as far as it can be told then: more than 100 writes or 4 MB, two writes of one item; and a write of the
-    execution's own record. What is refused is not collected; the rest stays.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore
+
+    async with AsyncIdempotencyStore("idempotency") as store:
+        await store.create_table()
+        async with store.execute("order-1") as execution:  # "shop" is a table with the key "pk"
+            order = {"pk": "order-1", "cents": 4200}
+            execution.transaction.put("shop", order, ConditionExpression="attribute_not_exists(pk)")
+            execution.complete("ordered")
+    ```
+
+    Values are plain Python values, or typed as in DynamoDB's wire format: `{"pk": "order-1"}` and
+    `{"pk": {"S": "order-1"}}` are the same item. Each method refuses at once a write that DynamoDB would refuse, as far
+    as known at that moment: more than 100 writes or 4 MB, two writes of one item, a write of the execution's own
+    record. A refused write is not collected; the earlier ones stay.
 
     Raises:
-        TransactionError: A write is refused before anything is sent; the message says what to do.
-        SerializationError: A value is none that DynamoDB, or for events JSON, can hold.
-        TransactionClosedError: The block has ended. It is a `RuntimeError`, too.
+        TransactionError: A write is refused before anything is sent. The message has advice.
+        SerializationError: A value does not fit DynamoDB; an event does not fit JSON.
+        TransactionClosedError: The block has ended. Also a `RuntimeError`.
     """
 
     def __init__(self, pending: PendingWrites) -> None:
         self._pending = pending
 
+    # The parameters have DynamoDB's names, so that an existing call of `put_item` moves here unchanged.
     def put(self, TableName: str, Item: Mapping[str, object], **more: Unpack[Condition]) -> None:
         """Store a whole item, if the condition holds."""
         self._pending.add("Put", TableName=TableName, Item=Item, **more)
@@ -79,7 +91,7 @@ class Transaction:
     def update(
         self, TableName: str, Key: Mapping[str, object], UpdateExpression: str, **more: Unpack[Condition]
     ) -> None:
-        """Change an item, if the condition holds; without one, it is made where it is not there."""
+        """Change an item, if the condition holds. An absent item is created, unless the condition forbids."""
         self._pending.add("Update", TableName=TableName, Key=Key, UpdateExpression=UpdateExpression, **more)
 
     def delete(self, TableName: str, Key: Mapping[str, object], **more: Unpack[Condition]) -> None:
@@ -89,22 +101,22 @@ class Transaction:
     def check(
         self, TableName: str, Key: Mapping[str, object], ConditionExpression: str, **more: Unpack[Expressions]
     ) -> None:
-        """Write nothing, and insist that a condition holds."""
+        """Write nothing, and insist on a condition."""
         self._pending.add(
             "ConditionCheck", TableName=TableName, Key=Key, ConditionExpression=ConditionExpression, **more
         )
 
     def emit(self, event: object, *, key: str | None = None, sequence: int | None = None) -> None:
-        """Write an event, which `store.outbox()` hands out once the transaction is applied.
+        """Write an event. `store.outbox()` yields the event after the commit.
 
-        Events of one key and transaction are one write, however many.
+        All events of one key and transaction are one write.
 
         Args:
-            event: What the store's codec can write.
-            key: Events of one key come in order; the record's own key where none is given.
-            sequence: The location of this transaction's events among those of the key: 0 or more. Give the
-                new version of the entity where several executions write events of one; else it is the
-                call's fencing token, which goes by clocks.
+            event: A value that the store's codec can write.
+            key: The events of one key come in order. The default is the record's own key.
+            sequence: The order of this transaction among the transactions of the key, 0 or more. If several
+                executions emit events of one entity, give the entity's new version. The default is the call's
+                fencing token, which depends on clocks.
         """
         self._pending.emit(event, key=key, sequence=sequence)
 
@@ -116,32 +128,32 @@ class Transaction:
 
 
 Writes = Iterable[Mapping[str, Mapping[str, Any]]] | Callable[[Transaction], None]
-"""A call's writes: actions as the wire has them, `[{"Put": {...}}, ...]`, or a function that is given a `Transaction`."""
+"""A call's writes: actions in DynamoDB's wire format, `[{"Put": {...}}, ...]`, or a function of a `Transaction`."""
 
 
 def fill(pending: PendingWrites, writes: Writes) -> None:
-    """Collect writes that are given as a whole."""
+    """Collect writes given as a whole."""
     transaction = Transaction(pending)
     if callable(writes):
-        awaitable: object = writes(transaction)  # of a coroutine function, if one is given
+        # A coroutine function returns a coroutine, without a single write. Silence would lose all writes.
+        awaitable: object = writes(transaction)
         if awaitable is not None:
             if inspect.iscoroutine(awaitable):
                 awaitable.close()
-            raise effects.refused(
-                "a function that writes is called in line, and not awaited; give a plain one, or a list"
-            )
+            raise effects.refused("the function of writes is called, and not awaited; give a plain function, or a list")
         return
     for action in writes:
         _add_action(transaction, action)
 
 
 def _add_action(transaction: Transaction, action: Mapping[str, Mapping[str, object]]) -> None:
-    """Add an action as the wire has it: `{"Put": {...}}`."""
+    """Add an action in DynamoDB's wire format: `{"Put": {...}}`."""
     kinds = ", ".join(KINDS)
     if not isinstance(action, Mapping) or len(action) != 1 or (kind := next(iter(action))) not in KINDS:
-        raise effects.refused(f'a write is a mapping with one of {kinds}, as in {{"Put": {{"TableName": ...}}}}')
+        raise effects.refused(f'a write is a mapping with one of {kinds}, such as {{"Put": {{"TableName": ...}}}}')
     method: Callable[..., None] = getattr(transaction, KINDS[kind])
     try:
         method(**action[kind])
+    # Only the call's own arguments can raise a `TypeError` here: values are checked with errors of their own.
     except TypeError:
-        raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.NEEDED[kind])}") from None
+        raise effects.refused(f"{kind} lacks a parameter: {', '.join(effects.REQUIRED[kind])}") from None

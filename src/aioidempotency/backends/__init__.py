@@ -1,34 +1,34 @@
-"""Backends execute operations: here is what a backend of your own needs.
+"""Backends execute operations. Everything that a backend of your own needs is here.
 
-A backend is any object with `async def execute(operation)`. The protocol that decides who runs a key is not
-its business: it reads and writes single items, under conditions. `Backend` has a complete example. What a
-backend must keep to:
+A backend is any object with `async def execute(operation)`. A backend reads and writes single items under
+conditions; the protocol, which decides who runs a key, is not a backend's business. `Backend` has a complete example.
+The contract of a backend:
 
-1. **Each operation is atomic.** The condition is judged, and the item written, in one step: no other
-   operation on that location comes between, of any task, process or machine. A read is strongly consistent:
-   it finds every write that was answered before the read began.
-2. **A condition that does not hold is a reply**, no error: `ConditionFailed`, with the item that is there, or
-   `TransactionFailed` for a transaction. `holds` judges a condition on an item; `requirements` says what a condition
-   asks for, where the store can judge that itself.
+1. **Each operation is atomic.** The backend evaluates the condition and writes the item in one step: no other
+   operation of any task, process or machine touches the location in between. A read is strongly
+   consistent: the read finds every write answered before the read began.
+2. **A failed condition is a reply**, not an error: `ConditionFailed` with the existing item, or
+   `TransactionFailed` for a transaction. `holds` evaluates a condition on an item; `requirements` lists the
+   requirements of a condition for stores that evaluate conditions themselves.
 3. **A store that does not answer raises `StoreError`.** The write may have been applied all the same: the
-   library asks again, and an owner recognises its own write.
-4. **Settings that are wrong raise `ConfigurationError`**: a table that is not there, a permission that is
-   missing, an operation that the backend does not know. It is never answered by failing open.
-5. **Data is in no error and in no `repr`.** Items hold results, and an error's text goes into logs. A
-   location's `key` is a digest and may be shown, unless the location is `typed`: then it is a caller's.
-6. **An item stays as it was written**, every attribute of it, until its `expiration` at the least; without
-   one, for ever. It may be deleted at any time after that: readers judge the time themselves.
+   library repeats the write, and an owner recognises the first one.
+4. **Wrong settings raise `ConfigurationError`**: an absent table, a missing permission, an unsupported operation.
+   Failing open never hides a `ConfigurationError`.
+5. **No error and no `repr` shows data.** Items hold results, and an error's text goes into logs. A location's
+   `key` is a digest and may be shown, except if the location is `typed`: such a key is the caller's.
+6. **An item stays as written**, with every attribute, at least until its `expiration`, or for ever without
+   one. A backend may delete the item at any time after that: readers compare the time themselves.
 
-Which operations a store asks for depends on its options:
+A store's options decide which operations the store sends:
 
-| The store | asks for |
+| The store | sends |
 |---|---|
 | has one location for each key: `SimpleKey`, or `CompositeKey` with `Static` or `HashBuckets` | `Put`, `Update`, `Delete`, `Get` |
-| has several locations: `TimeBuckets`, `RandomBuckets`, `Reshard`, `CustomPartition` with `elsewhere=` | these, `Transact` and `GetAll` |
-| commits the caller's writes, or events (`Execution.transaction`) | these, and `Transact` with `effects` |
-| reads events (`store.outbox`) | these, and `Query` |
+| has several locations: `TimeBuckets`, `RandomBuckets`, `Reshard`, `CustomPartition` with `elsewhere=` | the same, `Transact` and `GetAll` |
+| commits the caller's writes, or events (`Execution.transaction`) | the same, and `Transact` with `effects` |
+| reads events (`store.outbox`) | the same, and `Query` |
 
-What else a backend may have is `CreatesTables`, `DescribesKeys` and `Closes`; a store uses what is there.
+Optional abilities are `CreatesTables`, `DescribesKeys` and `Closes`. A store uses the abilities that a backend has.
 """
 
 from typing import Protocol, runtime_checkable
@@ -94,7 +94,7 @@ __all__ = [
 ]
 
 Refused = ConditionFailed
-"""`ConditionFailed` under the name that the protocol's design gives it."""
+"""Another name of `ConditionFailed`, from the design of the protocol."""
 
 
 class Backend(Protocol):
@@ -112,7 +112,7 @@ class Backend(Protocol):
             self.items = {}
 
         async def execute(self, operation):
-            # Nothing is awaited between the look and the write: so no other task comes between.
+            # No await between the read and the write: so no other task comes between.
             location = operation.location
             key = (location.table.name, location.partition, location.sort)
             found = self.items.get(key)
@@ -139,28 +139,28 @@ class Backend(Protocol):
 
     store = AsyncIdempotencyStore("orders", backend=DictBackend())
     assert await store.run("order-1", charge) == "receipt"
-    assert await store.run("order-1", charge) == "receipt"  # this is a replay
+    assert await store.run("order-1", charge) == "receipt"  # a replay
     ```
     """
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation.
 
-        A condition that does not hold is a reply, `ConditionFailed` or `TransactionFailed`.
+        A failed condition is a reply: `ConditionFailed` or `TransactionFailed`.
 
         Raises:
-            StoreError: The store did not answer, or refused for another reason that may pass.
-            ConfigurationError: The operation cannot be had here, however often it is asked for.
+            StoreError: The store did not answer, or refused for a temporary reason.
+            ConfigurationError: The store will never execute the operation, however often repeated.
         """
         ...
 
 
 @runtime_checkable
 class CreatesTables(Protocol):
-    """A backend that can create its tables: `await store.create_table()` asks for that."""
+    """A backend that creates tables, for `await store.create_table()`."""
 
     async def create_table(self, table: Table) -> None:
-        """Create a table, or find it as it should be; wait until it can be used.
+        """Create a table, or check an existing one. Return once the table is usable.
 
         Raises:
             StoreError: The store did not answer.
@@ -171,25 +171,25 @@ class CreatesTables(Protocol):
 
 @runtime_checkable
 class DescribesKeys(Protocol):
-    """A backend that can say by which attributes a table names its items.
+    """A backend that can read the names of a table's key attributes.
 
-    A transaction with writes of the caller's asks for that, to find two writes of one item before they are sent.
+    A transaction with the caller's own writes needs the names, to find two writes of one item before the send.
     """
 
     async def key_of(self, table_name: str) -> frozenset[str]:
-        """Name the attributes of a table's key.
+        """Name the key attributes of a table.
 
         Raises:
             StoreError: The store did not answer.
-            ConfigurationError: There is no such table, or no permission to look at it.
+            ConfigurationError: There is no such table, or no permission to describe the table.
         """
         ...
 
 
 @runtime_checkable
 class Closes(Protocol):
-    """A backend that has something to close. A store closes only what it made itself, never a given `backend=`."""
+    """A backend with resources to close. A store closes only a backend of its own, never a given `backend=`."""
 
     async def aclose(self) -> None:
-        """Close what was opened in the running loop; a later operation opens it again."""
+        """Close the resources opened in the running loop. A later operation opens them again."""
         ...

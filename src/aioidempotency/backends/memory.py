@@ -1,4 +1,4 @@
-"""Records in this process, for tests and for trying things out. They end with the process."""
+"""Records in the memory of this process, for tests and first steps. The records end with the process."""
 
 from typing import assert_never, final
 
@@ -32,13 +32,31 @@ ItemKey = tuple[str, str, str | None]
 
 @final
 class MemoryBackend:
-    """A table's worth of items in a dictionary. Stores that share the backend share their records."""
+    """Items in a dictionary. Stores with the same `MemoryBackend` share their records.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, MemoryBackend
+
+    backend = MemoryBackend()
+    first, second = (AsyncIdempotencyStore("orders", backend=backend) for _ in range(2))
+
+    async with first.execute("order-1") as execution:
+        execution.complete("charged")
+    async with second.execute("order-1") as execution:
+        assert execution.replayed
+        assert execution.result == "charged"
+    ```
+
+    Nothing is deleted at expiration: a test with many keys takes a new backend.
+    """
 
     def __init__(self) -> None:
         self._items: dict[ItemKey, Item] = {}
 
     async def execute(self, operation: Operation) -> Reply:
-        """Execute an operation; other tasks may run before it, none during it."""
+        """Execute an operation. Other tasks may run before the operation, none during the operation."""
+        # A real backend yields to the loop and can be cancelled; so must this one, or tests would miss races. No
+        # await follows: the atomicity of an operation rests on that.
         await anyio.lowlevel.checkpoint()
         match operation:
             case Get(location):
@@ -56,17 +74,19 @@ class MemoryBackend:
                 return refusal or Applied()
 
     async def create_table(self, table: Table) -> None:
-        """Do nothing: there is room for every table."""
+        """Do nothing: a dictionary needs no table."""
 
     def _transacted(
         self, writes: tuple[Write | Check, ...], effects: tuple[Effect | Put, ...]
     ) -> Applied | TransactionFailed:
         events = tuple(each for each in effects if isinstance(each, Put))
         if len(events) < len(effects):
+            # Never apply the record without the effects: a test would pass, and prove nothing.
             raise ConfigurationError(
                 "an in-memory store has none of your tables, and cannot write them in a transaction; "
                 "test such code on an emulator of DynamoDB, with endpoint_url="
             )
+        # All conditions before the first write: a transaction is applied completely or not at all.
         failures = tuple(self._refusal(write) for write in writes)
         reasons = tuple(self._refusal(event) and Reason("ConditionalCheckFailed") for event in events)
         if any((*failures, *reasons)):
@@ -95,7 +115,7 @@ class MemoryBackend:
                 assert_never(never)
 
     def _page(self, location: Location) -> tuple[Item, ...]:
-        """Read a partition, in the order of its sort keys."""
+        """Read a partition by sort key."""
         table, partition, _ = _item_key(location)
         found = {key[2] or "": item for key, item in self._items.items() if key[:2] == (table, partition)}
         return tuple(found[sort] for sort in sorted(found))

@@ -1,9 +1,9 @@
-"""Where records live: the table's key, and how keys spread over its partitions.
+"""Partitioning: the table's key, and the distribution of keys over partitions.
 
 One DynamoDB partition takes about 1,000 write units a second, so one partition value takes about
-500 new calls. A strategy spreads keys over several values. A second attempt must find what the first
-one wrote: so where a record may be is a function of the key, or every location is looked at in one
-transaction.
+500 new calls. A strategy distributes keys over several partition values. A second attempt must find the record of
+the first attempt. So either the record's partition is a function of the key, or a claim looks at every possible
+partition in one transaction. A random or time-dependent suffix alone would let both attempts run.
 """
 
 from aioidempotency.partitioning.buckets import HashBuckets, RandomBuckets, Static

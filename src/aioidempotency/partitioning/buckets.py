@@ -1,4 +1,4 @@
-"""Strategies whose partitions are numbered: one, those that a hash names, or some of them."""
+"""Strategies with numbered partitions: one partition, one by hash, or some by hash."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,21 @@ from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Settled, check_
 @final
 @dataclass(frozen=True, slots=True)
 class Static(Settled):
-    """All records under one partition value, as Powertools puts them: about 500 new calls a second."""
+    """All records in one partition, as with Powertools: about 500 new calls a second.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, CompositeKey, Static
+
+    layout = CompositeKey(partitioning=Static("idempotency#orders"))
+    store = AsyncIdempotencyStore("idempotency", layout=layout)
+    ```
+
+    Args:
+        value: The partition value, at most 2,048 bytes.
+
+    Raises:
+        PartitioningError: The value is empty or too long.
+    """
 
     value: str
 
@@ -19,25 +33,38 @@ class Static(Settled):
         check_text(self.value, "Static", "partition value")
 
     def home(self, key: str, now: float) -> str:
-        """Answer with the one value."""
+        """Name the one partition."""
         return self.value
 
     def partitions(self, now: float) -> tuple[str, ...]:
-        """Answer with the one value."""
+        """Name the one partition."""
         return (self.value,)
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         return {"strategy": "Static", "value": self.value}
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class HashBuckets(Settled):
-    """Records spread evenly over `n` partition values, chosen by the hash of the whole key.
+    """Records distributed evenly over `n` partitions, by the hash of the whole key.
 
-    The hash is xxh3_64 with seed 0 over the key's UTF-8 bytes, modulo `n`; it is part of the table's
-    format. Another `n` on live data would run keys twice: `Reshard` moves from one to the other.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, CompositeKey, HashBuckets
+
+    store = AsyncIdempotencyStore("idempotency", layout=CompositeKey(partitioning=HashBuckets(64)))
+    ```
+
+    The bucket is xxh3_64 with seed 0 over the key's UTF-8 bytes, modulo `n`. The hash is a part of the table's
+    format. Another `n` on live data would run keys twice; `Reshard` moves from one `n` to another.
+
+    Args:
+        n: The number of partitions. Each takes about 500 new calls a second.
+        prefix: The beginning of every partition value: `prefix#bucket`.
+
+    Raises:
+        PartitioningError: `n` is no whole number above 0, or the prefix is empty or too long.
     """
 
     n: int
@@ -48,25 +75,40 @@ class HashBuckets(Settled):
         check_text(self.prefix, "HashBuckets", "prefix")
 
     def home(self, key: str, now: float) -> str:
-        """Answer with the bucket that the key's hash names."""
+        """Name the bucket by the hash of the key."""
         return f"{self.prefix}#{spread(key) % self.n}"
 
     def partitions(self, now: float) -> tuple[str, ...]:
-        """Answer with all buckets."""
+        """Name all buckets."""
         return tuple(f"{self.prefix}#{bucket}" for bucket in range(self.n))
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         return {"strategy": "HashBuckets", "n": self.n, "prefix": self.prefix}
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class RandomBuckets(Settled):
-    """Records in one at random of `choices` buckets that the key's hash names; each claim looks at all of them.
+    """Records at random in one of `choices` buckets, named by the key's hash. Each claim looks at all of them.
 
-    A claim is one transaction of `choices` writes at double write units: `HashBuckets` does the same
-    with one plain write. It is here for tables that were laid out so, and to be measured against.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, CompositeKey, RandomBuckets
+
+    store = AsyncIdempotencyStore("idempotency", layout=CompositeKey(partitioning=RandomBuckets(32, choices=2)))
+    ```
+
+    A claim is one transaction of `choices` writes, at double write units. `HashBuckets` needs one plain write
+    for the same distribution, and is the better choice for a new table. `RandomBuckets` serves existing tables and
+    comparisons.
+
+    Args:
+        n: The number of buckets.
+        choices: The number of buckets for each key, at most 100 (DynamoDB's limit for a transaction).
+        prefix: The beginning of every partition value: `prefix#bucket`.
+
+    Raises:
+        PartitioningError: A number is out of bounds, or the prefix is empty or too long.
     """
 
     n: int
@@ -79,39 +121,46 @@ class RandomBuckets(Settled):
         check_text(self.prefix, "RandomBuckets", "prefix")
         if self.choices > min(self.n, MOST_LOCATIONS):
             raise PartitioningError(
-                f"RandomBuckets can choose between {self.choices} buckets only if it has as many, and at most "
-                f"{MOST_LOCATIONS} in one transaction: give n={self.choices} or more, or fewer choices than {self.n}"
+                f"RandomBuckets can choose between {self.choices} buckets only if n= is as large, and at most "
+                f"{MOST_LOCATIONS} in one transaction: give choices={min(self.n, MOST_LOCATIONS)} or less"
             )
 
     @property
     def most_locations(self) -> int:
-        """As many as there are choices."""
+        """The number of choices."""
         return self.choices
 
     def home(self, key: str, now: float) -> str:
-        """Answer with one of the key's buckets; which one depends on the instant, as a draw would."""
+        """Choose one of the key's buckets. The choice depends on the instant, in place of random bits."""
         candidates = self._candidates(key)
+        # A strategy must be pure, so the instant stands for the dice. The exact bits of the float, because a rounded
+        # instant would send all claims of one second to one bucket.
         return candidates[spread(f"{key}@{struct.pack('>d', now).hex()}") % self.choices]
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with the key's other buckets."""
+        """Name the key's other buckets."""
         home = self.home(key, now)
         return tuple(each for each in self._candidates(key) if each != home)
 
     def partitions(self, now: float) -> tuple[str, ...]:
-        """Answer with all buckets."""
+        """Name all buckets."""
         return tuple(f"{self.prefix}#{bucket}" for bucket in range(self.n))
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         return {"strategy": "RandomBuckets", "n": self.n, "choices": self.choices, "prefix": self.prefix}
 
     def _candidates(self, key: str) -> tuple[str, ...]:
-        """Draw distinct buckets: each digit of the hash, in bases n, n - 1, ..., counts among those left."""
+        """Draw distinct buckets from the hash of the key.
+
+        Each digit of the hash, in bases n, n - 1, ..., selects one of the remaining buckets.
+        """
         digits, left = spread(key), list(range(self.n))
         drawn: list[int] = []
         for _ in range(self.choices):
             digits, digit = divmod(digits, len(left))
+            # The chosen bucket moves to the end and leaves the list: two equal choices would be two actions on one
+            # item, which DynamoDB refuses. The order is a part of the table's format.
             left[digit], left[-1] = left[-1], left[digit]
             drawn.append(left.pop())
         return tuple(f"{self.prefix}#{bucket}" for bucket in drawn)

@@ -1,45 +1,59 @@
-"""A partition value by a function of the user's own, and a guard against those that are no function of the key.
+"""A partition value by a function of the user's own, and a guard against functions that change their answer.
 
 A random suffix, or one by the hour, is the usual advice for hot tables. Here it breaks idempotency: the
 second attempt writes into another partition, meets nothing there, and runs.
+
+The guard compares answers and nothing else, so it costs nothing that a user's process would notice:
+
+1. Before the strategy first answers, it asks the functions 16 times for that key.
+2. It asks again for that first key every 1,000 questions, and when a minute has passed since it last asked.
+3. Once two answers have differed, every question is refused.
+
+What differs between processes alone, as `hash` of a text does, this guard cannot see;
+`aioidempotency.testing.check_partition_function` can.
 """
 
-import gc
 import inspect
-import random
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date
-from typing import Any, final
+from typing import Any, Final, final
 
 from aioidempotency.exceptions import PartitioningError
 from aioidempotency.partitioning.strategy import Settled, check_text
 
-_SOURCES = {
-    "the time": {
-        ("time", name)
-        for name in (
-            *("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"),
-            *("localtime", "gmtime", "ctime", "asctime"),
-        )
-    },
-    "chance": {("posix", "urandom"), ("nt", "urandom"), ("posix", "getrandom")},
-    "what differs between processes": {
-        ("builtins", "hash"),
-        ("builtins", "id"),
-        ("posix", "getpid"),
-        ("nt", "getpid"),
-        ("_thread", "get_ident"),
-        ("_socket", "gethostname"),
-    },
-}
-"""What a function may ask that is not its key, by the names of the built-in functions that answer."""
+FIRST_ANSWERS: Final = 16
+"""Answers that are compared on first use: one of two at random is the same 16 times once in 32,768 keys."""
 
-_SAFE = (
+CHECK_EVERY: Final = 1000
+"""Questions from one check of the first key to the next, at the most."""
+
+CHECK_AFTER: Final = 60.0
+"""Seconds from one check of the first key to the next, if there is a question."""
+
+SAFE: Final = (
     "Two attempts with one key would look in two locations, and both run. Derive the value from the key alone; or take "
     "HashBuckets(n), which spreads keys by a hash, or TimeBuckets and RandomBuckets, which look at every location"
 )
+"""What to do about a function whose answer does not depend on the key alone."""
+
+Locations = tuple[str, frozenset[str]]
+
+
+class _Checks:
+    """What the guard remembers.
+
+    Two threads may use one strategy, and there is no lock: a thread that waits for one could hold another that the
+    user's function needs. Each attribute is replaced as a whole, and `first` and `refusal` are right whichever
+    thread sets them. A lost increment makes a check a question later.
+    """
+
+    __slots__ = ("asked", "checked_at", "first", "refusal")
+
+    def __init__(self) -> None:
+        self.first: tuple[str, Locations] | None = None
+        self.refusal: str | None = None
+        self.asked = 0
+        self.checked_at = 0.0
 
 
 @final
@@ -47,16 +61,22 @@ _SAFE = (
 class CustomPartition(Settled):
     """The partition value that `function(key)` names, and others where `elsewhere(key)` says a record may be.
 
-    `key` is `namespace#digest`. On first use each function is called twice with one key, and watched:
-    one that gives two answers, or asks for the time, for chance, or for what differs between processes
-    (as `hash` of a text does), is refused.
+    `key` is `namespace#digest`. Each function must give the same answer for one key at any time and in any
+    process. A function that was seen to give two is refused from then on. Test yours with
+    `aioidempotency.testing.check_partition_function`, which also finds what differs between processes.
 
     With `SimpleKey`, the value is the whole key of the record, and has to hold the digest.
+
+    Example:
+        >>> def by_tenant(key):
+        ...     return "tenant-" + key.partition("#")[0]
+        >>> CustomPartition(by_tenant).home("acme#6b86b273", now=0)
+        'tenant-acme'
     """
 
     function: Callable[[str], str]
     alternatives: Callable[[str], Iterable[str]] | None = None
-    _checked: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
+    _checks: _Checks = field(default_factory=_Checks, init=False, repr=False, compare=False)
 
     def __init__(self, function: Callable[[str], str], elsewhere: Callable[[str], Iterable[str]] | None = None) -> None:
         for each in (function, elsewhere):
@@ -64,101 +84,83 @@ class CustomPartition(Settled):
                 raise PartitioningError(f"CustomPartition takes plain functions of a key: not {each!r}")
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "alternatives", elsewhere)
-        object.__setattr__(self, "_checked", [])
+        object.__setattr__(self, "_checks", _Checks())
 
     def home(self, key: str, now: float) -> str:
         """Answer as the function does.
 
         Raises:
-            PartitioningError: It is not a function of its key, or its answer is no partition value.
+            PartitioningError: A function has given two answers for one key, or what it answers is no partition value.
         """
-        self._check(key)
+        self._check(key, now)
         return _value(self.function, self.function(key))
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer as the other function does, if there is one."""
+        """Answer as the other function does, if there is one.
+
+        Raises:
+            PartitioningError: As of `home`.
+        """
         if self.alternatives is None:
             return ()
-        self._check(key)
         home = self.home(key, now)
-        named = dict.fromkeys(_value(self.alternatives, each) for each in _listed(self.alternatives, key))
-        return tuple(each for each in named if each != home)
+        return tuple(each for each in _others(self.alternatives, key) if each != home)
 
     def partitions(self, now: float) -> None:
         """Say nothing: what a function answers cannot be listed."""
 
     def description(self) -> dict[str, object]:
         """Describe the functions by their names."""
-        names = [None if each is None else _name(each) for each in (self.function, self.alternatives)]
+        names = [None if each is None else function_name(each) for each in (self.function, self.alternatives)]
         return {"strategy": "CustomPartition", "function": names[0], "elsewhere": names[1]}
 
-    def _check(self, key: str) -> None:
-        """Try both functions, once."""
-        if self._checked:
-            return
-        _check_pure(self.function, key)
-        if self.alternatives is not None:
-            _check_pure(self.alternatives, key)
-        self._checked.append(True)
+    def _check(self, key: str, now: float) -> None:
+        """Compare answers where it is time to. `now` may go back: clocks are set."""
+        checks = self._checks
+        if checks.refusal is None:
+            checks.asked += 1
+            if checks.first is None:
+                expected = self._locations(key)
+                for _ in range(FIRST_ANSWERS - 1):
+                    self._compare(key, expected)
+                checks.first, checks.asked, checks.checked_at = (key, expected), 0, now
+            elif checks.asked >= CHECK_EVERY or abs(now - checks.checked_at) >= CHECK_AFTER:
+                checks.asked, checks.checked_at = 0, now
+                self._compare(*checks.first)
+        if checks.refusal is not None:
+            raise PartitioningError(checks.refusal)
+
+    def _compare(self, key: str, expected: Locations) -> None:
+        try:
+            found = self._locations(key)
+        except PartitioningError as error:  # it was a partition value before
+            self._checks.refusal = str(error)
+            raise
+        if found != expected:
+            function = self.function if found[0] != expected[0] else self.alternatives
+            self._checks.refusal = f"{function_name(function)} gave two answers for one key. {SAFE}"
+
+    def _locations(self, key: str) -> Locations:
+        others = () if self.alternatives is None else _others(self.alternatives, key)
+        return _value(self.function, self.function(key)), frozenset(others)
 
 
-def _check_pure(function: Callable[[str], object], key: str) -> None:
-    """Call a function twice, and watch what it asks."""
-    answers, asked = zip(*(_watched(function, key) for _ in range(2)), strict=True)
-    first, second = (each if isinstance(each, str) else list(_iterable(each)) for each in answers)
-    if first != second:
-        raise PartitioningError(f"{_name(function)} gave two answers for one key. {_SAFE}")
-    if causes := sorted(asked[0] | asked[1]):
-        raise PartitioningError(f"{_name(function)} asks for {', '.join(causes)}. {_SAFE}")
+def function_name(function: object) -> str:
+    """Name a function as its module and itself, anything else that can be called as its class."""
+    named: Any = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
-def _watched(function: Callable[[str], object], key: str) -> tuple[object, set[str]]:
-    """Call a function; name what it asked that is not its key."""
-    asked: set[str] = set()
-
-    def note(_: object, event: str, called: object) -> None:
-        if event == "c_call" and (cause := _cause(called)):
-            asked.add(cause)
-
-    before, collects = sys.getprofile(), gc.isenabled()
-    gc.disable()  # what a collection calls, as a tool that measures it, is not the function's doing
-    sys.setprofile(note)
-    try:
-        answer = function(key)
-        return (answer if isinstance(answer, str) else list(_iterable(answer))), asked
-    finally:
-        sys.setprofile(before)
-        if collects:
-            gc.enable()
-
-
-def _cause(called: Any) -> str | None:
-    name, owner = getattr(called, "__name__", ""), getattr(called, "__self__", None)
-    spelled = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
-    if isinstance(owner, random.Random):
-        return f"chance ({spelled})"
-    if isinstance(owner, type) and issubclass(owner, date) and name in {"now", "utcnow", "today"}:
-        return f"the time ({spelled})"
-    asked = getattr(called, "__module__", None), name
-    return next((f"{cause} ({spelled})" for cause, names in _SOURCES.items() if asked in names), None)
-
-
-def _iterable(answer: object) -> Iterable[object]:
-    return answer if isinstance(answer, Iterable) else (answer,)
-
-
-def _listed(function: Callable[[str], Iterable[str]], key: str) -> list[object]:
+def _others(function: Callable[[str], Iterable[str]], key: str) -> dict[str, None]:
     answer: object = function(key)
     if isinstance(answer, str) or not isinstance(answer, Iterable):
-        raise PartitioningError(f"{_name(function)} has to name other locations in a list: not {type(answer).__name__}")
-    return list(answer)
+        raise PartitioningError(
+            f"{function_name(function)} has to name other locations in a list: not {type(answer).__name__}"
+        )
+    return dict.fromkeys(_value(function, each) for each in answer)
 
 
 def _value(function: Callable[..., object], answer: object) -> str:
-    check_text(answer, f"what {_name(function)} returns is a partition value, and CustomPartition", "partition value")
+    named = f"what {function_name(function)} returns is a partition value, and CustomPartition"
+    check_text(answer, named, "partition value")
     return str(answer)
-
-
-def _name(function: object) -> str:
-    named: Any = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"

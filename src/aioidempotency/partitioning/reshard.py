@@ -1,4 +1,8 @@
-"""A live move from one strategy to another."""
+"""A live move from one strategy to another.
+
+Nodes of two neighbouring phases exclude each other, because every claim of either phase covers the locations of both
+strategies in one transaction. The simulation finds a second execution as soon as a move skips a phase.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal, final
@@ -13,13 +17,22 @@ Phase = Literal["prepare", "cutover"]
 @final
 @dataclass(frozen=True, slots=True)
 class Reshard:
-    """Moves live records from `old` to `new` in rolling deployments, without running a key twice.
+    """Moves live records from `old` to `new` during rolling deployments, without a second execution of a key.
 
-    Deploy `Reshard(old, new, "prepare")` to all nodes, then `Reshard(old, new, "cutover")` to all, wait
-    for one retention, and deploy `new`. New records are put where `old` says, from the cutover on where
-    `new` says; each claim looks at the locations of both, in one transaction. So nodes of two neighbouring
-    phases exclude each other; those that are further apart do not, and are refused where the table
-    knows its layout.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, CompositeKey, HashBuckets, Reshard
+
+    move = Reshard(HashBuckets(32), HashBuckets(128), "prepare")  # then "cutover", then HashBuckets(128) alone
+    store = AsyncIdempotencyStore("idempotency", layout=CompositeKey(partitioning=move))
+    ```
+
+    Deploy `Reshard(old, new, "prepare")` to all nodes, then `Reshard(old, new, "cutover")` to all nodes. Wait for
+    one retention, and deploy `new`. New records follow `old`, and from the cutover on `new`. Each claim looks at
+    the locations of both strategies, in one transaction. So nodes of neighbouring phases exclude each other. Nodes of
+    distant phases do not; the table's layout item makes a store refuse such a phase.
+
+    Raises:
+        PartitioningError: The phase is unknown, or the strategies cannot be moved between.
     """
 
     old: Partitioning
@@ -38,32 +51,34 @@ class Reshard:
             raise PartitioningError("Reshard moves from one strategy to another, and both are the same; use it alone")
         if confusable(self.old, self.new):
             raise PartitioningError(
-                "Reshard moves between windows of two lengths that have the same names, so nobody could tell when one "
-                "ends: give one of them a prefix= of its own"
+                "Reshard moves between windows of two lengths with the same names, so nobody could tell when a window "
+                "ends: give one of the two a prefix= of its own"
             )
 
     @property
     def answer_within(self) -> float:
-        """The shorter one of both."""
+        """The shorter of the two."""
         return min(self.old.answer_within, self.new.answer_within)
 
     @property
     def most_locations(self) -> int:
-        """Those of both together."""
+        """The locations of both strategies."""
         return self.old.most_locations + self.new.most_locations
 
     @property
     def longest_retention(self) -> float:
-        """The shorter one of both."""
+        """The shorter of the two."""
         return min(self.old.longest_retention, self.new.longest_retention)
 
     def home(self, key: str, now: float) -> str:
-        """Answer as the old strategy does, from the cutover on as the new one does."""
+        """Name the partition by the old strategy, and from the cutover on by the new strategy."""
         return (self.old if self.phase == "prepare" else self.new).home(key, now)
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with all other partitions of both."""
+        """Name all other partitions of both strategies."""
         both = (self.old, self.new) if self.phase == "prepare" else (self.new, self.old)
+        # Without duplicates, because DynamoDB refuses two actions on one item. With one partition for both
+        # strategies, a claim stays a plain write.
         partitions = dict.fromkeys(
             partition for each in both for partition in (each.home(key, now), *each.elsewhere(key, now))
         )
@@ -71,25 +86,26 @@ class Reshard:
         return tuple(partition for partition in partitions if partition != home)
 
     def searched_until(self, partition: str) -> float:
-        """The earlier one of both, so that nodes of the outer phases still look there."""
+        """The earlier of the two: nodes of the outer phases must look there, too."""
         return min(self.old.searched_until(partition), self.new.searched_until(partition))
 
     def partitions(self, now: float) -> tuple[str, ...] | None:
-        """Answer with all partitions of both."""
+        """Name all partitions of both strategies."""
         old, new = self.old.partitions(now), self.new.partitions(now)
         return None if old is None or new is None else tuple(dict.fromkeys((*old, *new)))
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         old, new = self.old.description(), self.new.description()
         return {"strategy": "Reshard", "old": old, "new": new, "phase": self.phase}
 
     def bound(self, terms: Terms) -> "Reshard":
-        """Take a store's settings in, for both.
+        """Apply a store's settings to both strategies.
 
         Raises:
-            PartitioningError: One of them does not take the settings, or there are too many locations.
+            PartitioningError: One strategy does not work with the settings, or there are too many locations.
         """
+        # Checked at the store's construction, because the number of windows depends on the store's retention.
         made = replace(self, old=self.old.bound(terms), new=self.new.bound(terms))
         if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(

@@ -1,4 +1,4 @@
-"""What a strategy answers, and what all of them have in common."""
+"""The interface of partitioning strategies, and their common parts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ import xxhash
 from aioidempotency.exceptions import PartitioningError
 
 MOST_LOCATIONS = 100
-"""Locations of one key: DynamoDB takes as many actions in one transaction."""
+"""The most locations of one key: DynamoDB's limit of actions in one transaction."""
 
 LONGEST_PARTITION = 2048
-"""Bytes of a partition value that DynamoDB takes."""
+"""The most bytes of a partition value, by DynamoDB's limit."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a store's settings mean for its strategy, in seconds; the defaults are the store's own."""
+    """The settings of a store that matter to a strategy, in seconds. The defaults are the store's own."""
 
     retention: float = 3600.0
     lease: float = 60.0
@@ -27,24 +27,24 @@ class Terms:
 
 
 class Partitioning(Protocol):
-    """Says in which partitions the record of a key may be. Only the strategies of this module are accepted.
+    """Names the partitions of a key's record. Only the strategies of `aioidempotency.partitioning` are accepted.
 
-    `key` is `namespace#digest`, `now` is epoch seconds.
+    `key` is `namespace#digest`, `now` is epoch seconds. All answers are pure functions of the arguments.
     """
 
     @property
     def answer_within(self) -> float:
-        """Seconds for which an answer counts: a claim that took longer is not relied upon."""
+        """The seconds for which an answer is valid. The library does not rely on a claim that took longer."""
         ...
 
     @property
     def most_locations(self) -> int:
-        """How many locations a key has at the most."""
+        """The most locations of one key."""
         ...
 
     @property
     def longest_retention(self) -> float:
-        """Seconds that claims look back at the least: no record may be asked to answer for longer."""
+        """The seconds that claims look back at least. No record may have a longer retention."""
         ...
 
     def home(self, key: str, now: float) -> str:
@@ -52,7 +52,7 @@ class Partitioning(Protocol):
         ...
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Name every other partition where a live record of the key may be."""
+        """Name every other partition with a possible live record of the key."""
         ...
 
     def searched_until(self, partition: str) -> float:
@@ -60,28 +60,28 @@ class Partitioning(Protocol):
         ...
 
     def partitions(self, now: float) -> tuple[str, ...] | None:
-        """Name every partition that may hold a live record; None where that cannot be said."""
+        """Name every partition with possible live records. None if unknown."""
         ...
 
     def description(self) -> Mapping[str, object]:
-        """Describe the strategy in JSON's terms: two that location records alike are described alike."""
+        """Describe the strategy in JSON. Strategies that put records alike have the same description."""
         ...
 
     def bound(self, terms: Terms) -> "Partitioning":
-        """Take a store's settings in.
+        """Apply a store's settings.
 
         Raises:
-            PartitioningError: They do not go together.
+            PartitioningError: The strategy does not work with the settings.
         """
         ...
 
 
 class Settled(Partitioning):
-    """A strategy whose records have one location, for ever; what others do otherwise, they say."""
+    """A strategy with one permanent location for each key. Other strategies override the differences."""
 
     @property
     def answer_within(self) -> float:
-        """Any time: what the locations of a key are does not change."""
+        """Without limit: the locations of a key never change."""
         return inf
 
     @property
@@ -91,35 +91,41 @@ class Settled(Partitioning):
 
     @property
     def longest_retention(self) -> float:
-        """Any: a record is looked for where it is, for ever."""
+        """Without limit: claims always look at the record's location."""
         return inf
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with nothing: a record can be in one location only."""
+        """Name no other partition."""
         return ()
 
     def searched_until(self, partition: str) -> float:
-        """For ever."""
+        """Without limit."""
         return inf
 
     def bound(self, terms: Terms) -> Partitioning:
-        """Need nothing of a store's settings."""
+        """Ignore the settings of a store."""
         return self
 
 
 def spread(key: str) -> int:
-    """Hash a key for routing: xxh3_64 with seed 0 over its UTF-8 bytes. It is part of the table's format."""
+    """Hash a key for routing: xxh3_64, seed 0, over the UTF-8 bytes.
+
+    The hash is a part of the table's format: with another hash, second attempts miss the records of the first.
+    """
+    # Test vectors pin the value. xxh3_64 is fast and even, and no secret: identity rests on SHA-256, routing on this
+    # hash.
     return xxhash.xxh3_64_intdigest(key.encode())
 
 
 def check_count(count: object, strategy: str, what: str) -> None:
-    """Refuse what is not a whole number above 0."""
+    """Refuse everything but a whole number above 0."""
+    # `True` is an `int`, and would be one bucket.
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise PartitioningError(f"{strategy} needs at least one {what}, and a whole number of them: not {count}")
+        raise PartitioningError(f"{strategy} needs at least one {what}, as a whole number: not {count}")
 
 
 def check_text(text: object, strategy: str, what: str) -> None:
-    """Refuse what cannot be, or begin, a partition value."""
+    """Refuse a text that cannot be, or begin, a partition value."""
     if not isinstance(text, str) or not text:
         raise PartitioningError(f"{strategy} needs a {what}: a text that is not empty")
     if len(text.encode()) > LONGEST_PARTITION:

@@ -1,18 +1,19 @@
-"""The layout item: the strategy by which the records of a namespace are spread over the table.
+"""The layout item: the table's own note of the strategy of a namespace's records.
 
-A changed strategy on live data is silent double execution: a second attempt looks where the first attempt did not
-write. So the table keeps the strategy of its records, and refuses a store that would look elsewhere.
+A changed strategy on live data runs keys twice, without an error: a second attempt looks elsewhere than the first
+attempt wrote. So the table notes the strategy of its records, and a store with another strategy is refused at the
+first call.
 
-1. Each namespace has one item, with the description of the strategy, its beginning, and the strategy before. The
-   first store that opens the table writes the item.
-2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases exclude each
-   other, so a store may be one phase ahead of the table or one behind. A store that is ahead moves the item on.
-   Only `aioidempotency layout set` moves the item back.
-3. The phase after a move no longer looks at one strategy's locations. So `new` waits for a retention since the
-   cutover, and `old` since the return from the move.
-4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values;
-   a store with a new value adds its own. So nobody notices a changed value. A table that is shared so does not
-   move: the item can follow one move only, and records of the other values would not be found by `new`.
+1. One item for each namespace holds the strategy's description, the start of the phase, and the strategy before.
+   Without an item, the first store writes its own strategy.
+2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
+   exclude each other, so a store may be one phase ahead of the table or one phase behind. A store ahead
+   moves the item on. Only `aioidempotency layout set` moves the item back.
+3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits for a retention
+   after the cutover, and `old` for a retention after the return from the cutover.
+4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values,
+   and a store with a new value adds its own. So nobody notices a changed value. A shared namespace does not move: the
+   item can follow a single move, and `new` would not find the records of the other values.
 """
 
 import json
@@ -27,24 +28,24 @@ from aioidempotency._core.placements import Procedure, look
 from aioidempotency.exceptions import ConfigurationError, LayoutMismatchError
 
 Description = Mapping[str, object]
-"""A strategy in JSON's terms: `{"strategy": its class, argument: value, ...}`."""
+"""A strategy in JSON: `{"strategy": the class, argument: value, ...}`."""
 
 KEY = "aioidempotency#layout"
-"""The key of the layout item; a namespace follows it. No record's key looks so: each ends with a digest."""
+"""The key of the layout item, followed by the namespace. A record's key ends with a digest, so the two never clash."""
 
 ATTEMPTS = 5
-"""How often the item may change while it is looked at."""
+"""The most attempts while other stores change the item."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedLayout:
-    """How a store says that its records lie.
+    """The strategy of a store.
 
     Attributes:
-        location: Where the layout item is.
+        location: The location of the layout item.
         description: The store's strategy.
-        retention: Seconds that its records answer.
+        retention: Seconds that the store's records answer.
     """
 
     location: Location
@@ -55,12 +56,12 @@ class WantedLayout:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableLayout:
-    """What the layout item says.
+    """The content of the layout item.
 
     Attributes:
-        description: The strategy of the newest phase that has begun.
-        since: Epoch seconds at which it began.
-        before: The strategy before it; None where there was none.
+        description: The strategy of the newest phase.
+        since: Epoch seconds at the start of the phase.
+        before: The strategy before the phase. None for the first one.
         changes: How often the item was written.
         beside: The values of other `Static` strategies that share the table with a `Static` one.
     """
@@ -79,7 +80,7 @@ class TableLayout:
 @final
 @dataclass(frozen=True, slots=True)
 class Fits:
-    """The store looks where the table's records are. `layout` is what the table says now."""
+    """The store looks where the table's records are. `layout` is the table's note."""
 
     layout: TableLayout
 
@@ -87,7 +88,7 @@ class Fits:
 @final
 @dataclass(frozen=True, slots=True)
 class Differs:
-    """The store would not look where records are; from the epoch second `until` on it would, if there is one."""
+    """The store would not look where the table's records are. The conflict ends at epoch second `until`, if any."""
 
     layout: TableLayout
     until: float | None = None
@@ -105,26 +106,27 @@ def location_of(table: Table, namespace: str) -> Location:
 
 
 def read(location: Location) -> Procedure[TableLayout | None]:
-    """Read what the table says."""
+    """Read the table's note."""
     (item,) = yield from look((location,))
     return None if item is None else _parse(item, location)
 
 
 def verify(wanted: WantedLayout, *, now: float) -> Procedure[Verdict]:
-    """Hold a store's strategy against the table's; move the item on where the store is a phase ahead."""
-    return _settle(wanted, now=now, commanded=False)
+    """Compare a store's strategy with the table's. A store one phase ahead moves the item on."""
+    return _write_layout(wanted, now=now, requested=False)
 
 
 def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure[Verdict]:
-    """Have the table say this strategy, at most one phase from what it says; the same one begins anew.
+    """Write a strategy into the layout item, at most one phase away. The same strategy begins anew.
 
-    `forced`: whatever it says.
+    `forced`: from any strategy.
     """
-    return _settle(wanted, now=now, commanded=True, forced=forced)
+    return _write_layout(wanted, now=now, requested=True, forced=forced)
 
 
-def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool = False) -> Procedure[Verdict]:
+def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: bool = False) -> Procedure[Verdict]:
     layout = TableLayout(description=wanted.description, since=now)
+    # All stores of a deployment start together, and write the item under a condition. The losers read the item again.
     for _ in range(ATTEMPTS):
         (item,) = yield from look((wanted.location,))
         found = None if item is None else _parse(item, wanted.location)
@@ -139,12 +141,14 @@ def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool =
                 layout = replace(found, beside=beside, changes=found.changes + 1)
             else:
                 steps = _steps(found.description, wanted.description)
-                if not (commanded or steps == 1):
+                if not (requested or steps == 1):
                     return verdict
                 before = found.before if steps == 0 else found.description
                 layout = TableLayout(
                     description=wanted.description, since=now, before=before, changes=found.changes + 1
                 )
+        # Two stores of neighbouring phases may write at once. Without the condition, the later write could move the
+        # item back.
         condition: Condition = Absent() if item is None else Unchanged(item)
         reply = yield Put(wanted.location, _item(layout, wanted.location), condition)
         if isinstance(reply, Applied):
@@ -153,13 +157,13 @@ def _settle(wanted: WantedLayout, *, now: float, commanded: bool, forced: bool =
 
 
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
-    """Say whether a store looks where the table's records are."""
+    """Compare a store's strategy with the table's note."""
     if _is_static(found.description) and _is_static(wanted.description):
         return Fits(found)
     steps = _steps(found.description, wanted.description)
     if steps is None or abs(steps) > 1 or found.beside:
         return Differs(found)
-    if _leaves(found, wanted.description) and now < found.since + wanted.retention:
+    if _ends_move(found, wanted.description) and now < found.since + wanted.retention:
         return Differs(found, until=found.since + wanted.retention)
     return Fits(found)
 
@@ -168,7 +172,7 @@ def check(verdict: Verdict, wanted: WantedLayout) -> None:
     """Refuse a store that would not look where records are.
 
     Raises:
-        LayoutMismatchError: It would not.
+        LayoutMismatchError: The strategies differ.
     """
     if isinstance(verdict, Differs):
         found, asked = as_code(verdict.layout.description), as_code(wanted.description)
@@ -176,7 +180,7 @@ def check(verdict: Verdict, wanted: WantedLayout) -> None:
 
 
 def advice(trouble: Differs) -> str:
-    """Say what to do about a strategy that does not fit."""
+    """Advise on a strategy that does not fit."""
     if trouble.until is not None:
         until = trouble.until
         return (
@@ -189,9 +193,9 @@ def advice(trouble: Differs) -> str:
             "`aioidempotency layout set --force`, and move"
         )
     return (
-        "Deploy what the table says; or move to the other one step by step with Reshard(old, new, phase). Where the "
-        "table's word is wrong and no record is live, `aioidempotency layout set --force` changes it; verify_layout=False "
-        "looks away"
+        "Deploy the table's strategy; or move to the other one step by step with Reshard(old, new, phase). If the "
+        "layout item is wrong and no record is live, `aioidempotency layout set --force` corrects the item; "
+        "verify_layout=False skips the check"
     )
 
 
@@ -200,7 +204,7 @@ def _is_static(description: Description) -> bool:
 
 
 def _steps(one: Description, other: Description) -> int | None:
-    """Count the phases from one strategy to another; None where no one move has both."""
+    """Count the phases from one strategy to another. None if the two belong to no common move."""
     if one == other:
         return 0
     for each in (one, other):
@@ -211,26 +215,28 @@ def _steps(one: Description, other: Description) -> int | None:
 
 
 def _phases(move: Description) -> list[Description]:
-    """List the four phases of the move that a description belongs to; none where it is no `Reshard`."""
+    """List the four phases of a move. Empty if the description is no `Reshard`."""
     if move["strategy"] != "Reshard":
         return []
     old, new = (cast("Description", move[name]) for name in ("old", "new"))
     return [old, {**move, "phase": "prepare"}, {**move, "phase": "cutover"}, new]
 
 
-def _leaves(found: TableLayout, other: Description) -> bool:
-    """Tell whether records may be in the places that are not looked at any more once a move is left."""
+def _ends_move(found: TableLayout, other: Description) -> bool:
+    """Tell whether live records may be in locations that nobody looks at after the move."""
     phases = _phases(found.description)
     if other not in phases:
         return False
     old, prepare, cutover, new = phases
+    # A table that came back from `new` to the cutover has waited before, and the cutover puts records in `new` only.
+    # Before a first cutover, no record is in the locations of `new`, so a return to `old` need not wait.
     if other == new:
         return found.description == cutover and found.before != new
     return other == old and found.before == cutover and found.description == prepare
 
 
 def as_code(description: Description) -> str:
-    """Write a description as the call that makes the strategy."""
+    """Write a description as the constructor call of the strategy."""
     arguments = {name: value for name, value in description.items() if name != "strategy"}
     return f"{description['strategy']}({', '.join(f'{name}={_argument(value)}' for name, value in arguments.items())})"
 
@@ -240,13 +246,14 @@ def _argument(value: object) -> str:
 
 
 def _item(layout: TableLayout, location: Location) -> Item:
-    said: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    stored: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
     if layout.beside:
-        said["beside"] = layout.beside
+        stored["beside"] = layout.beside
     names = location.table.names
     return {
         **location.item,
-        names["data"]: {"S": json.dumps(said)},
+        names["data"]: {"S": json.dumps(stored)},
+        # `Unchanged` compares the fencing token, so the count of changes stands there.
         names["fencing_token"]: {"N": str(layout.changes)},
     }
 
@@ -254,16 +261,16 @@ def _item(layout: TableLayout, location: Location) -> Item:
 def _parse(item: Item, location: Location) -> TableLayout:
     names = location.table.names
     try:
-        said = json.loads(str(item[names["data"]]["S"]))
+        stored = json.loads(str(item[names["data"]]["S"]))
         return TableLayout(
-            description=dict(said["layout"]),
-            since=float(said["since"]),
-            before=said["before"],
+            description=dict(stored["layout"]),
+            since=float(stored["since"]),
+            before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
-            beside=tuple(map(str, said.get("beside", ()))),
+            beside=tuple(map(str, stored.get("beside", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"the item {location.key!r} of table {location.table.name!r} does not say how records lie; "
-            "`aioidempotency layout set` cannot mend it: delete the item, and set the layout anew"
+            f"the item {location.key!r} of table {location.table.name!r} does not name a strategy; "
+            "`aioidempotency layout set` cannot repair the item: delete the item, and set the layout anew"
         ) from error

@@ -1,18 +1,16 @@
-"""Records in partitions that are new with every window of time.
+"""Partitions for windows of time.
 
-A record stays in the window of its claim, so a claim looks into every window that may still hold a
-live one: those that the retention reaches back to, and the next one near a boundary, where another
-clock may have turned already. That is one transaction over all of them.
+A record stays in the window of its claim. So a claim looks into every window with a possible live record: the
+windows within the retention, and near a boundary the next window, because another node's clock may already be
+there. One transaction covers all of them.
 
-Two promises make it safe, and the windows keep them, not the caller:
+Two rules make the strategy safe. The windows enforce both, not the caller:
 
-1. A record ends before claims stop to look into its window: it expires a retention after the end of
-   that window at the latest, and so does its lease. Claims look back for `ANSWER_WITHIN` longer, so
-   that a write which is under way then is still seen. A lease that is over is lost, even if nobody
-   seems to have taken it over.
-2. A claim that took longer than `ANSWER_WITHIN` from reading its clock to its answer is not relied
-   upon: another one may have been made in a window that it did not look into. So claims look ahead
-   for as long, too.
+1. A record ends before claims stop looking into its window. The record and its lease expire at the latest
+   a retention after the end of the window. Claims look back `ANSWER_WITHIN` longer, to see a write still
+   under way at that moment. A lease beyond its end is lost, even without a known successor.
+2. A claim whose answer came later than `ANSWER_WITHIN` after the reading of the clock is void: another claim may be
+   in a window unknown to the first one. For the same reason claims look ahead by `ANSWER_WITHIN`.
 """
 
 import re
@@ -33,21 +31,36 @@ from aioidempotency.partitioning.strategy import (
 )
 
 ANSWER_WITHIN = 10.0
-"""Seconds that a claim may take; the library's own limit for one operation is as long."""
+"""Seconds that a claim may take, from reading the clock to the answer: the library's time limit for one operation."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class TimeBuckets(Settled):
-    """Records in `buckets` partitions for each window of so many seconds.
+    """Records in `buckets` partitions for each window of time.
+
+    ```python
+    from datetime import timedelta
+
+    from aioidempotency import AsyncIdempotencyStore, CompositeKey, TimeBuckets
+
+    layout = CompositeKey(partitioning=TimeBuckets(timedelta(hours=1), buckets=8))
+    store = AsyncIdempotencyStore("idempotency", layout=layout, retention=timedelta(hours=24))
+    ```
 
     A claim looks at `retention / window` locations and two more, in one transaction at double write
-    units. A record answers for its retention, but not longer than that after the end of the window
-    in which it was claimed; nor does a lease last longer.
+    units. A record answers at most for the retention after the end of the window of its claim, and a lease ends
+    no later.
 
     Args:
-        window: Seconds of one window; more than clocks may differ by.
-        retention: The longest that a record answers, in seconds; the store's unless it is given.
+        window: Seconds of one window, more than the clock skew.
+        buckets: The number of partitions for each window.
+        prefix: The beginning of every partition value: `prefix#window#bucket`.
+        retention: The longest retention of a record, in seconds. The default is the store's.
+
+    Raises:
+        PartitioningError: A number is out of bounds. A store also raises the error for windows shorter than
+            its `clock_skew`, and for more than 100 windows (DynamoDB's limit for a transaction).
     """
 
     window: float | timedelta
@@ -64,12 +77,12 @@ class TimeBuckets(Settled):
 
     @property
     def answer_within(self) -> float:
-        """The seconds after which the next window may have begun."""
+        """Seconds after which the next window may have begun."""
         return ANSWER_WITHIN
 
     @property
     def most_locations(self) -> int:
-        """Those of a store with default settings."""
+        """The most locations with a store's default settings."""
         return self.bound(Terms()).most_locations
 
     @property
@@ -78,30 +91,30 @@ class TimeBuckets(Settled):
         return self.bound(Terms()).longest_retention
 
     def home(self, key: str, now: float) -> str:
-        """Answer with the key's bucket in the window of this instant."""
+        """Name the key's bucket in the window of an instant."""
         return self.bound(Terms()).home(key, now)
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with the key's bucket in the other windows, for a store's own default settings."""
+        """Name the key's bucket in the other windows, with a store's default settings."""
         return self.bound(Terms()).elsewhere(key, now)
 
     def searched_until(self, partition: str) -> float:
-        """A retention after the window's end."""
+        """The window's end and a retention."""
         return self.bound(Terms()).searched_until(partition)
 
     def partitions(self, now: float) -> tuple[str, ...]:
-        """Answer with all buckets of all windows."""
+        """Name all buckets of all windows."""
         return self.bound(Terms()).partitions(now)
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         return self.bound(Terms()).description()
 
     def bound(self, terms: Terms) -> "Windows":
-        """Look back as far as the store's records live, and ahead as far as clocks may differ.
+        """Look back by the store's retention, and ahead by the store's clock skew.
 
         Raises:
-            PartitioningError: The windows are shorter than the clocks differ, or too many.
+            PartitioningError: The windows are shorter than the clock skew, or there are too many.
         """
         window = _seconds(self.window)
         retention = terms.retention if self.retention is None else _seconds(self.retention)
@@ -114,13 +127,16 @@ class TimeBuckets(Settled):
             window=window,
             buckets=self.buckets,
             prefix=self.prefix,
-            kept=max(retention, terms.lease + terms.clock_skew + 1),
+            # A lease may outlast a short retention. A running record beyond the windows of all claims would be
+            # invisible, and a second body would run.
+            retention=max(retention, terms.lease + terms.clock_skew + 1),
+            # Without the look ahead, the simulation finds two owners at a boundary between windows.
             ahead=terms.clock_skew + ANSWER_WITHIN,
         )
         if made.most_locations > MOST_LOCATIONS:
             raise PartitioningError(
-                f"TimeBuckets with windows of {window:g} s has to look at {made.most_locations} of them for a retention of "
-                f"{made.kept:g} s, and one transaction takes {MOST_LOCATIONS}: give a window= of "
+                f"TimeBuckets with windows of {window:g} s has to look at {made.most_locations} windows for a "
+                f"retention of {made.retention:g} s, and one transaction takes {MOST_LOCATIONS}: give a window= of "
                 f"{made.shortest:.0f} s or more, or a shorter retention"
             )
         return made
@@ -132,69 +148,72 @@ class Windows(Settled):
     """`TimeBuckets` with the settings of a store.
 
     Attributes:
-        kept: Seconds that a record may live after the end of its window.
+        retention: The longest life of a record after the end of its window, in seconds.
         ahead: Seconds that claims look ahead.
-        within: Seconds after which the answer to a claim does not count.
+        within: Seconds after which the answer to a claim is void.
     """
 
     window: float
     buckets: int
     prefix: str
-    kept: float
+    retention: float
     ahead: float
     within: float = ANSWER_WITHIN
 
     @property
     def answer_within(self) -> float:
-        """Seconds after which the answer to a claim does not count."""
+        """Seconds after which the answer to a claim is void."""
         return self.within
 
     @property
     def most_locations(self) -> int:
-        """The windows between the earliest and the latest instant that matter, both ends cut."""
-        return floor((self.kept + self.answer_within + self.ahead) / self.window) + 2
+        """The most windows between the earliest and the latest instant."""
+        # Two more than the quotient, because the first and the last window are cut.
+        return floor((self.retention + self.answer_within + self.ahead) / self.window) + 2
 
     @property
     def longest_retention(self) -> float:
-        """The seconds that a record may live after the end of its window."""
-        return self.kept
+        """The longest life of a record after the end of its window, in seconds."""
+        return self.retention
 
     @property
     def shortest(self) -> float:
-        """The shortest window that one transaction can look through."""
-        return (self.kept + self.answer_within + self.ahead) / (MOST_LOCATIONS - 2) + 1
+        """The shortest window that fits in one transaction."""
+        return (self.retention + self.answer_within + self.ahead) / (MOST_LOCATIONS - 2) + 1
 
     def home(self, key: str, now: float) -> str:
-        """Answer with the key's bucket in the window of this instant."""
+        """Name the key's bucket in the window of an instant."""
         return self._partition(floor(now / self.window), spread(key) % self.buckets)
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Answer with the key's bucket in every other window that may hold a live record, the latest first."""
+        """Name the key's bucket in every other window with a possible live record, the latest window first."""
         bucket, current = spread(key) % self.buckets, floor(now / self.window)
         return tuple(self._partition(number, bucket) for number in self._numbers(now) if number != current)
 
     def searched_until(self, partition: str) -> float:
-        """A retention after the end of the partition's window, less a second: records expire after a whole one."""
+        """The end of the partition's window and the retention, less a second: records expire after a whole second."""
         found = re.fullmatch(rf"{re.escape(self.prefix)}#(-?\d+)#\d+", partition)
-        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.kept - 1
+        return float("inf") if found is None else (int(found[1]) + 1) * self.window + self.retention - 1
 
     def partitions(self, now: float) -> tuple[str, ...]:
-        """Answer with all buckets of all windows that may hold a live record."""
+        """Name all buckets of all windows with possible live records."""
         return tuple(self._partition(number, each) for number in self._numbers(now) for each in range(self.buckets))
 
     def description(self) -> dict[str, object]:
-        """Describe the strategy in JSON's terms."""
+        """Describe the strategy in JSON."""
         return {
             "strategy": "TimeBuckets",
             "window": self.window,
             "buckets": self.buckets,
             "prefix": self.prefix,
-            "retention": self.kept,
+            "retention": self.retention,
         }
 
     def _numbers(self, now: float) -> range:
+        # The simulation finds a second execution for each of two changes: one window less into the past, or no look
+        # ahead.
         latest = floor((now + self.ahead) / self.window)
-        earliest = floor((now - self.kept - self.answer_within) / self.window)
+        earliest = floor((now - self.retention - self.answer_within) / self.window)
         return range(latest, earliest - 1, -1)
 
     def _partition(self, number: int, bucket: int) -> str:
@@ -202,7 +221,7 @@ class Windows(Settled):
 
 
 def confusable(one: Partitioning, other: Partitioning) -> bool:
-    """Tell whether two strategies call windows by the same names and mean different times by them."""
+    """Tell whether two strategies use the same names for windows of different lengths."""
     if not isinstance(one, TimeBuckets | Windows) or not isinstance(other, TimeBuckets | Windows):
         return False
     return one.prefix == other.prefix and _seconds(one.window) != _seconds(other.window)

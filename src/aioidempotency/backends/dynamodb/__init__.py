@@ -1,4 +1,4 @@
-"""The backend on DynamoDB, through aiobotocore: one of the two doors to it."""
+"""The backend on DynamoDB, through aiobotocore."""
 
 from aioidempotency.backends.dynamodb.backend import DynamoDBBackend
 from aioidempotency.backends.dynamodb.client import Config, DynamoDBClient, Session

@@ -1,7 +1,7 @@
-"""The backend on DynamoDB: each operation is a request of aiobotocore's client, within a time limit.
+"""The backend on DynamoDB. Each operation is one request through an aiobotocore client, within a time limit.
 
-A write may be sent again although it was applied: by botocore's retries, and here. That is safe, because an
-owner recognises its own write (see `protocol`, rule 1).
+A write may be sent again although already applied: by botocore's retries, and here. The repetition is safe, because
+an owner recognises its own write (`protocol`, rule 1).
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from aioidempotency.exceptions import ConfigurationError
 T = TypeVar("T")
 
 OPENING_LIMIT: Final = 10.0
-"""Seconds to open a client in: the first one reads botocore's models, and credentials may have to be fetched."""
+"""Seconds to open a client. The first client reads botocore's models, and may have to fetch credentials."""
 
 CREATION_LIMIT: Final = 120.0
-"""Seconds to make a table in."""
+"""Seconds to create a table."""
 
 CONFLICT_PAUSES: Final = (0.05, 0.8)
-"""The first and the longest pause, in seconds, before a request that met a transaction is sent again."""
+"""Seconds of the first and of the longest pause before a request in conflict with a transaction is sent again."""
 
 CONFLICT_TRIES: Final = 5
-"""How often such a request is sent again. It was not applied, and no retry mode of botocore's repeats it."""
+"""The most repetitions after a conflict, which DynamoDB did not apply and no retry mode of botocore repeats."""
 
 _METHODS: Final = {
     "GetItem": "get_item",
@@ -45,13 +45,27 @@ _METHODS: Final = {
 
 @final
 class DynamoDBBackend:
-    """Executes operations on a DynamoDB table, or on anything that speaks its API.
+    """Executes operations on DynamoDB, or on any engine with the same API.
 
-    Without `client=` the backend opens a client of its own at the first call, one for each event loop it
-    is used in; `aclose` closes that of the running loop.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, DynamoDBBackend
+
+    backend = DynamoDBBackend(region_name="eu-central-1", time_limit=5.0)
+    store = AsyncIdempotencyStore("idempotency", backend=backend)
+    await store.create_table()
+    assert await store.get("order-1") is None
+    await backend.aclose()  # a store never closes a given backend
+    ```
+
+    Without `client=`, the backend opens a client at the first call, one for each event loop. `aclose` closes
+    the client of the running loop.
 
     Args:
-        time_limit: Seconds that one operation may take, with all its retries.
+        client: An open aiobotocore client, instead of the settings below. The backend never closes the client.
+        time_limit: Seconds for one operation, retries included.
+
+    Raises:
+        ConfigurationError: `client=` is given together with settings of a client.
     """
 
     def __init__(
@@ -67,22 +81,22 @@ class DynamoDBBackend:
         given = {"session": session, "endpoint_url": endpoint_url, "region_name": region_name, "config": config}
         if client is not None and any(value is not None for value in given.values()):
             names = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
-            raise ConfigurationError(f"client= comes with settings of its own; leave {names} out, or client=")
+            raise ConfigurationError(f"client= has settings of its own; leave {names} out, or client=")
         self.time_limit = time_limit
         self._given = client
         self._own = OwnClients(
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
-        self._tried_out = False
+        self._probed = False
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
 
         Raises:
-            StoreError: DynamoDB did not answer within the time limit, or refused.
-            ConfigurationError: It refused because of the table's name, its key, or permissions.
+            StoreError: DynamoDB did not answer within the time limit, or refused for a temporary reason.
+            ConfigurationError: The table's name, the table's key or the permissions do not fit.
         """
-        # Every call of the library passes here, so what `_answered` does for other requests stands in line.
+        # Every call of the library passes here, so the body of `_answered` is repeated inline.
         client: Any = self._given or self._own.opened() or await self._ready(operation.location.table.name)
         try:
             async with asyncio.timeout(self.time_limit):
@@ -91,13 +105,13 @@ class DynamoDBBackend:
             raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from error
 
     async def _send(self, client: Any, operation: Operation) -> Reply:
-        """Send an operation; again where it met a transaction, since it was not applied then."""
+        """Send an operation, and repeat the send after a conflict with a transaction."""
         request = requests.request(operation)
         call: Call = getattr(client, _METHODS[request.operation])
         backoff: Backoff | None = None
         while True:
             try:
-                # botocore adds a token to a transaction's parameters, so that is written by botocore, too.
+                # botocore adds a token to the parameters of a transaction, so only botocore can write the body.
                 if self._given is None and not isinstance(operation, Transact):
                     response = await send(call, request.parameters)
                 else:
@@ -105,24 +119,29 @@ class DynamoDBBackend:
                 return requests.reply(operation, response)
             except ClientError as error:
                 refused = requests.refusal(operation, errors.code(error), error.response)
-                passes = errors.may_pass(error, operation) if refused is None else not requests.lasts(refused)
+                # A failed condition is a reply at once. A failure for a temporary reason is a reply, or an error,
+                # only after the last attempt.
+                transient = (
+                    errors.is_transient(error, operation) if refused is None else not requests.is_permanent(refused)
+                )
                 pause = None
-                if passes:
+                if transient:
                     backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=CONFLICT_TRIES)
                     pause = backoff.next(asyncio.get_running_loop().time())
                 if pause is None:
                     if refused is None:
                         raise
                     return refused
-            # Outside of the handler: what is raised here, a cancellation, must not have DynamoDB's words as context.
+            # Outside the handler: a cancellation raised here must not carry DynamoDB's words as context, because
+            # they may hold data.
             await asyncio.sleep(pause)
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
-        """Execute operations on different items of one table, all reads or all writes, each by itself.
+        """Execute operations on different items of one table, all reads or all writes, each independently.
 
         Raises:
-            StoreError: DynamoDB did not answer within the time limit, or refused the whole.
-            BatchError: It takes no batches, or not from these credentials.
+            StoreError: DynamoDB did not answer within the time limit, or refused the whole request.
+            BatchError: The engine takes no batches, or the permissions are missing.
         """
         table = operations[0].location.table
         own_client = self._given is None
@@ -131,19 +150,20 @@ class DynamoDBBackend:
         if gets:
             reading = batches.read(client, gets, own_client=own_client)
             return await self._answered("BatchGetItem", table.name, reading)
-        if not self._tried_out:
-            await self._answered("BatchExecuteStatement", table.name, batches.try_out(client, table))
-            self._tried_out = True
+        if not self._probed:
+            await self._answered("BatchExecuteStatement", table.name, batches.probe(client, table))
+            self._probed = True
         writing = batches.write(client, operations, own_client=own_client)
         return await self._answered("BatchExecuteStatement", table.name, writing)
 
     async def create_table(self, table: Table) -> None:
-        """Create the table (on demand, TTL on its expiration), and wait until it can be used.
+        """Create the table (on demand, TTL on the expiration), and wait until the table is usable.
 
-        A table that is there already keeps its settings, if its key fits; its TTL is turned on.
+        An existing table with a fitting key keeps its settings, and gets a TTL.
 
         Raises:
-            ConfigurationError: A table of this name has another key, or TTL on another attribute.
+            StoreError: DynamoDB did not answer within 120 s.
+            ConfigurationError: A table of this name has another key, or a TTL on another attribute.
         """
         client = await self._ready(table.name)
         await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
@@ -153,17 +173,17 @@ class DynamoDBBackend:
 
         Raises:
             StoreError: DynamoDB did not answer.
-            ConfigurationError: There is no such table, or no permission to look at it.
+            ConfigurationError: There is no such table, or no permission to describe the table.
         """
         client = await self._ready(table_name)
         return await self._answered("DescribeTable", table_name, tables.key_of(client, table_name))
 
     async def count(self, table: Table, partition: str, *, now: float) -> int:
-        """Count the records of one partition that have not expired, by queries; each has the time limit.
+        """Count the unexpired records of one partition, by queries. Each query has the time limit.
 
         Raises:
             StoreError: DynamoDB did not answer.
-            ConfigurationError: It refused because of the table's name, its key, or permissions.
+            ConfigurationError: The table's name, the table's key or the permissions do not fit.
         """
         client = await self._ready(table.name)
         counted, after = 0, None
@@ -175,18 +195,18 @@ class DynamoDBBackend:
                 return counted
 
     async def aclose(self) -> None:
-        """Close the running loop's client, if the backend opened it. A later call opens a new one."""
+        """Close the running loop's client, if opened by the backend. A later call opens a new client."""
         await self._own.aclose()
 
     async def _ready(self, table_name: str) -> Any:
-        """Have a client; opening one has a time limit of its own."""
+        """Return a client. Opening a client has a time limit of its own."""
         client = self._given or self._own.opened()
         if client is not None:
             return client
         return await self._answered("opening a client", table_name, self._own.open(), limit=OPENING_LIMIT)
 
     async def _answered(self, operation: str, table_name: str, call: Awaitable[T], *, limit: float | None = None) -> T:
-        """Bound a call in time, and turn what botocore raises into the library's errors."""
+        """Limit the time of a call, and translate botocore's errors into the library's."""
         seconds = self.time_limit if limit is None else limit
         try:
             async with asyncio.timeout(seconds):

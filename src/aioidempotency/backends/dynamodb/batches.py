@@ -1,7 +1,7 @@
-"""Many operations in one request: statements of PartiQL for writes, and a batched read.
+"""Many operations in one request: PartiQL statements for writes, `BatchGetItem` for reads.
 
-Whether an engine speaks PartiQL, and these credentials may, is found out by one statement that changes
-nothing, before the first batch: some engines take statements and do something else.
+Before the first batch, one harmless statement probes the engine and the permissions. The probe is needed
+because some engines accept statements and do something else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ from aioidempotency.backends.dynamodb.client import send
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 Outcome = Reply | str | IdempotencyError
-"""A reply; the reason for which an operation may be sent again; or an error."""
+"""A reply; or the code of a failure that a later attempt may cure; or an error."""
 
-_PASSING: Final = {
+_TRANSIENT: Final = {
     "InternalServerError",
     "ProvisionedThroughputExceeded",
     "RequestLimitExceeded",
     "ThrottlingError",
     "TransactionConflict",
 }
-"""Codes of a statement's that may be gone a moment later."""
+"""Error codes of a statement that a later attempt may cure."""
 
 _THROTTLED: Final = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
-"""Codes of a whole request's that say nothing of what the engine can do."""
+"""Error codes of a whole request that prove nothing about PartiQL."""
 
-_NEEDED: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
+_BATCH_PERMISSIONS: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
 
 
 class BatchError(ConfigurationError):
-    """There is no batch to be had: the engine has no PartiQL, or the permissions are missing (`denied`)."""
+    """Batches are unavailable: the engine has no PartiQL, or the permissions are missing (`denied`)."""
 
     def __init__(self, message: str, denied: bool) -> None:  # noqa: FBT001 - errors are copied by their arguments
         super().__init__(message, denied)
@@ -47,11 +47,11 @@ class BatchError(ConfigurationError):
 
 @runtime_checkable
 class Batches(Protocol):
-    """A backend that takes many operations at once."""
+    """A backend that executes many operations in one request."""
 
     @property
     def time_limit(self) -> float:
-        """Seconds that one operation may take."""
+        """Seconds for one operation, retries included."""
         ...
 
     async def execute(self, operation: Operation) -> Reply:
@@ -59,10 +59,10 @@ class Batches(Protocol):
         ...
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
-        """Execute operations on different items of one table, all reads or all writes, each by itself.
+        """Execute operations on different items of one table, all reads or all writes, each independently.
 
         Raises:
-            BatchError: There is no batch to be had here.
+            BatchError: Batches are unavailable.
         """
         ...
 
@@ -71,15 +71,15 @@ class Batches(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close what the backend opened."""
+        """Close the clients opened by the backend."""
         ...
 
 
-async def try_out(client: Any, table: Table) -> None:
-    """Send a statement that must be refused, since it is about an item that is not there.
+async def probe(client: Any, table: Table) -> None:
+    """Send one statement that must be refused: an update of an absent item.
 
     Raises:
-        BatchError: The statement is answered otherwise.
+        BatchError: The engine gave another answer.
     """
     key = "aioidempotency#partiql"
     location = Location(table=table, partition=key, sort=key if table.sort_attribute else None)
@@ -92,22 +92,23 @@ async def try_out(client: Any, table: Table) -> None:
         if _is_denied(code):
             raise _denied(table) from error
         if code in _THROTTLED:
-            # It says nothing of the engine, so the next batch tries again.
+            # Throttling proves nothing about the engine, so the next batch probes again.
             raise
         raise _unsupported(table, code) from error
     outcome = partiql.answer(answer.get("Error"))
     if isinstance(outcome, str) and _is_denied(outcome):
         raise _denied(table)
-    # moto, for one, takes statements and does something else: records must not be sent to such an engine in batches.
+    # moto answers every statement with success and overwrites duplicates: a claim would run twice. So only the
+    # expected refusal counts as PartiQL, and never a mere HTTP 200.
     if outcome != ConditionFailed(None):
         raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
 
 
 async def write(client: Any, operations: Sequence[Operation], *, own_client: bool) -> list[Outcome]:
-    """Send writes of one table as one request; each succeeds or fails by itself.
+    """Send writes of one table in one request. Each write succeeds or fails alone.
 
     Raises:
-        BatchError: The permission is missing.
+        BatchError: A permission is missing.
     """
     table = operations[0].location.table
     parameters: dict[str, object] = {"Statements": [partiql.statement(operation) for operation in operations]}
@@ -116,10 +117,10 @@ async def write(client: Any, operations: Sequence[Operation], *, own_client: boo
 
 
 async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Outcome]:
-    """Send reads of one table as one request.
+    """Send reads of one table in one request.
 
     Raises:
-        BatchError: The permission is missing.
+        BatchError: A permission is missing.
     """
     table = gets[0].location.table
     response = await _call(client.batch_get_item, partiql.reading(gets), table, own_client=own_client)
@@ -136,16 +137,17 @@ async def _call(call: Any, parameters: dict[str, object], table: Table, *, own_c
 
 
 def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
-    """Read what a statement of a batch came to.
+    """Read the result of one statement.
 
     Raises:
-        BatchError: The permission is missing: then it is so for every statement.
+        BatchError: A permission is missing, so every statement would fail.
     """
     outcome = partiql.answer(error)
-    if not isinstance(outcome, str) or outcome in _PASSING:
+    if not isinstance(outcome, str) or outcome in _TRANSIENT:
         return outcome
     if _is_denied(outcome):
         raise _denied(table)
+    # One bad statement is an outcome, not a raised error: a raise would fail the neighbours, too.
     return ConfigurationError(
         f"BatchExecuteStatement on table {table.name!r} was refused ({outcome}): the statement does not fit the table; "
         "check table_name, layout= and attributes=, and that no item is over 400 KB"
@@ -157,18 +159,18 @@ def _is_denied(code: str) -> bool:
 
 
 def _denied(table: Table) -> BatchError:
-    """Say which permissions a batch needs."""
+    """Make the error that names the permissions for batches."""
     return BatchError(
-        f"group_commit= needs the permissions {_NEEDED} on table {table.name!r}, and these credentials have not all of "
-        "them; allow them, leave group_commit= out, or take GroupCommit(fallback=True)",
+        f"group_commit= needs the permissions {_BATCH_PERMISSIONS} on table {table.name!r}, and these credentials lack "
+        "some; allow them, leave group_commit= out, or take GroupCommit(fallback=True)",
         True,  # noqa: FBT003 - see `BatchError`
     )
 
 
 def _unsupported(table: Table, answer: str) -> BatchError:
-    """Say that the engine has no PartiQL, as far as its answer tells."""
+    """Make the error for an engine without PartiQL."""
     return BatchError(
-        f"group_commit= needs an engine with PartiQL, and the one of table {table.name!r} answers a statement with "
+        f"group_commit= needs an engine with PartiQL, and the engine of table {table.name!r} answers a statement with "
         f"{answer}; leave group_commit= out. If this is DynamoDB itself, try again",
         False,  # noqa: FBT003 - see `BatchError`
     )

@@ -1,7 +1,7 @@
-"""What botocore raises, in the library's errors: what happened, and what to do.
+"""botocore's exceptions, translated into the library's errors: the facts, and advice.
 
-DynamoDB's own words may hold data of an item or of a request. So no message repeats them: it has codes,
-names of errors, and the advice of the tables below. The rest is in the error's cause.
+DynamoDB's messages may hold data of an item or a request. So the library's messages never repeat them: a message has
+codes, names of exceptions, and advice from the tables below. The original is the error's `__cause__`.
 """
 
 from typing import Final
@@ -21,10 +21,10 @@ from aioidempotency.backends.dynamodb.requests import CANCELLATION, NAMES, reaso
 from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
 
 RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError)
-"""What a call of a client may raise, and `translated` reads; a `TimeoutError` is an `OSError`."""
+"""The exceptions of a client's call that `translated` handles. A `TimeoutError` is an `OSError`."""
 
 WITH_EFFECTS: Final = "a transaction with writes of yours"
-"""What a transaction is called that has effects: its refusal may be about tables and expressions of the caller's."""
+"""The name of a transaction with effects, whose refusal may concern tables and expressions of the caller."""
 
 _ADVICE: Final = {
     "ResourceNotFoundException": "there is no such table here; create it with `await store.create_table()`, "
@@ -33,13 +33,20 @@ _ADVICE: Final = {
     "ValidationException": "the request does not fit the table: its key must be what layout= says "
     "(SimpleKey for one attribute, CompositeKey for two), and names and values keep DynamoDB's bounds",
     "SerializationException": "a value cannot be read; check that texts are whole",
-    "IdempotentParameterMismatchException": "another transaction has this token; that is a bug of this library",
+    "IdempotentParameterMismatchException": "another transaction has the same token, by a bug of this library",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
     "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
     "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
 }
-"""What to do about the codes of settings that are wrong. Every other code is a store that did not answer."""
+"""Advice for the codes of wrong settings. Every other code means a store that did not answer."""
+
+_TEMPORARY: Final = _ADVICE.keys() - {
+    "ValidationException",
+    "SerializationException",
+    "IdempotentParameterMismatchException",
+}
+"""The codes that others can mend while the program runs: they give a right, make a table, rotate credentials."""
 
 _ADVICE_WITH_EFFECTS: Final = {
     "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
@@ -47,17 +54,17 @@ _ADVICE_WITH_EFFECTS: Final = {
     "by `await store.create_table()`), or correct its name",
 }
 
-_OF_PARTS: Final = "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem"
+_WRITE_ACTIONS: Final = "dynamodb:PutItem, UpdateItem, DeleteItem and ConditionCheckItem"
 _PERMISSIONS: Final = {
-    "TransactWriteItems": _OF_PARTS,
-    WITH_EFFECTS: _OF_PARTS,
+    "TransactWriteItems": _WRITE_ACTIONS,
+    WITH_EFFECTS: _WRITE_ACTIONS,
     "TransactGetItems": "dynamodb:GetItem",
 }
-"""A transaction needs the permissions of its parts, and none of its own."""
+"""A transaction needs the permissions of its parts, and no permission for transactions."""
 
 
 def subject(operation: Operation) -> tuple[str, str]:
-    """Name what an error is about: the request of an operation, and its table or tables."""
+    """Name the request and the table or tables of an operation, for an error."""
     table_name = operation.location.table.name
     if not isinstance(operation, Transact) or not operation.effects:
         return NAMES[type(operation)], table_name
@@ -69,14 +76,15 @@ def subject(operation: Operation) -> tuple[str, str]:
 def translated(  # noqa: PLR0911 - one for each kind
     error: Exception, operation: str, table_name: str, *, seconds: float
 ) -> IdempotencyError:
-    """Make the library's error of a client's, after a call that had so many seconds."""
+    """Translate a client's exception after a call with a limit of `seconds`."""
     match error:
         case TimeoutError():
             return StoreError(operation, table_name, f"no answer within {seconds:g} s")
         case NoRegionError():
             return ConfigurationError("no AWS region is set; give region_name=, or set AWS_DEFAULT_REGION")
+        # Settings, not an outage: with `fail_open`, an outage would run every body.
         case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
-            return ConfigurationError(
+            return _temporary(
                 f"no usable AWS credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
             )
@@ -84,7 +92,8 @@ def translated(  # noqa: PLR0911 - one for each kind
             permission = _PERMISSIONS.get(operation, f"dynamodb:{operation}")
             advice = _ADVICE_WITH_EFFECTS.get(found) if operation == WITH_EFFECTS else None
             advice = (advice or _ADVICE[found]).format(permission=permission)
-            return ConfigurationError(f"{operation} on table {table_name!r} was refused ({found}): {advice}")
+            message = f"{operation} on table {table_name!r} was refused ({found}): {advice}"
+            return _temporary(message) if found in _TEMPORARY else ConfigurationError(message)
         case ClientError():
             return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")
         case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
@@ -94,16 +103,26 @@ def translated(  # noqa: PLR0911 - one for each kind
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
 
 
+def _temporary(message: str) -> ConfigurationError:
+    """Make an error whose cause others can mend while the program runs."""
+    error = ConfigurationError(message)
+    error.temporary = True
+    return error
+
+
 def code(error: ClientError) -> str:
-    """Read DynamoDB's code of an error."""
+    """Read the code of DynamoDB's error."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def may_pass(error: ClientError, operation: Operation) -> bool:
-    """Tell whether a request was not applied and may be later: it met a transaction, or throttling inside its own.
+def is_transient(error: ClientError, operation: Operation) -> bool:
+    """Tell whether a repetition may succeed where a request was not applied: after a conflict, or throttling.
 
-    Of a transaction with effects, the record's part says so. With a token, an earlier try may still be under way.
+    In a transaction with effects, the record's part decides. `TransactionInProgressException` means that an earlier
+    attempt with the same token is still under way.
     """
+    # Only if every reason is temporary: a repetition beside a failed condition would fail again, and cost write
+    # units.
     if code(error) == CANCELLATION:
         parts = len(operation.writes) if isinstance(operation, Transact) else None
         return set(reasons(error.response)[:parts]) <= {"None", *PASSING}
@@ -111,21 +130,22 @@ def may_pass(error: ClientError, operation: Operation) -> bool:
 
 
 def _code(error: ClientError) -> str:
-    """Read an error's code; a cancelled transaction that is invalid is told from one that met another."""
+    """Read an error's code. A transaction cancelled as invalid counts as a `ValidationException`."""
     return "ValidationException" if "ValidationError" in reasons(error.response) else code(error)
 
 
 def _causes(error: ClientError) -> str:
-    """Name an error, and for a cancelled transaction what its parts met."""
+    """Name an error, and the reasons of a cancelled transaction."""
     met = dict.fromkeys(reason for reason in reasons(error.response) if reason != "None")
     return f"{_code(error)} ({', '.join(met)})" if met else _code(error)
 
 
 def _advice(error: ClientError) -> str:
-    """Say what to do about a refusal that may pass; a hot partition is told from a busy table."""
+    """Advise on a temporary refusal. Throttling of one hot partition gets advice of its own."""
     if _code(error) == "ExpiredTokenException":
         return "renew the credentials"
-    said = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
-    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in said):
+    # The case of the field's first letter differs between DynamoDB's exceptions.
+    given = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
+    if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in given):
         return "one partition is too hot; spread the records with layout=CompositeKey(partitioning=HashBuckets(n))"
     return "try again later"

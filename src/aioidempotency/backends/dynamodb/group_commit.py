@@ -1,15 +1,17 @@
 """Group commit: the operations of concurrent tasks, sent together.
 
-What must stay true:
+Invariants:
 
-1. With nothing under way, an operation leaves at once, as the plain call: a lone caller waits for
-   nobody. While requests are under way, operations gather. They leave together when they fill a
-   batch, or when a request returns and fewer than two are under way.
-2. Each operation is answered by itself. What one statement comes to, its cancellation, its throttling,
-   changes nothing for its neighbours. A batch is no transaction.
-3. No two operations of one batch are about one item: the service would reject the whole. Nor of two that
-   are under way together: the release of a cancelled claim would overtake it, and the key stay taken.
-4. A batch belongs to no caller: it has a task of its own, which no caller's cancellation reaches.
+1. With no request under way, an operation leaves at once, as a plain call: a lone caller never waits.
+   While requests are under way, operations gather. A batch leaves when full, or when a request
+   returns and fewer than two are under way.
+2. Each operation gets a reply of its own. A failed, cancelled or throttled statement changes nothing for its
+   neighbours. A batch is no transaction.
+3. An item occurs once in a batch, because DynamoDB rejects a batch with two statements on one item. An
+   item occurs once in all batches under way, too: else the release of a cancelled claim could overtake
+   the claim, and the key would stay taken.
+4. A batch belongs to no caller. Each batch runs in a task of the queue's own, out of reach of any caller's
+   cancellation.
 """
 
 import asyncio
@@ -25,40 +27,49 @@ from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends.dynamodb.batches import BatchError, Batches
-from aioidempotency.backends.dynamodb.partiql import can_be_said, item_key
+from aioidempotency.backends.dynamodb.partiql import has_statement, item_key
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 LARGEST_BATCH: Final = 25
-"""Statements that DynamoDB takes in one request."""
+"""The most statements in one request, by DynamoDB's limit for `BatchExecuteStatement`."""
 
 ENOUGH_IN_FLIGHT: Final = 2
-"""Requests under way besides which only full batches are sent: one that is slow holds nobody up, and batches are full."""
+"""With so many requests under way, only full batches are sent.
+
+With two, a slow request delays nobody, and batches still fill.
+"""
 
 FIRST_PAUSE: Final = 0.05
-"""Seconds before an operation that was throttled is sent again; each further pause is twice as long."""
+"""Seconds before a throttled operation is sent again. Each further pause is twice as long."""
 
 LAST_PAUSE: Final = 1.0
-"""Seconds of the longest such pause."""
+"""Seconds of the longest pause."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class GroupCommit:
-    """Sends the operations of concurrent tasks together: fewer requests, and less processor time for each.
+    """Settings of group commit: concurrent operations share requests, and cost less processor time each.
 
-    A lone call is sent as without it. It costs the same write units, and needs the permissions
-    `dynamodb:PartiQLInsert`, `PartiQLUpdate`, `PartiQLDelete` and `BatchGetItem`, besides those of the
-    plain calls. A batch is no transaction: each operation succeeds or fails by itself.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, GroupCommit
+
+    store = AsyncIdempotencyStore("idempotency", group_commit=GroupCommit(max_in_flight=8))
+    ```
+
+    A lone call is sent as without group commit. Batches cost the same write units as plain calls. Besides
+    the permissions of plain calls, batches need `dynamodb:PartiQLInsert`, `PartiQLUpdate`, `PartiQLDelete` and
+    `BatchGetItem`. A batch is no transaction: each operation succeeds or fails alone.
 
     Args:
-        max_batch: Operations in one request; DynamoDB takes 25.
-        max_in_flight: Requests under way at a time, each for reads and for writes.
-        max_waiting: Operations that wait to be sent; further callers wait until there is room.
-        fallback: Whether to send plain calls where the permissions for batches are missing, with one
-            event; else that is a `ConfigurationError`.
+        max_batch: The most operations in one request, 25 at the most, by DynamoDB's limit.
+        max_in_flight: The most requests under way at a time, for reads and for writes each.
+        max_waiting: The most operations waiting to be sent. Further callers wait until there is room.
+        fallback: Whether to send plain calls, with one event, where the permissions for batches are missing.
+            Without the fallback, missing permissions are a `ConfigurationError`.
 
     Raises:
-        ConfigurationError: A number is out of its bounds.
+        ConfigurationError: A number is out of bounds.
     """
 
     max_batch: int = LARGEST_BATCH
@@ -77,7 +88,7 @@ class GroupCommit:
 def grouped(
     inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: Callable[[], object]
 ) -> "GroupCommitBackend":
-    """Send operations of concurrent tasks together.
+    """Put group commit around a backend.
 
     Raises:
         ConfigurationError: The inner backend takes no batches.
@@ -91,11 +102,11 @@ def grouped(
 
 @final
 class GroupCommitBackend:
-    """Gathers operations around a backend that takes many at once.
+    """Gathers operations for a backend that executes many at once.
 
     Args:
-        closes_inner: Whether `aclose` closes the inner backend, too.
-        fell_back: Called once, when plain calls take over.
+        closes_inner: Whether `aclose` also closes the inner backend.
+        fell_back: Called once, when plain calls replace batches.
     """
 
     def __init__(
@@ -109,16 +120,17 @@ class GroupCommitBackend:
         self._queues: PerLoop[_Queues] = PerLoop(self._make_queues)
 
     async def execute(self, operation: Operation) -> Reply:
-        """Execute an operation, alone or together with others.
+        """Execute an operation, alone or in a batch.
 
         Raises:
-            StoreError: DynamoDB did not answer it within the time limit.
-            ConfigurationError: There is no PartiQL here, or no permission for it.
+            StoreError: DynamoDB did not answer within the time limit.
+            ConfigurationError: The engine has no PartiQL, or the permissions are missing.
         """
         reads = isinstance(operation, Get)
-        # A batch is of one table, whose key is text: what is in a table of the caller's own is sent plainly.
+        # A batch is for one table with text keys. A `typed` location is in a table of the caller's own, and
+        # another table in the batch would be answered by the wrong attribute names.
         typed = operation.location.typed is not None
-        if self._plain or typed or not (reads or can_be_said(operation)):
+        if self._plain or typed or not (reads or has_statement(operation)):
             return await self._inner.execute(operation)
         queues = self._queues[asyncio.get_running_loop()]
         return await (queues.reads if reads else queues.writes).execute(operation)
@@ -128,13 +140,13 @@ class GroupCommitBackend:
         await self._inner.create_table(table)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
-        """Name the attributes of a table's key, as the inner backend does."""
+        """Name the key attributes of a table, as the inner backend does."""
         if not isinstance(self._inner, DescribesKeys):
-            raise ConfigurationError(f"{self._inner!r} does not tell the key of a table")
+            raise ConfigurationError(f"{self._inner!r} cannot describe the key of a table")
         return await self._inner.key_of(table_name)
 
     async def aclose(self) -> None:
-        """Let the running loop's waiting operations fail, and close what was opened."""
+        """Fail the operations waiting in the running loop, and close the inner backend if `closes_inner`."""
         for queue in self._queues.pop(asyncio.get_running_loop(), ()):
             await queue.aclose()
         if self._closes_inner:
@@ -145,10 +157,11 @@ class GroupCommitBackend:
         return _Queues(reads, writes)
 
     def _falls_back(self, error: BatchError) -> bool:
-        """Say whether what was refused as a batch is sent by plain calls; from now on, all is."""
+        """Tell whether to send a refused batch as plain calls. From then on, every operation is a plain call."""
         if not (self._settings.fallback and error.denied):
             return False
         if not self._plain:
+            # Never back to batches: a permission seldom returns, and each attempt would cost a refused request.
             self._plain = True
             self._fell_back()
         return True
@@ -161,7 +174,7 @@ class GroupCommitBackend:
 
 
 class _Queues(NamedTuple):
-    """The queues of one event loop: a request has reads, or writes."""
+    """The two queues of one event loop: a request carries only reads, or only writes."""
 
     reads: "BatchQueue"
     writes: "BatchQueue"
@@ -169,14 +182,14 @@ class _Queues(NamedTuple):
 
 @final
 class BatchQueue:
-    """The reads, or the writes, of one event loop: those that wait, and the requests that are under way.
+    """The reads, or the writes, of one event loop: operations waiting to be sent, and batches under way.
 
     Args:
-        falls_back: Says whether a batch that was refused is sent as plain calls instead.
+        falls_back: Tells whether a refused batch is sent as plain calls instead.
 
     Attributes:
-        waiting: The operations that wait to be sent, the oldest first.
-        in_flight: How many requests are under way.
+        waiting: The operations waiting to be sent, oldest first.
+        in_flight: The number of requests under way.
     """
 
     def __init__(self, inner: Batches, settings: GroupCommit, *, falls_back: Callable[[BatchError], bool]) -> None:
@@ -192,19 +205,22 @@ class BatchQueue:
         self._room = asyncio.Event()
 
     async def execute(self, operation: Operation) -> Reply:
-        """Execute an operation: at once where nothing is under way, else with the next batch."""
+        """Execute an operation: at once where no request is under way, else in the next batch."""
         if not self.in_flight and not self.waiting:
-            # The lone caller's way: no task, no future, and a cancellation ends the request itself.
+            # A lone caller needs no task and no future, and a cancellation ends the request directly.
             self.in_flight += 1
             try:
                 return await self._inner.execute(operation)
             finally:
                 self.in_flight -= 1
                 if self.waiting:
-                    # Soon, not now: this caller goes on first, and its next operation joins the batch.
+                    # Send in the loop's next turn, not here: the caller continues first, so the caller's
+                    # next operation joins the batch.
                     self._loop.call_soon(self._send)
-        # Made before the wait for room, because that wait is part of the time that the operation has.
+        # Made before the wait for room: the wait counts towards the operation's time limit. An operation
+        # stamped after the wait would be sent although its caller's time is over.
         queued = _Queued(operation, self._loop)
+        # A loop, because every waiter wakes at once, and the first ones may fill the room again.
         while len(self.waiting) >= self._settings.max_waiting and not self._closed:
             self._room.clear()
             await self._room.wait()
@@ -215,29 +231,31 @@ class BatchQueue:
         return await queued.answer
 
     async def aclose(self) -> None:
-        """End all requests, and let what waits fail."""
+        """Cancel all requests under way, and fail the waiting operations."""
         self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queued in self.waiting:
-            queued.settle(_unanswered(queued.operation, "the store was closed"))
+            queued.resolve(_unanswered(queued.operation, "the store was closed"))
         self.waiting.clear()
+        # Callers waiting for room wake too. They would otherwise wait for ever on a queue without a sender.
         self._room.set()
 
     def _send(self) -> None:
-        """Send what has gathered, unless enough requests are under way: then they will; and what fills a batch."""
+        """Send a batch of any size if few requests are under way, and then all full batches."""
         if self.waiting and self._may_send and self.in_flight < ENOUGH_IN_FLIGHT:
             self._send_batch()
         self._send_full_batches()
 
     def _send_full_batches(self) -> None:
-        """Send what fills a batch; and whatever there is, where nothing is under way that would wake it."""
+        """Send full batches, and a partial one where no request under way will trigger the next send."""
         while self._may_send and (
             len(self.waiting) >= self._settings.max_batch or (self.waiting and not self.in_flight)
         ):
             if not self._send_batch():
-                # All that waits is about items that are under way. What ends those sends again.
+                # Every waiting operation concerns an item under way. The end of that batch sends again;
+                # another round here would spin for ever.
                 return
 
     @property
@@ -245,21 +263,22 @@ class BatchQueue:
         return self.in_flight < self._settings.max_in_flight and not self._closed
 
     def _send_batch(self) -> bool:
-        """Send one batch; False where nothing that waits can be sent now."""
+        """Send one batch. False if no waiting operation can be sent now."""
         batch = self._next_batch()
         self._room.set()
         if batch:
             self.in_flight += 1
-            # A task of its own, so that no caller's cancellation reaches the batch (rule 4).
+            # A separate task, so that no caller's cancellation reaches the batch (rule 4). The set holds a
+            # reference, because the loop keeps only a weak one.
             task = self._loop.create_task(self._run(batch), name="group commit")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return bool(batch)
 
     def _next_batch(self) -> "list[_Queued]":
-        """Take the next batch, the oldest operations first; who left or waited too long is passed over.
+        """Take the next batch, oldest operations first.
 
-        An operation waits whose item is in this batch, or in one that is under way (rule 3).
+        Cancelled and timed-out operations are dropped. An operation on an item under way stays queued (rule 3).
         """
         batch: list[_Queued] = []
         later: deque[_Queued] = deque()
@@ -268,10 +287,10 @@ class BatchQueue:
             queued = self.waiting.popleft()
             item = item_key(queued.operation.location)
             if queued.answer.done():
-                # Its caller was cancelled before anything was sent, and nothing was promised to it.
+                # The caller was cancelled before the send, so no write can have happened.
                 continue
             if queued.since < latest:
-                queued.settle(_unanswered(queued.operation, f"not sent within {self._inner.time_limit:g} s"))
+                queued.resolve(_unanswered(queued.operation, f"not sent within {self._inner.time_limit:g} s"))
             elif item in self._items_under_way:
                 later.append(queued)
             else:
@@ -281,27 +300,28 @@ class BatchQueue:
         return batch
 
     async def _run(self, batch: "list[_Queued]") -> None:
-        """Execute a batch, and answer each of its operations, whatever happens."""
+        """Execute a batch, and resolve every operation in all circumstances."""
         try:
             await self._execute(batch)
         except IdempotencyError as error:
             _fail(batch, error)
         except BaseException as error:
-            _fail(batch, _unanswered(batch[0].operation, f"its batch ended with {type(error).__name__}"))
+            _fail(batch, _unanswered(batch[0].operation, f"the batch ended with {type(error).__name__}"))
             raise
         finally:
-            # Not at once: the tasks that were answered add their next operations to the next batch first.
+            # In the loop's next turn: the answered tasks run first, and their next operations fill the next
+            # batch. An immediate send would find the queue nearly empty, and batches would stay small.
             self._loop.call_soon(self._ended, batch)
 
     def _ended(self, batch: "list[_Queued]") -> None:
-        """Note that a batch is no longer under way, and send the next one."""
+        """Note the end of a batch, and send the next one."""
         self._items_under_way.difference_update(item_key(queued.operation.location) for queued in batch)
         self.in_flight -= 1
         self._send()
 
     async def _execute(self, batch: "list[_Queued]") -> None:
         if len(batch) == 1:
-            batch[0].settle(await self._inner.execute(batch[0].operation))
+            batch[0].resolve(await self._inner.execute(batch[0].operation))
             return
         try:
             outcomes = await self._inner.execute_many([queued.operation for queued in batch])
@@ -311,32 +331,33 @@ class BatchQueue:
             await asyncio.gather(*(self._execute_alone(queued) for queued in batch))
             return
         for queued, outcome in zip(batch, outcomes, strict=True):
+            # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
             if isinstance(outcome, str):
                 self._retry(queued, outcome)
             else:
-                queued.settle(outcome)
+                queued.resolve(outcome)
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         try:
-            queued.settle(await self._inner.execute(queued.operation))
+            queued.resolve(await self._inner.execute(queued.operation))
         except IdempotencyError as error:
-            queued.settle(error)
+            queued.resolve(error)
 
     def _retry(self, queued: "_Queued", reason: str) -> None:
-        """Send an operation again after a pause, as long as its time lasts."""
+        """Send an operation again after a pause, until the operation's time limit."""
         if queued.backoff is None:
             queued.backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=queued.since + self._inner.time_limit)
         pause = queued.backoff.next(self._loop.time())
         if pause is None:
-            queued.settle(_unanswered(queued.operation, reason))
+            queued.resolve(_unanswered(queued.operation, reason))
         else:
             self._loop.call_later(pause, self._requeue, queued)
 
     def _requeue(self, queued: "_Queued") -> None:
-        """Let an operation wait again, before all others: it has waited longest."""
-        # The pause may have outlasted the queue. Nobody sends what is added to a closed one.
+        """Put an operation back at the front of the queue, as the longest waiting one."""
+        # The queue may have been closed during the pause, and a closed queue sends nothing.
         if self._closed:
-            queued.settle(_unanswered(queued.operation, "the store was closed"))
+            queued.resolve(_unanswered(queued.operation, "the store was closed"))
             return
         self.waiting.appendleft(queued)
         self._send_full_batches()
@@ -344,11 +365,11 @@ class BatchQueue:
 
 @final
 class _Queued:
-    """One operation that waits to be sent or answered, and whoever waits for its answer.
+    """One operation from its arrival to its answer.
 
     Attributes:
-        since: The loop's time at which the operation came.
-        backoff: The pauses between its tries; None before it is throttled.
+        since: The loop's time of arrival.
+        backoff: The pauses between attempts. None before the first throttling.
     """
 
     __slots__ = ("answer", "backoff", "operation", "since")
@@ -359,8 +380,8 @@ class _Queued:
         self.since = loop.time()
         self.backoff: Backoff | None = None
 
-    def settle(self, outcome: Reply | IdempotencyError) -> None:
-        """Answer, if anybody still waits."""
+    def resolve(self, outcome: Reply | IdempotencyError) -> None:
+        """Set the answer, unless the caller was cancelled."""
         if self.answer.done():
             return
         if isinstance(outcome, IdempotencyError):
@@ -370,11 +391,12 @@ class _Queued:
 
 
 def _fail(batch: list[_Queued], error: IdempotencyError) -> None:
-    """Fail each operation with an error of its own: callers may add to theirs."""
+    """Fail each operation of a batch with a separate copy of the error."""
     for queued in batch:
+        # A shared error would collect the tracebacks and notes of all callers.
         own = copy(error)
         own.__cause__ = error.__cause__
-        queued.settle(own)
+        queued.resolve(own)
 
 
 def _unanswered(operation: Operation, reason: str) -> StoreError:

@@ -1,10 +1,9 @@
-"""Operations as PartiQL statements, of which one request carries many, and their answers as replies.
+"""Operations as PartiQL statements, many in one request, and the answers as replies.
 
-`INSERT` is exactly `Put` when `Absent`; `UPDATE` and `DELETE` take conditions on an owner. A statement
-succeeds or fails by itself: a batch is no transaction. What PartiQL cannot say is sent otherwise: it
-has no replacement of a whole item, and reads of many items have a request of their own. Two answers
-differ from those of the plain calls: the item of a duplicate does not come, and a `DELETE` of what is
-not there is applied.
+`INSERT` is exactly `Put` when `Absent`; `UPDATE` and `DELETE` take conditions on an owner. Each statement succeeds
+or fails alone: a batch is no transaction. Two kinds of operation have no statement: PartiQL cannot replace a whole
+item, and `BatchGetItem` serves many reads. Two answers differ from plain calls: a duplicate brings no item, and a
+`DELETE` of an absent item succeeds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +22,15 @@ _DUPLICATE, _REFUSED = "DuplicateItem", "ConditionalCheckFailed"
 
 
 def item_key(location: Location) -> tuple[str, str, str | None]:
-    """Name the item that a statement is about: no two statements of one batch may be about the same."""
+    """Name the item of a statement. Two statements of one batch must differ in the item."""
     return location.table.name, location.partition, location.sort
 
 
-def can_be_said(operation: Operation) -> bool:
-    """Tell whether PartiQL can say an operation."""
+def has_statement(operation: Operation) -> bool:
+    """Tell whether PartiQL can express an operation."""
     match operation:
+        # Never `Unchanged`: the condition may ask for an absent attribute, and engines differ in the syntax for
+        # absence.
         case Put(_, _, Absent()) | Update(_, _, HeldBy()) | Delete(_, HeldBy()):
             return True
         case _:
@@ -37,7 +38,7 @@ def can_be_said(operation: Operation) -> bool:
 
 
 def statement(operation: Operation) -> Statement:
-    """Write an operation as a statement; one that PartiQL can say."""
+    """Write an operation as a statement, if `has_statement`."""
     match operation:
         case Put(location, item, Absent()):
             return {"Statement": _insert(location.table.name, tuple(item)), "Parameters": list(item.values())}
@@ -53,7 +54,7 @@ def statement(operation: Operation) -> Statement:
 
 
 def answer(error: Mapping[str, Any] | None) -> Applied | ConditionFailed | str:
-    """Read what a statement came to: a reply, or the code of an error that is none of a condition's."""
+    """Read the answer to a statement: a reply, or the code of an error other than a failed condition."""
     if error is None:
         return _APPLIED
     if error["Code"] == _DUPLICATE:
@@ -62,16 +63,19 @@ def answer(error: Mapping[str, Any] | None) -> Applied | ConditionFailed | str:
 
 
 def reading(gets: Sequence[Get]) -> dict[str, object]:
-    """Write many reads of one table as one request, strongly consistent: a stale read would find a key free."""
+    """Write many reads of one table as one request."""
     table = gets[0].location.table
     keys = [get.location.item for get in gets]
+    # Strongly consistent, because a stale read would show a taken key as free.
     return {"RequestItems": {table.name: {"Keys": keys, "ConsistentRead": True}}}
 
 
 def found(gets: Sequence[Get], response: Mapping[str, Any]) -> list[Item | str | None]:
-    """Find the item of each read in a response; a text, the reason, where it was not read this time."""
+    """Find the item of each read in a response. A text, the reason, stands for each read left unprocessed."""
     table = gets[0].location.table
     items = {_key(item, table): item for item in response["Responses"].get(table.name, ())}
+    # DynamoDB may read only some of the keys (16 MB, or throttling). An unprocessed key is not an absent item: the
+    # claim of a taken key would look free.
     left = response.get("UnprocessedKeys", {}).get(table.name, {}).get("Keys", ())
     unread = {_key(key, table) for key in left}
     keys = ((get.location.partition, get.location.sort) for get in gets)
@@ -90,7 +94,7 @@ def _roles(wanted: tuple[Requirement, ...]) -> tuple[Role, ...]:
 def _conditional(
     location: Location, text: str, wanted: tuple[Requirement, ...], values: Iterable[AttributeValue]
 ) -> Statement:
-    """Add the values of the key and of the condition; what refuses the statement is to bring its item."""
+    """Add the values of key and condition. A failed condition is to return the existing item."""
     return {
         "Statement": text,
         "Parameters": [*values, *location.item.values(), *[value for _, value in wanted]],
@@ -121,4 +125,5 @@ def _where(table: Table, roles: tuple[Role, ...]) -> str:
 
 
 def _quoted(name: str, *, mark: str = '"') -> str:
+    """Quote a name. The quotation mark is doubled inside, or a table's name could change the statement."""
     return f"{mark}{name.replace(mark, 2 * mark)}{mark}"

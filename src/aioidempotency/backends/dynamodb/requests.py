@@ -1,11 +1,11 @@
 """Operations as DynamoDB requests, and responses as replies.
 
-Expressions are constant texts for each kind of condition. Placeholders are named after roles, so
-`#owner = :owner` reads the same in every log, whatever the table calls its attributes.
+Expressions are constant texts for each kind of condition. Placeholders have the names of roles, so
+`#owner = :owner` reads the same in every log, whatever the names of the table's attributes.
 
-Most requests are one of three writes: a put when `Absent`, an update or a deletion when `HeldBy`. In one
-table, two of a kind differ in key, item and values only. So the rest is written once, by `_write`, which
-writes every operation, and kept in a `Template`. What a condition requires is still said in one place, in
+Most requests are one of three writes: a put when `Absent`, an update or a delete when `HeldBy`. In one
+table, two requests of one kind differ only in key, item and values. So the rest is made only once, by `_write`, which
+writes every operation, and stored in a `Template`. The requirements of a condition are stated in one place,
 `conditions.requirements`, and both ways make the same request.
 """
 
@@ -41,10 +41,10 @@ from aioidempotency._core.operations import (
 from aioidempotency.exceptions import Reason
 
 REFUSAL: Final = "ConditionalCheckFailedException"
-"""The error code with which DynamoDB refuses a conditional write."""
+"""DynamoDB's error code for a conditional write with a failed condition."""
 
 CANCELLATION: Final = "TransactionCanceledException"
-"""The error code with which DynamoDB refuses a transaction, for whatever reasons."""
+"""DynamoDB's error code for a cancelled transaction, whatever the reasons."""
 
 NAMES: Final[Mapping[type[Operation], str]] = {
     Put: "PutItem",
@@ -55,16 +55,16 @@ NAMES: Final[Mapping[type[Operation], str]] = {
     GetAll: "TransactGetItems",
     Query: "Query",
 }
-"""The DynamoDB operation that executes each of ours."""
+"""The DynamoDB operation for each operation of the library."""
 
 MOST_TEMPLATES: Final = 1024
-"""Templates to keep; a table has about six. A process that makes a new `Table` for each call fills no memory."""
+"""The most templates in memory; a table has about six. A process with a new `Table` for each call fills no memory."""
 
 _REFUSED: Final = "ConditionalCheckFailed"
-"""What a cancellation says of a part whose condition did not hold."""
+"""The code of a transaction's part with a failed condition."""
 
-_FINE: Final = "None"
-"""What a cancellation says of a part that could have been applied."""
+_NOT_REFUSED: Final = "None"
+"""The code of a transaction's part without a failure."""
 
 _APPLIED: Final = Applied()
 _ABSENT: Final = Absent()
@@ -73,7 +73,7 @@ _NO_CHANGES: Final[Mapping[Role, AttributeValue]] = {}
 
 @final
 class Request(Struct, frozen=True):
-    """One call of the DynamoDB API: the operation's name, and its parameters."""
+    """One call of DynamoDB's API: the operation's name and the parameters."""
 
     operation: str
     parameters: Mapping[str, object]
@@ -81,13 +81,13 @@ class Request(Struct, frozen=True):
 
 @final
 class Template(Struct, frozen=True, eq=False):
-    """The parameters that all writes of one kind share in one table.
+    """The parameters shared by all writes of one kind in one table.
 
     Attributes:
         table: The table.
-        parameters: The parameters of a sample; each request replaces the item or the key, and the values.
+        parameters: The parameters of a sample. Each request replaces the item or the key, and the values.
         names: The attributes' names by placeholder.
-        values: The values by placeholder; each request replaces the owner, the lease's end and the new values.
+        values: The values by placeholder. Each request replaces the owner, the lease's end and the new values.
         changed: The placeholders of the new values, in the order of the changes.
     """
 
@@ -98,13 +98,13 @@ class Template(Struct, frozen=True, eq=False):
     changed: tuple[str, ...]
 
 
-# Keyed by `id(table)`: this is looked up at every call, and to hash a table runs Python code. A template holds
-# its table, so that no other table can get the same id while the template is here.
+# Keyed by `id(table)`: every call looks here, and the hash of a table would run Python code. A template holds
+# its table, so no other table can get the same id during the life of the template.
 _templates: Final[dict[tuple[object, ...], Template]] = {}
 
 
 def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each kind
-    """Write an operation as the request that executes it."""
+    """Write an operation as a request."""
     name = NAMES[type(operation)]
     match operation:
         case Put(_, _, Absent()):
@@ -115,6 +115,7 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
             return _write_of_owner(name, operation, condition, _NO_CHANGES)
         case Put() | Update() | Delete():
             return Request(name, _write(operation))
+        # Strongly consistent: a stale read would show a claimed key as free, or an old lease as over.
         case Get(location):
             return Request(name, {**_key(location), "ConsistentRead": True})
         case Transact(writes, effects, token):
@@ -129,7 +130,7 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
 
 
 def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
-    """Read the response to an operation that was not refused."""
+    """Read the response to a successful operation."""
     match operation:
         case Put() | Update() | Delete() | Transact():
             return _APPLIED
@@ -147,11 +148,11 @@ def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
 def refusal(
     operation: Operation, code: str, response: Mapping[str, object]
 ) -> ConditionFailed | TransactionFailed | None:
-    """Read the response that refused a write because of a condition; None where the error is another one.
+    """Read the response to a write with a failed condition. None for any other error.
 
-    A transaction that conditions of the record refuse is refused, whatever else it has met. One whose
-    effects are refused is so only where nothing is the matter with the record's part: else that part was
-    not judged, and what refuses the effects may be that they were applied before.
+    A transaction with failed conditions of the record has failed, whatever the other reasons. A transaction with
+    failed effects has failed only if the record's part has no failure at all. Otherwise DynamoDB did not
+    evaluate the record's part, and the effects may have failed because an earlier attempt applied them.
     """
     if code == REFUSAL:
         return ConditionFailed(_item(response))
@@ -161,29 +162,29 @@ def refusal(
     records, effects = given[: len(operation.writes)], given[len(operation.writes) :]
     failures = tuple(ConditionFailed(_item(each)) if each.get("Code") == _REFUSED else None for each in records)
     why = tuple(_reason(each) for each in effects)
-    # Where another transaction stood in the way of the record's part, DynamoDB did not judge its condition.
-    judged = all(each.get("Code", _FINE) == _FINE for each in records)
+    # In a conflict with another transaction, DynamoDB did not evaluate the condition of the record's part.
+    judged = all(each.get("Code", _NOT_REFUSED) == _NOT_REFUSED for each in records)
     return TransactionFailed(failures, why) if any(failures) or (judged and any(why)) else None
 
 
-def lasts(refused: ConditionFailed | TransactionFailed) -> bool:
-    """Tell whether a refusal would be the same a moment later: no other transaction caused it, and no throttling."""
+def is_permanent(refused: ConditionFailed | TransactionFailed) -> bool:
+    """Tell whether a repetition would fail in the same way: neither a conflict nor throttling was the reason."""
     if isinstance(refused, ConditionFailed) or any(refused.failures):
         return True
     return not all(each is None or each.passing for each in refused.reasons)
 
 
 def reasons(response: Mapping[str, object]) -> tuple[str, ...]:
-    """Read why a transaction was cancelled: a code for each of its parts, "None" where that part was fine."""
+    """Read the reasons of a cancelled transaction: a code for each part, "None" for a part without a failure."""
     given = cast("Sequence[Mapping[str, object]]", response.get("CancellationReasons") or ())
-    return tuple(str(each.get("Code", _FINE)) for each in given)
+    return tuple(str(each.get("Code", _NOT_REFUSED)) for each in given)
 
 
 def _put_if_absent(write: Put) -> Request:
-    """Write a put when `Absent`, from its template."""
+    """Write a put when `Absent`, from the template."""
     key = Put, id(write.location.table)
     template = _templates.get(key) or _template(key, write, _ABSENT)
-    # The names are copied, because a client of the caller's own may change what it is given.
+    # A copy of the names, because a client of the caller's own may change its arguments.
     parameters = {**template.parameters, "Item": write.item, "ExpressionAttributeNames": template.names.copy()}
     return Request("PutItem", parameters)
 
@@ -191,12 +192,14 @@ def _put_if_absent(write: Put) -> Request:
 def _write_of_owner(
     name: str, write: Update | Delete, condition: HeldBy, changes: Mapping[Role, AttributeValue]
 ) -> Request:
-    """Write an update or a deletion when `HeldBy`, from its template."""
+    """Write an update or a delete when `HeldBy`, from the template."""
     location, until = write.location, condition.until
     key = name, id(location.table), tuple(changes), until is None
     template = _templates.get(key) or _template(key, write, HeldBy("", until))
-    # A value that is replaced keeps its location, so their order is that of `_condition`.
+    # A replaced value keeps its place in the dictionary, so the order is the same as in `_condition`.
     values = template.values.copy()
+    # The condition's own value must be there for every call; a value of an earlier call would let a stale owner
+    # write.
     values[":owner"] = {"S": condition.owner}
     if until is not None:
         values[":in_progress_expiration"] = {"N": str(until)}
@@ -211,9 +214,9 @@ def _write_of_owner(
 
 
 def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) -> Template:
-    """Make the template of all writes like this one, and keep it.
+    """Make and store the template of all writes of one kind.
 
-    It is made of a sample: a template must keep neither a key nor a value of a caller's.
+    The template is made from a sample: no key and no value of a caller's may stay in memory.
     """
     location = Location(table=like.location.table, partition="")
     changed: tuple[Role, ...] = ()
@@ -243,7 +246,7 @@ def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) 
 
 
 def _write(write: Write | Check) -> dict[str, object]:
-    """Write the parameters of any write, which are the same alone and in a transaction."""
+    """Write the parameters of a write, which are the same alone and in a transaction."""
     match write:
         case Put(location, item):
             return {"TableName": location.table.name, "Item": item, **_condition(write)}
@@ -256,7 +259,7 @@ def _write(write: Write | Check) -> dict[str, object]:
 
 
 def _condition(write: Write | Check, changes: Mapping[Role, AttributeValue] = _NO_CHANGES) -> dict[str, object]:
-    """Write the condition, with the names and values that the condition and the changes need."""
+    """Write a condition, with the names and values for the condition and for the changes."""
     table = write.location.table
     wanted = conditions.requirements(write.condition, table)
     values = {f":{role}": value for role, value in wanted if value is not None}
@@ -266,7 +269,7 @@ def _condition(write: Write | Check, changes: Mapping[Role, AttributeValue] = _N
         "ExpressionAttributeNames": dict(_names(table, (*(role for role, _ in wanted), *changes))),
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-    # DynamoDB refuses an empty mapping of values, as it does a value that no expression uses.
+    # DynamoDB refuses an empty mapping of values, and a value without use in an expression.
     return {**parameters, "ExpressionAttributeValues": values} if values else parameters
 
 
@@ -282,7 +285,7 @@ def _key(location: Location) -> dict[str, object]:
 
 
 def _partition(location: Location) -> dict[str, object]:
-    """Write the parameters that read a whole partition."""
+    """Write the parameters to read a partition."""
     return {
         "TableName": location.table.name,
         "KeyConditionExpression": "#key = :key",
@@ -296,11 +299,11 @@ def _item(response: Mapping[str, object]) -> Item | None:
 
 
 def _reason(given: Mapping[str, object]) -> Reason | None:
-    """Read why an effect could not be applied; None where it could."""
-    code = str(given.get("Code", _FINE))
+    """Read the reason of an effect's failure. None for an effect without failure."""
+    code = str(given.get("Code", _NOT_REFUSED))
     item = _item(given)
     message = str(given.get("Message") or "")
-    return None if code == _FINE else Reason(code, None if item is None else attributes.read_item(item), message)
+    return None if code == _NOT_REFUSED else Reason(code, None if item is None else attributes.read_item(item), message)
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""Tables: made with the right key and TTL, their keys read, and their items counted."""
+"""Tables: their creation, keys and TTL, and counts of their items."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,9 +11,10 @@ from aioidempotency.exceptions import ConfigurationError
 
 
 async def create(client: Any, table: Table) -> None:
-    """Create the table unless it is there, wait until it can be used, and check its key and TTL."""
+    """Create the table unless it exists, wait until the table is usable, and check key and TTL."""
     with suppress(client.exceptions.ResourceInUseException):
         await client.create_table(**_table_definition(table))
+    # A second process may have begun the creation, so the wait comes also after `ResourceInUseException`.
     await client.get_waiter("table_exists").wait(TableName=table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 100})
     _check_key((await client.describe_table(TableName=table.name))["Table"], table)
     await _turn_on_ttl(client, table)
@@ -28,10 +29,10 @@ async def key_of(client: Any, table_name: str) -> frozenset[str]:
 async def count(
     client: Any, table: Table, partition: str, *, now: float, after: Item | None
 ) -> tuple[int, Item | None]:
-    """Count the records of one partition that have not expired, on one page; and say after which item to go on.
+    """Count the unexpired records on one page of a partition. Return the last item's key, None after the last page.
 
-    A page is what DynamoDB reads at once, 1 MB, and costs its read units. The layout item does not expire, and
-    does not count.
+    A page is one read of DynamoDB, up to 1 MB, and costs the read units of all items on the page. The layout item
+    has no expiration, and is not counted.
     """
     parameters: dict[str, Any] = {
         "TableName": table.name,
@@ -70,7 +71,8 @@ def _check_key(description: Mapping[str, Any], table: Table) -> None:
 
 
 async def _has_ttl(client: Any, table: Table) -> bool:
-    """Tell whether the table's TTL is on, by the right attribute."""
+    """Tell whether the table has a TTL on the right attribute."""
+    # A TTL on another attribute would delete live records, or none ever.
     found = (await client.describe_time_to_live(TableName=table.name)).get("TimeToLiveDescription", {})
     on = found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
     if on and (attribute := found.get("AttributeName")) != table.attributes.expiration:
@@ -89,6 +91,6 @@ async def _turn_on_ttl(client: Any, table: Table) -> None:
             TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
         )
     except ClientError:
-        # Another process may have turned it on meanwhile, which DynamoDB refuses as invalid.
+        # DynamoDB refuses a second activation as invalid, and another process may have been faster.
         if not await _has_ttl(client, table):
             raise

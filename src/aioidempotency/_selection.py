@@ -1,0 +1,547 @@
+"""How the key of a call is found in its arguments: by a JMESPath expression, by a callable, or as all of them.
+
+A wrong selection is worse than none: two strangers whose calls select the same null get one answer. So
+
+1. a path must begin with the name of a parameter, which is checked when a function is decorated;
+2. a part of a built key (`[tenant, order_id]`) must not be null;
+3. an object is read the way its users read it: a request or an event by its attributes first, then by its items;
+4. an object that answers every attribute tells nothing about a call, and is refused.
+"""
+
+import base64
+import difflib
+import gzip
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Self, TypeGuard, Union, final
+
+import jmespath
+import jmespath.exceptions
+import jmespath.functions
+import jmespath.visitor
+
+from aioidempotency import _keys as keys
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, MissingKeyError, SerializationError
+
+AnyFunction = Callable[..., object]
+KeySource = str | AnyFunction | None
+"""What `key=` and `fingerprint=` take: a JMESPath expression, a callable over the arguments, or None for all."""
+
+MissingParts = Literal["raise", "allow"]
+Find = Callable[[tuple[object, ...], Mapping[str, object]], object]
+"""Finds key or fingerprint material in the arguments of a call."""
+
+Select = Callable[[Mapping[str, object]], object]
+"""Finds key or fingerprint material in arguments by name."""
+
+Node = Mapping[str, Any]
+"""A node of a parsed JMESPath expression."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How a function names its arguments.
+
+    Attributes:
+        signature: The function's own, without `self` where it is bound.
+        receiver: The name under which a method takes its instance or class; None for a function.
+        plain: All names, where each argument may be given by position; else None.
+        keywords: The name of `**kwargs`; None where the function takes no others.
+    """
+
+    signature: inspect.Signature
+    receiver: str | None
+    plain: tuple[str, ...] | None
+    keywords: str | None
+
+    @classmethod
+    def of(cls, function: AnyFunction) -> Self:
+        """Read a function's parameters. By convention, a method calls its first one `self` or `cls`."""
+        signature = inspect.signature(function)
+        first = first_name(function)
+        scope = getattr(function, "__qualname__", "").rpartition(".")[0]
+        is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
+        parameters = signature.parameters.values()
+        by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+        return cls(
+            signature,
+            first if is_method else None,
+            tuple(signature.parameters) if by_position else None,
+            next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None),
+        )
+
+    def named(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Name the arguments of a call, defaults included.
+
+        Raises:
+            TypeError: The function cannot be called with them.
+        """
+        if not kwargs and self.plain is not None and len(args) == len(self.plain):
+            return dict(zip(self.plain, args, strict=True))  # each by position: nothing is left to find out
+        return dict(self.bind(args, kwargs).arguments)
+
+    def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
+        """Bind the arguments of a call, defaults included.
+
+        Raises:
+            TypeError: The function cannot be called with them.
+        """
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+    def without_receiver(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Name the arguments of a call, without the method's instance or class."""
+        named = self.named(args, kwargs)
+        if self.receiver is not None:
+            named.pop(self.receiver, None)
+        return named
+
+    def with_keywords(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """Name the arguments of a call; those that `**kwargs` gathers stand beside the others, too."""
+        named = self.named(args, kwargs)
+        gathered = named.get(self.keywords or "")
+        return {**gathered, **named} if isinstance(gathered, dict) else named
+
+
+def first_name(function: AnyFunction) -> str | None:
+    """Read the name of a function's first parameter; None where there is none, or no signature."""
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except ValueError:
+        return None
+
+
+def finder(
+    source: KeySource,
+    function: AnyFunction,
+    *,
+    option: str,
+    name: str,
+    types: Mapping[str, object],
+    missing_parts: MissingParts = "allow",
+) -> tuple[Find, frozenset[str]]:
+    """Make a function that finds key or fingerprint material in the arguments of a call.
+
+    Args:
+        source: The value of `key=` or `fingerprint=`.
+        function: The decorated function, without the arguments that a `partial` holds.
+        option: The name of the option, for messages.
+        name: The name of the function, for messages.
+        types: The annotations of the function's parameters, as far as they can be resolved.
+        missing_parts: Whether a null part of a built key is refused.
+
+    Returns:
+        The function, and the names of the parameters that are in what it finds, as far as that is known.
+
+    Raises:
+        ConfigurationError: The expression is no JMESPath, or begins with a name that is no parameter.
+    """
+    parameters = Parameters.of(function)
+    subject = f"{option}= of {name}"
+    if source is None:
+        return parameters.without_receiver, frozenset(parameters.signature.parameters)
+    if isinstance(source, str):
+        roots = check_names(source, parameters, types, subject)
+        select = selector(source, subject=subject, missing_parts=missing_parts, roots=roots)
+        names_all = parameters.receiver is None or roots is None or parameters.receiver in roots
+        named = parameters.named if names_all else parameters.without_receiver
+        if parameters.keywords is not None:
+            named = parameters.with_keywords
+        in_key = frozenset(parameters.signature.parameters) if roots is None else roots
+        return lambda args, kwargs: select(named(args, kwargs)), in_key
+    if not callable(source) or _is_async(source):
+        raise ConfigurationError(f"{subject} takes a JMESPath text or a plain callable: not {type(source).__name__}")
+    skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
+
+    def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        bound = parameters.bind(args, kwargs)
+        material = source(*bound.args[skipped:], **bound.kwargs)
+        if missing_parts == "raise" and isinstance(material, list | tuple) and None in material:
+            _check_built(material, subject)
+        return material
+
+    return find, frozenset()
+
+
+def _is_async(source: AnyFunction) -> bool:
+    return inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(type(source).__call__)
+
+
+def _check_built(material: "list[object] | tuple[object, ...]", subject: str) -> None:
+    """Refuse a null among the parts that a callable returned; nothing but nulls is a key that is missing as a whole."""
+    null = next((index for index, part in enumerate(material) if part is None), None)
+    if null is not None and not keys.is_missing(material):
+        raise MissingKeyError(subject, part=f"part {null + 1} of {len(material)}")
+
+
+def check_names(
+    expression: str, parameters: Parameters, types: Mapping[str, object], subject: str
+) -> frozenset[str] | None:
+    """Refuse an expression that begins with a name that is no parameter, or names a member that a type has not.
+
+    Returns:
+        The first names of its paths; None where it reads all arguments at once (`@`).
+
+    Raises:
+        ConfigurationError: The expression is no JMESPath, or one of its paths finds nothing, ever.
+    """
+    paths = tuple(_paths(_compiled(expression, subject).parsed))
+    known = list(parameters.signature.parameters)
+    for path in paths:
+        if path and path[0] not in known and parameters.keywords is None:
+            raise ConfigurationError(
+                f"{subject}: {path[0]!r} in {expression!r} is no parameter{_advice(path[0], known)}"
+            )
+        _check_members(path, types, subject)
+    return None if () in paths else frozenset(path[0] for path in paths)
+
+
+def _advice(name: str, known: "list[str]") -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; write {close[0]!r}"
+    return f"; its parameters are {', '.join(known)}" if known else ": the function takes none"
+
+
+def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: str) -> None:
+    """Refuse a path with a member that the annotated type of a parameter has not: it would be null at every call."""
+    kinds: tuple[object, ...] = (types.get(path[0]),) if path else ()
+    for name in path[1:]:
+        members = [_members(each) for one in kinds for each in _alternatives(one)]
+        if not members or any(each is None for each in members):
+            return  # a type that may have members which nobody can list
+        kinds = tuple(each[name] for each in members if each is not None and name in each)
+        if not kinds:
+            listed = sorted({each for one in members if one is not None for each in one})
+            raise ConfigurationError(
+                f"{subject}: {'.'.join(path)!r} finds nothing, since {path[0]!r} as annotated has no "
+                f"{name!r}{_advice(name, listed)}, or give a callable"
+            )
+
+
+def _alternatives(annotation: object) -> Iterator[object]:
+    """List what an annotation allows, without None."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        yield from _alternatives(typing.get_args(annotation)[0])
+    elif origin in {Union, UnionType}:
+        for each in typing.get_args(annotation):
+            yield from _alternatives(each)
+    elif annotation is not type(None):
+        yield origin or annotation
+
+
+def _members(annotation: object) -> dict[str, object] | None:
+    """List the members that an expression finds in a value of this type; None where that cannot be told."""
+    if not isinstance(annotation, type):
+        return None
+    names = keys.field_names(annotation)
+    if names is None:
+        return None
+    try:
+        hints = typing.get_type_hints(annotation)
+    except Exception:  # noqa: BLE001 - whatever an annotation raises, its names are known, and its types are not
+        hints = {}
+    return {name: hints.get(name) for name in names}
+
+
+def _paths(node: Node) -> Iterator[tuple[str, ...]]:
+    """Find the paths of an expression that begin at the arguments; an empty one stands for all of them (`@`)."""
+    match node["type"]:
+        case "field":
+            yield (node["value"],)
+        case "current" | "identity":
+            yield ()
+        case "subexpression" | "pipe" | "index_expression" | "projection" | "value_projection" | "filter_projection":
+            first, then = node["children"][0], node["children"][1:]
+            if first["type"] in {"current", "identity"} and node["type"] in {"subexpression", "pipe"}:
+                yield from _paths({"type": node["type"], "children": then})
+            else:
+                for path in _paths(first):
+                    names = _names_of(then) if node["type"] == "subexpression" else ()
+                    yield (*path, *names) if path else path
+        case "expref" | "literal":
+            return
+        case _:
+            for child in node["children"]:
+                if isinstance(child, Mapping):
+                    yield from _paths(child)
+
+
+def _names_of(nodes: "list[Node]") -> tuple[str, ...]:
+    """Read the names with which a path goes on, as far as they are plain ones."""
+    names: list[str] = []
+    for node in nodes:
+        if node["type"] != "field":
+            break
+        names.append(node["value"])
+    return tuple(names)
+
+
+def _built(node: Node) -> Iterator[Node]:
+    """Find the multi-selects that make up the key: those of the last stage, without its conditions."""
+    match node["type"]:
+        case "pipe" | "subexpression":
+            yield from _built(node["children"][-1])
+        case "projection" | "value_projection" | "filter_projection" | "and_expression":
+            yield from _built(node["children"][1])
+        case "comparator" | "not_expression":
+            return
+        case kind:
+            if kind in {"multi_select_list", "multi_select_dict"}:
+                yield node
+            for child in node["children"]:
+                if isinstance(child, Mapping):
+                    yield from _built(child)
+
+
+def _text(node: Node, position: str) -> str:
+    """Name a part of a key as the expression has it, where that is a plain path; else by its position."""
+    if node["type"] == "key_val_pair":
+        return f"{node['value']!r}"
+    names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
+    is_plain = len(names) == (len(node["children"]) or 1)
+    return f"{'.'.join(names)!r}" if is_plain else position
+
+
+def selector(
+    expression: str,
+    *,
+    subject: str = "the key",
+    missing_parts: MissingParts = "allow",
+    roots: frozenset[str] | None = None,
+) -> Select:
+    """Compile a JMESPath expression over the arguments.
+
+    Args:
+        expression: The expression.
+        subject: What it is for, for messages.
+        missing_parts: Whether a null part of a built key is refused.
+        roots: The arguments that the expression reads; None for all.
+
+    Raises:
+        ConfigurationError: The expression is not JMESPath.
+    """
+    if _DOTTED.fullmatch(expression):
+        return _member_selector(expression)
+    compiled = _compiled(expression, subject)
+    built = frozenset(map(id, _built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
+
+    def select(arguments: Mapping[str, object]) -> object:
+        names = arguments if roots is None else roots & arguments.keys()
+        interpreter = _Interpreter(built)
+        try:
+            found = interpreter.visit(compiled.parsed, {name: _plain(arguments[name]) for name in names})
+        except IdempotencyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is looked into may raise anything
+            raise _failed(expression, error) from None
+        if interpreter.null_part is not None and not keys.is_missing(found):
+            raise MissingKeyError(subject, part=interpreter.null_part)
+        return found.inner if isinstance(found, _Attributes) else found
+
+    return select
+
+
+def _compiled(expression: str, subject: str) -> Any:
+    try:
+        return jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise ConfigurationError(f"{subject}: {expression!r} is not a JMESPath expression: {error}") from error
+
+
+_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+
+
+def _member_selector(expression: str) -> Select:
+    """Make what `selector` makes, for names with dots between them: no interpreter, and only what they name is opened."""
+    names = expression.split(".")
+
+    def select(arguments: Mapping[str, object]) -> object:
+        found: object = arguments
+        try:
+            for name in names:
+                found = found.get(name) if type(found) is dict else _member(found, name)
+            if keys.is_native(found):
+                return found
+            plain = _plain(found)
+        except IdempotencyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is looked into may raise anything
+            raise _failed(expression, error) from None
+        return plain.inner if isinstance(plain, _Attributes) else plain
+
+    return select
+
+
+def _member(value: object, name: str) -> object:
+    """Read the member of a value that JMESPath would find under a name; None where there is none."""
+    if _is_foreign_mapping(value):
+        return _attribute_or_item(value, name)
+    opened = keys.opened(value)
+    match opened:
+        case dict():
+            return opened.get(name)
+        case keys.Unknown(inner=inner):
+            return _attribute(inner, name)
+        case _:
+            return None  # JMESPath's own rule: a text, a number or a list has no members
+
+
+def _failed(expression: str, error: Exception) -> SerializationError:
+    """Say that an expression could not be evaluated; the error's own text may hold data."""
+    advice = f"{expression!r} could not be evaluated; check it against the arguments"
+    return SerializationError("the arguments", f"what makes JMESPath fail ({type(error).__name__})", advice)
+
+
+class _Interpreter(jmespath.visitor.TreeInterpreter):
+    """Evaluates one expression on one call's arguments, and notes the first part of a built key that is null."""
+
+    def __init__(self, built: frozenset[int]) -> None:
+        super().__init__(_OPTIONS)
+        self._built_nodes = built
+        self.null_part: str | None = None
+
+    def visit_multi_select_list(self, node: Any, value: Any) -> Any:
+        parts = super().visit_multi_select_list(node, value)
+        return self._noted(node, parts, parts or ())
+
+    def visit_multi_select_dict(self, node: Any, value: Any) -> Any:
+        parts = super().visit_multi_select_dict(node, value)
+        return self._noted(node, parts, (parts or {}).values())
+
+    def _noted(self, node: Node, made: object, parts: "typing.Iterable[object]") -> object:
+        if self.null_part is None and id(node) in self._built_nodes:
+            for position, (child, part) in enumerate(zip(node["children"], parts, strict=False)):
+                if part is None:
+                    self.null_part = _text(child, f"part {position + 1} of {len(node['children'])}")
+                    break
+        return made
+
+
+def _plain(value: object) -> object:
+    """Open a value and all its members for JMESPath."""
+    if _is_foreign_mapping(value):
+        return _MappingView(value)
+    opened = keys.opened(value)
+    match opened:
+        case dict():
+            return {name: _plain(member) for name, member in opened.items()}
+        case list() | tuple():
+            return [_plain(member) for member in opened]
+        case keys.Unknown(inner=inner):
+            return _Attributes(inner)
+        case _:
+            return opened
+
+
+def _is_foreign_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Tell whether a value is a mapping that is no `dict`: the request of a framework, an event object."""
+    return not issubclass(type(value), dict) and issubclass(type(value), Mapping)
+
+
+def _attribute_or_item(mapping: Mapping[str, object], name: str) -> object:
+    """Read a member as the users of a request or an event object do: an attribute, if it is no method, or an item."""
+    found = None if answers_everything(mapping) else getattr(mapping, name, None)
+    if found is not None and not inspect.isroutine(found):
+        return found
+    try:
+        return mapping[name]
+    except KeyError:
+        if found is None:
+            return None
+    kind = type(mapping).__name__
+    advice = f"its {name!r} is a method, which an expression cannot call; give a callable"
+    raise SerializationError("what JMESPath looks into", kind, advice)
+
+
+def _attribute(value: object, name: str) -> object:
+    """Read an attribute of an object that is no mapping.
+
+    JMESPath takes what it cannot look into for null, which would make two keys alike; so a name that the object does
+    not have is an error.
+    """
+    kind = type(value).__name__
+    if answers_everything(value):
+        raise SerializationError(
+            "what an expression looks into", kind, "it answers every name, also a misspelt one; give a callable"
+        )
+    try:
+        return getattr(value, name)
+    except AttributeError:
+        advice = f"it has no {name!r}; correct the expression, or give a callable"
+        raise SerializationError("what JMESPath looks into", kind, advice) from None
+
+
+_NOBODYS = "no_such_attribute_of_any_object"
+
+
+def answers_everything(value: object) -> bool:
+    """Tell whether an object has an answer for every attribute: a mock, or a proxy that makes up what it is asked.
+
+    Only a class that says how attributes are found can do so; only such an object is asked for a name that nobody has.
+    """
+    kind = type(value)
+    if kind.__getattribute__ is object.__getattribute__ and not hasattr(kind, "__getattr__"):
+        return False
+    try:
+        getattr(value, _NOBODYS)
+    except Exception:  # noqa: BLE001 - whatever it raises, it does not answer
+        return False
+    return True
+
+
+class _Attributes(keys.Unknown):
+    """An object of an unknown type as JMESPath sees it: by its attributes."""
+
+    __slots__ = ()
+
+    def get(self, name: str) -> object:
+        """Read the attribute that an expression names."""
+        return _plain(_attribute(self.inner, name))
+
+    def values(self) -> object:
+        """Refuse to read all attributes."""
+        raise SerializationError("what JMESPath looks into", type(self.inner).__name__, "name its fields")
+
+
+class _MappingView(dict[str, object]):
+    """A mapping that is no `dict`, as JMESPath sees it: its items, and its attributes before them."""
+
+    def __init__(self, inner: Mapping[str, object]) -> None:
+        super().__init__((name, _plain(member)) for name, member in inner.items())
+        self._inner = inner
+
+    def get(self, name: str, default: object = None) -> object:  # noqa: ARG002 - as `dict` has it
+        """Read the attribute or the item that an expression names."""
+        return _plain(_attribute_or_item(self._inner, name))
+
+
+# JMESPath's functions know an object by the name of its class.
+_MappingView.__name__ = "dict"
+
+
+class _PowertoolsFunctions(jmespath.functions.Functions):
+    """The three functions that Powertools adds to JMESPath, under their names."""
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_json(self, value: str) -> object:
+        return json.loads(value)
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_base64(self, value: str) -> str:
+        return base64.b64decode(value).decode()
+
+    @jmespath.functions.signature({"types": ["string"]})
+    def _func_powertools_base64_gzip(self, value: str) -> str:
+        return gzip.decompress(base64.b64decode(value)).decode()
+
+
+_OPTIONS = jmespath.Options(custom_functions=_PowertoolsFunctions())
