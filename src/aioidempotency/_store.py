@@ -372,7 +372,8 @@ class AsyncIdempotencyStore:
 
         Args:
             key: Text, or anything that the decorator accepts as key material.
-            namespace: Stands between the store's namespace and the digest.
+            namespace: Stands between the store's namespace and the digest; `namespace_of(function)` for the keys of a
+                decorated function, or of `run`.
             running: Whether a running owner may be shut out.
 
         Returns:

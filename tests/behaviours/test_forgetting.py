@@ -26,6 +26,7 @@ from aioidempotency import (
     TimeBuckets,
     Wait,
     idempotent,
+    namespace_of,
 )
 from aioidempotency._core.operations import Delete, GetAll, Operation
 from aioidempotency.events import Event, LeaseLost, RecordForgotten
@@ -53,17 +54,37 @@ class Bodies:
         return self.ran
 
 
+async def once(store: AsyncIdempotencyStore, body: Bodies) -> object:
+    """Run a body once for the key, without a namespace."""
+    async with store.execute(KEY) as execution:
+        if not execution.replayed:
+            execution.complete(await body())
+    return execution.result
+
+
+async def test_what_run_has_stored_is_under_the_namespace_of_its_function(make_store: MakeStore) -> None:
+    """C21: `namespace_of` tells it."""
+    store = make_store()
+
+    async def charge() -> str:
+        return "receipt"
+
+    await store.run(KEY, charge)
+    assert not await store.forget(KEY)
+    assert await store.forget(KEY, namespace=namespace_of(charge))
+
+
 async def test_the_next_call_of_a_forgotten_key_runs(make_store: MakeStore) -> None:
     """C21: a finished record is deleted; forgetting twice finds nothing."""
     events: list[Event] = []
     store, body = make_store(on_event=events.append), Bodies()
-    assert [await store.run(KEY, body) for _ in range(2)] == [1, 1]
+    assert [await once(store, body) for _ in range(2)] == [1, 1]
     assert await store.forget(KEY)
     record = await store.get(KEY)
     assert record is None
     assert not await store.forget(KEY)
     assert not await store.forget("another")
-    assert await store.run(KEY, body) == 2
+    assert await once(store, body) == 2
     (forgotten,) = (each for each in events if isinstance(each, RecordForgotten))
     assert not forgotten.fenced
 
@@ -200,20 +221,20 @@ async def test_all_locations_of_a_key_are_looked_at(
     clock, body = FakeClock(), Bodies()
     async with stores({**backend_options, "layout": CompositeKey(partitioning=partitioning)}) as make:
         store = make(clock=clock)
-        assert await store.run(KEY, body) == 1
+        assert await once(store, body) == 1
         clock.advance(700)
         assert await store.forget(KEY)
-        assert await store.run(KEY, body) == 2
+        assert await once(store, body) == 2
         assert await store.forget(KEY)
         old = await store.claim(KEY, lease=2000)
         assert isinstance(old, Claimed)
         clock.advance(700)
         assert await store.forget(KEY, running=True)
         await refused(store, old)
-        assert await store.run(KEY, body) == 3
+        assert await once(store, body) == 3
         with pytest.raises(LeaseLostError):
             await store.complete(old.lease, "late")
-        assert await store.run(KEY, body) == 3
+        assert await once(store, body) == 3
 
 
 async def test_a_move_forgets_what_the_other_phase_has_written(backend_options: dict[str, Any]) -> None:
@@ -241,7 +262,7 @@ async def test_a_finished_key_costs_a_read_and_a_deletion() -> None:
     """C21: what is missing costs the read alone."""
     sent = ScriptedBackend(MemoryBackend())
     store = AsyncIdempotencyStore("orders", backend=sent)
-    await store.run(KEY, Bodies())
+    await once(store, Bodies())
     sent.operations.clear()
     await store.forget(KEY)
     assert [type(each).__name__ for each in sent.operations] == ["Get", "Delete"]
@@ -256,9 +277,9 @@ async def test_a_finished_key_costs_a_read_and_a_deletion() -> None:
 async def test_the_local_cache_drops_what_is_forgotten() -> None:
     """C21: the next call in this process asks the table."""
     store, body = AsyncIdempotencyStore.in_memory(local_cache=10), Bodies()
-    assert [await store.run(KEY, body) for _ in range(2)] == [1, 1]
+    assert [await once(store, body) for _ in range(2)] == [1, 1]
     assert await store.forget(KEY)
-    assert [await store.run(KEY, body) for _ in range(2)] == [2, 2]
+    assert [await once(store, body) for _ in range(2)] == [2, 2]
 
 
 class Late(Fault):
@@ -279,23 +300,24 @@ async def test_an_answer_that_comes_late_brings_nothing_back_into_the_cache() ->
     memory, body = MemoryBackend(), Bodies()
     sent = ScriptedBackend(memory)
     store = AsyncIdempotencyStore("orders", backend=sent, local_cache=10)
-    assert await AsyncIdempotencyStore("orders", backend=memory).run(KEY, body) == 1
+    assert await once(AsyncIdempotencyStore("orders", backend=memory), body) == 1
     late = Late()
     sent.rule = lambda _: late
-    duplicate = asyncio.create_task(store.run(KEY, body))
+    duplicate = asyncio.create_task(once(store, body))
     await late.asked.wait()
     sent.rule = lambda _: None
     assert await store.forget(KEY)
     late.answered.set()
     assert await duplicate == 1
-    assert [await store.run(KEY, body) for _ in range(2)] == [2, 2]
+    assert [await once(store, body) for _ in range(2)] == [2, 2]
 
 
 async def test_the_cache_remembers_few_of_the_keys_that_were_forgotten() -> None:
     """C21: as many as it keeps records."""
     store = AsyncIdempotencyStore.in_memory(local_cache=2)
     for number in range(5):
-        await store.run(f"{KEY}-{number}", Bodies())
+        async with store.execute(f"{KEY}-{number}"):
+            pass
         await store.forget(f"{KEY}-{number}")
     cache = store._records.cache
     assert cache is not None
@@ -327,7 +349,7 @@ async def test_the_body_of_an_owner_that_is_shut_out_is_cancelled_at_its_next_re
 
     running = asyncio.create_task(store.run(KEY, body))
     await asyncio.sleep(5)
-    assert await store.forget(KEY, running=True)
+    assert await store.forget(KEY, namespace=namespace_of(body), running=True)
     shut_out_at = asyncio.get_running_loop().time()
     with pytest.raises(LeaseLostError):
         await running
