@@ -421,6 +421,7 @@ class Call:
             clock_skew=settings.terms.clock_skew,
             fingerprint=self._fingerprint,
             read_first=options.read_first,
+            label=settings.label(),
         )
 
     async def _claim(self) -> Decision:

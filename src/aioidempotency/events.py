@@ -75,6 +75,16 @@ class RecordReleased:
 
 @final
 @dataclass(frozen=True, slots=True)
+class RecordForgotten:
+    """`forget` has freed a key. `fenced`: its owner was running, and is refused from now on."""
+
+    level: ClassVar[int] = logging.INFO
+    key: str
+    fenced: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class ReleaseFailed:
     """A key could not be given back; it is free again when its lease is over. `cause` says why."""
 
@@ -147,6 +157,7 @@ Event = (
     | CallMismatched
     | RecordCompleted
     | RecordReleased
+    | RecordForgotten
     | ReleaseFailed
     | LeaseLost
     | CompletionFailed
