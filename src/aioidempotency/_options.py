@@ -69,7 +69,7 @@ class Settings:
     compress_over: int | None = 32 * 1024
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
-    label: Callable[[], str | None] = lambda: None
+    label: str | Auto | None = None
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
     """Says where the record of a key may be."""
@@ -170,16 +170,13 @@ def whole_number(value: int, name: str) -> int:
     return value
 
 
-def labelled(label: str | Auto | None) -> Callable[[], str | None]:
-    """Read `label=`: what makes the text of `claimed_by` for each claim."""
-    if isinstance(label, Auto):
-        return _label.automatic
-    if label is None:
-        return lambda: None
+def labelled(label: str | Auto | None) -> str | Auto | None:
+    """Read `label=`: the text of `claimed_by`, or `AUTO` where each claim asks for it."""
+    if label is None or isinstance(label, Auto):
+        return label
     if not isinstance(label, str) or not label.strip():
         raise ConfigurationError(f"label= takes a text that is not empty, or None to leave it out: not {label!r}")
-    text = _label.cut(label)
-    return lambda: text
+    return _label.cut(label)
 
 
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:
