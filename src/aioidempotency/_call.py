@@ -25,7 +25,7 @@ from typing import Literal, Self, final
 from msgspec import Struct
 
 from aioidempotency import _keys as keys
-from aioidempotency import _results
+from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -36,7 +36,7 @@ from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
 from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
-from aioidempotency._options import Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
+from aioidempotency._options import AUTO, Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
 from aioidempotency._records import Records
 from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
 from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
@@ -412,6 +412,10 @@ class Call:
         options = self._options
         settings = options.parts.settings
         left = None if DEADLINE.get() is None else time_left()
+        label = settings.label
+        if label is AUTO:  # asked for here: the name is made once for a process, and a request's id is on Lambda alone
+            known = _label.process if _label.REQUEST_ID.get() is None else None
+            label = known or _label.automatic()
         return Claim(
             route=self._route,
             owner=self._owner,
@@ -421,6 +425,7 @@ class Call:
             clock_skew=settings.terms.clock_skew,
             fingerprint=self._fingerprint,
             read_first=options.read_first,
+            label=label,
         )
 
     async def _claim(self) -> Decision:

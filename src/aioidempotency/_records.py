@@ -17,9 +17,10 @@ from threading import Lock
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
-from aioidempotency._core import protocol
-from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
-from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core import freeing, protocol
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.freeing import Forgotten
+from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
@@ -36,7 +37,16 @@ from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
-from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
+from aioidempotency.events import (
+    LOGGER,
+    Event,
+    Hook,
+    LeaseLost,
+    RecordCompleted,
+    RecordForgotten,
+    ReleaseFailed,
+    report,
+)
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
 
 T = TypeVar("T")
@@ -96,11 +106,13 @@ class Records:
         if self.uncompleted is not None:
             await self._complete_first(*self.uncompleted)
         for _ in range(protocol.ATTEMPTS):
+            sent: list[Operation] = []
             try:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    decision: Decision | None = await self._relied_on(await self.run(protocol.claim(attempt)), attempt)
+                    made = await self.run(protocol.claim(attempt), sent)
+                    decision: Decision | None = await self._relied_on(made, attempt)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -111,10 +123,10 @@ class Records:
                         decision = Claimed(lease)
                     else:
                         judged = self._by_own_clock(attempt, reply)
-                        decision = await self.run(protocol.claim_refused(judged, operation, reply))
+                        decision = await self.run(protocol.claim_refused(judged, operation, reply), sent)
                     decision = await self._relied_on(decision, attempt)
             except asyncio.CancelledError:
-                await self.give_back([(attempt.locations[0], attempt.owner)])
+                await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
                 raise
             if decision is not None:
                 return decision
@@ -221,28 +233,45 @@ class Records:
             LeaseLostError: Another owner holds the record.
             StoreError: The backend did not answer.
         """
-        match await self.run(protocol.release(lease.location, lease.owner)):
+        match await self.run(protocol.release(lease)):
             case Released():
                 return
             case Lost(record):
                 raise LeaseLostError(lease.key, record)
 
-    async def give_back(self, claims: Iterable[tuple[Location, str]]) -> None:
-        """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
-        held = set(claims)
+    async def give_back(self, releases: Iterable[tuple[str, Procedure[object]]]) -> None:
+        """Run releases of keys whose caller is not there any more to hear of a failure."""
+        held = dict(enumerate(releases))
 
-        async def give_back(claim: tuple[Location, str]) -> None:
+        async def give_back(number: int) -> None:
             with suppress(StoreError, ConfigurationError):
-                await self.run(protocol.release(*claim))
-                held.discard(claim)
+                await self.run(held[number][1])
+                del held[number]
 
         await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
-        for location, _ in held:
-            self.report(ReleaseFailed(location.key))
+        for key, _ in held.values():
+            self.report(ReleaseFailed(key))
 
     async def read(self, route: Route) -> Record | None:
         """Read the record that counts now."""
         return await self.run(protocol.read(route, now=self.now()))
+
+    async def forget(self, attempt: Claim, *, running: bool) -> Forgotten | InProgress:
+        """Free a key; see `freeing.forget`.
+
+        Raises:
+            StoreError: The backend did not answer. Whether the key was freed is then unknown.
+        """
+        for held in tuple(self.held.values()):
+            if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
+                attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
+        outcome = await self.run(freeing.forget(attempt, running=running))
+        if isinstance(outcome, Forgotten):
+            if self.cache is not None:
+                self.cache.forget(attempt.route.key, up_to=outcome.fencing_token)
+            if outcome.found:
+                self.report(RecordForgotten(attempt.route.key, outcome.fenced))
+        return outcome
 
     def cached(self, key: str, attempt: Callable[[], Claim]) -> Replay | Mismatch | None:
         """Decide by a finished record that is kept in this process, if there is one that lives."""
@@ -255,17 +284,22 @@ class Records:
         self.cache.forget(key)
         return None
 
-    async def run(self, procedure: Procedure[T]) -> T:
-        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout."""
+    async def run(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
+        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout.
+
+        Each operation is added to `sent` before it leaves.
+        """
         if self.opening is not None and not self.opening.done:
             await self.opening()
-        return await self.run_unverified(procedure)
+        return await self.run_unverified(procedure, sent)
 
-    async def run_unverified(self, procedure: Procedure[T]) -> T:
+    async def run_unverified(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
         """Run a procedure whose locations do not depend on the layout."""
         try:
             operation = next(procedure)
             while True:
+                if sent is not None:
+                    sent.append(operation)
                 operation = procedure.send(await self.ask(operation))
         except StopIteration as outcome:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
@@ -327,6 +361,7 @@ class LocalCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._records: dict[str, Record] = {}
+        self._forgotten: dict[str, int] = {}
         self._lock = Lock()  # threads with loops of their own share a store
 
     def get(self, key: str) -> Record | None:
@@ -341,11 +376,21 @@ class LocalCache:
         """Keep a finished record; the one that was not used for the longest time makes room."""
         with self._lock:
             self._records.pop(key, None)
+            if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
+                return
             self._records[key] = record
             if len(self._records) > self._size:
                 del self._records[next(iter(self._records))]
 
-    def forget(self, key: str) -> None:
-        """Drop a record that does not live any more."""
+    def forget(self, key: str, *, up_to: int | None = None) -> None:
+        """Drop a record that does not live any more.
+
+        With `up_to`, records of such fencing tokens are gone from the table. An answer that is still on its way may
+        bring one of them, which must not be kept.
+        """
         with self._lock:
             self._records.pop(key, None)
+            if up_to is not None:
+                self._forgotten[key] = up_to
+                if len(self._forgotten) > self._size:
+                    del self._forgotten[next(iter(self._forgotten))]

@@ -13,18 +13,22 @@ import anyio
 from aioidempotency import _results
 from aioidempotency._call import CallOptions, Execution, Parts
 from aioidempotency._concurrency import Once, PerLoop, concurrently
-from aioidempotency._core.decisions import Claimed, Decision, Replay
+from aioidempotency._core import protocol
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
 from aioidempotency._keys import check_namespace, digest
 from aioidempotency._namespaces import Functions, namespace_of
 from aioidempotency._options import (
+    AUTO,
+    Auto,
     Duration,
     OnInProgress,
     Settings,
     check_kind,
     check_table_name,
+    labelled,
     one_of,
     seconds,
     time_limit,
@@ -39,7 +43,7 @@ from aioidempotency.backends.dynamodb.group_commit import grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms, table_layout
 
 P = ParamSpec("P")
@@ -93,6 +97,8 @@ class AsyncIdempotencyStore:
         on_completion_failure: The reaction to a result that could not be stored before the end of the lease. `"report"`
             answers with the result and emits an event; `"raise"` raises, with the result on the error.
         fail_open: Run calls unprotected while the store does not answer. `failed_open` counts these calls.
+        label: The text in a record's `claimed_by`, for people, cut to 256 bytes. By default the name of the host and the
+            process id, on Lambda the function, its log stream and the request id. None writes no text.
         clock: Returns epoch seconds. Tests pass their own clock.
         on_event: Called with every event, see `aioidempotency.events`.
 
@@ -125,6 +131,7 @@ class AsyncIdempotencyStore:
         compress_over: int | None = 32 * 1024,
         on_completion_failure: Literal["report", "raise"] = "report",
         fail_open: bool = False,
+        label: str | Auto | None = AUTO,
         clock: Callable[[], float] = time.time,
         on_event: Hook | None = None,
     ) -> None:
@@ -152,6 +159,7 @@ class AsyncIdempotencyStore:
             compress_over=compress_over,
             fail_open=fail_open,
             on_completion_failure=on_completion_failure,
+            label=labelled(label),
         )
         # Batching around a caller's backend belongs to the store. Its `aclose` leaves the backend open.
         self._closes_backend = backend is None or group_commit is not None
@@ -298,7 +306,7 @@ class AsyncIdempotencyStore:
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            await self._records.give_back([(lease.location, lease.owner) for lease in made])
+            await self._records.give_back((lease.key, protocol.release(lease)) for lease in made)
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -507,6 +515,40 @@ class AsyncIdempotencyStore:
             return await self.get(key, namespace=namespace)
 
         return await concurrently(get, keys, limit=limit)
+
+    async def forget(self, key: object, *, namespace: str = "", running: bool = False) -> bool:
+        """Free a key, so that its next call runs.
+
+        A finished record is deleted, whether it holds a result, an error or a tombstone, and so is the record of a
+        lease that is over. Other processes that keep the result in their `local_cache` go on answering from there.
+
+        With `running=True`, a running owner is shut out: its completion, renewal and release are refused with
+        `LeaseLostError` for as long as its record would have lived. The body is cancelled when its next renewal is
+        refused, also in this process; a body without a heartbeat runs to its end. Only the owner that runs now is shut
+        out, and no call that claims meanwhile. Powertools' own calls cannot be shut out: Powertools stores results
+        without a condition.
+
+        Args:
+            key: Text, or anything that the decorator accepts as key material.
+            namespace: Stands between the store's namespace and the digest; `namespace_of(function)` for the keys of a
+                decorated function, or of `run`.
+            running: Whether a running owner may be shut out.
+
+        Returns:
+            Whether there was anything to free.
+
+        Raises:
+            InProgressError: The key is running, and `running` is not set; or the record kept changing.
+            StoreError: The store did not answer; call again.
+        """
+        attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
+        outcome = await self._records.forget(attempt, running=running)
+        if isinstance(outcome, InProgress):
+            raise InProgressError(outcome.record, outcome.retry_after)
+        if outcome.fenced:
+            # The next call in this loop has to look at the table, not at the call that was shut out.
+            self._running[asyncio.get_running_loop()].in_flight.pop(attempt.route.key, None)
+        return outcome.found
 
     async def commit_once(
         self,

@@ -91,6 +91,16 @@ class RecordReleased:
 
 @final
 @dataclass(frozen=True, slots=True)
+class RecordForgotten:
+    """`forget` has freed a key. `fenced`: its owner was running, and is refused from now on."""
+
+    level: ClassVar[int] = logging.INFO
+    key: str
+    fenced: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class ReleaseFailed:
     """A key could not be given back for the reason `cause`. The key is free again after the lease."""
 
@@ -164,6 +174,7 @@ Event = (
     | CallMismatched
     | RecordCompleted
     | RecordReleased
+    | RecordForgotten
     | ReleaseFailed
     | LeaseLost
     | CompletionFailed
