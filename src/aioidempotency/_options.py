@@ -63,7 +63,7 @@ class Auto(Enum):
 
 
 AUTO = Auto.AUTO
-"""A setting that the store chooses by itself; users leave the argument out."""
+"""The default of a setting that the store chooses by itself. Users leave the argument out."""
 
 
 @final
@@ -203,7 +203,11 @@ def whole_number(value: int, name: str) -> int:
 
 
 def labelled(label: str | Auto | None) -> str | Auto | None:
-    """Read `label=`: the text of `claimed_by`, or `AUTO` where each claim asks for it."""
+    """Read `label=`, cut to the longest label. `AUTO` stays, because each claim makes the text anew.
+
+    Raises:
+        ConfigurationError: The label is neither text nor None, or is empty.
+    """
     if label is None or isinstance(label, Auto):
         return label
     if not isinstance(label, str) or not label.strip():

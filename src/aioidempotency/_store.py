@@ -97,8 +97,8 @@ class AsyncIdempotencyStore:
         on_completion_failure: The reaction to a result that could not be stored before the end of the lease. `"report"`
             answers with the result and emits an event; `"raise"` raises, with the result on the error.
         fail_open: Run calls unprotected while the store does not answer. `failed_open` counts these calls.
-        label: The text in a record's `claimed_by`, for people, cut to 256 bytes. By default the name of the host and the
-            process id, on Lambda the function, its log stream and the request id. None writes no text.
+        label: The text in a record's `claimed_by`, for people, cut to 256 bytes. The default names the host and the
+            process id, and on Lambda the function, its log stream and the request id. None writes no text.
         clock: Returns epoch seconds. Tests pass their own clock.
         on_event: Called with every event, see `aioidempotency.events`.
 
@@ -328,7 +328,8 @@ class AsyncIdempotencyStore:
             The finished record.
 
         Raises:
-            LeaseLostError: The record has another owner or is gone, or the lease has ended. The result was not stored.
+            LeaseLostError: The record has another owner, or the lease has ended in a layout by time. The result does
+                not count.
             StoreError: The store did not answer. The caller may repeat the call.
         """
         encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
@@ -352,7 +353,8 @@ class AsyncIdempotencyStore:
             The new lease. Further calls need the new lease, not the old one.
 
         Raises:
-            LeaseLostError: The record has another owner or is finished, or the lease has ended.
+            LeaseLostError: The record has another owner, is finished or is gone, or the lease has ended in a layout by
+                time.
             StoreError: The store did not answer. The old lease still counts.
         """
         return await self._records.renew(lease)
@@ -517,29 +519,40 @@ class AsyncIdempotencyStore:
         return await concurrently(get, keys, limit=limit)
 
     async def forget(self, key: object, *, namespace: str = "", running: bool = False) -> bool:
-        """Free a key, so that its next call runs.
+        """Free a key, so that the next call runs.
 
-        A finished record is deleted, whether it holds a result, an error or a tombstone, and so is the record of a
-        lease that is over. Other processes that keep the result in their `local_cache` go on answering from there.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
 
-        With `running=True`, a running owner is shut out: its completion, renewal and release are refused with
-        `LeaseLostError` for as long as its record would have lived. The body is cancelled when its next renewal is
-        refused, also in this process; a body without a heartbeat runs to its end. Only the owner that runs now is shut
-        out, and no call that claims meanwhile. Powertools' own calls cannot be shut out: Powertools stores results
-        without a condition.
+        store = AsyncIdempotencyStore.in_memory()
+
+        async with store.execute("invoice-42") as execution:
+            execution.complete("sent to the wrong address")
+        assert await store.forget("invoice-42")
+        assert await store.get("invoice-42") is None
+        ```
+
+        A finished record is deleted, with its result, error or tombstone. So is the record of a lapsed lease. Another
+        process with the result in its `local_cache` goes on answering from the cache.
+
+        With `running=True`, a running owner is shut out. Its completion, renewal and release are refused with
+        `LeaseLostError`, for as long as its record would have lived. The next refused renewal cancels the body, also in
+        this process. A body without a heartbeat runs to its end. Only the present owner is shut out, and no later one.
+        Calls of Powertools cannot be shut out, because Powertools stores results without a condition.
 
         Args:
-            key: Text, or anything that the decorator accepts as key material.
-            namespace: Stands between the store's namespace and the digest; `namespace_of(function)` for the keys of a
-                decorated function, or of `run`.
+            key: Text, or any key material that the decorator accepts.
+            namespace: A part of the record's key, between the store's namespace and the digest. For a decorated
+                function, and for `run`, `namespace_of(function)`.
             running: Whether a running owner may be shut out.
 
         Returns:
-            Whether there was anything to free.
+            Whether there was a record to free.
 
         Raises:
-            InProgressError: The key is running, and `running` is not set; or the record kept changing.
-            StoreError: The store did not answer; call again.
+            MissingKeyError: The key is None or empty.
+            InProgressError: The key is running without `running=True`, or the record kept changing.
+            StoreError: The store did not answer. Call again.
         """
         attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
         outcome = await self._records.forget(attempt, running=running)

@@ -92,7 +92,7 @@ class RecordReleased:
 @final
 @dataclass(frozen=True, slots=True)
 class RecordForgotten:
-    """`forget` has freed a key. `fenced`: its owner was running, and is refused from now on."""
+    """`forget` has freed a key. With `fenced`, the key's owner was running, and is refused from now on."""
 
     level: ClassVar[int] = logging.INFO
     key: str

@@ -143,7 +143,7 @@ class InProgressError(IdempotencyError):
 
     Attributes:
         record: The other owner's record.
-        retry_after: Seconds until the end of the other owner's lease. A renewal moves the end.
+        retry_after: Seconds until the end of the other owner's lease, clock skew included. A renewal moves the end.
         from_inside: Whether the call asked for its own key, and so would wait for its own end.
     """
 
@@ -212,6 +212,7 @@ class LeaseLostError(IdempotencyError):
     decision = await store.claim("order-1")
     assert isinstance(decision, Claimed)
     clock.advance(120)  # the process stalls for longer than the lease
+    await store.claim("order-1")  # another process takes over
     try:
         await store.complete(decision.lease, "paid")
     except LeaseLostError as error:

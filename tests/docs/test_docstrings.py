@@ -20,6 +20,7 @@ WITH_EXAMPLE = (
     "aioidempotency.AsyncIdempotencyStore.complete",
     "aioidempotency.AsyncIdempotencyStore.create_table",
     "aioidempotency.AsyncIdempotencyStore.execute",
+    "aioidempotency.AsyncIdempotencyStore.forget",
     "aioidempotency.AsyncIdempotencyStore.get",
     "aioidempotency.AsyncIdempotencyStore.get_many",
     "aioidempotency.AsyncIdempotencyStore.get_or_create_id",
