@@ -21,7 +21,7 @@ from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
 from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE
 from aioidempotency.backends import Backend
 from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
@@ -71,14 +71,15 @@ class Records:
         upon is made again, some times, and may have another home then.
 
         Raises:
-            StoreError: The backend did not answer, or so late that no lease was left, again and again.
+            StoreError: The backend did not answer, or so late that no lease was left, again and again; or the record
+                is contended.
         """
         for _ in range(protocol.ATTEMPTS):
             try:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    decision: Decision | None = await self._relied_on(await self.run(protocol.claim(attempt)), attempt)
+                    outcome: Decision | Contended = await self.run(protocol.claim(attempt))
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -86,10 +87,12 @@ class Records:
                         elapsed = self.now() - attempt.now
                         if elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
                             return Claimed(lease)
-                        decision = Claimed(lease)
+                        outcome = Claimed(lease)
                     else:
-                        decision = await self.run(protocol.claim_refused(attempt, operation, reply))
-                    decision = await self._relied_on(decision, attempt)
+                        outcome = await self.run(protocol.claim_refused(attempt, operation, reply))
+                if isinstance(outcome, Contended):
+                    raise contended("claim", attempt.locations[0])
+                decision = await self._relied_on(outcome, attempt)
             except asyncio.CancelledError:
                 await self.give_back([(attempt.locations[0], attempt.owner)])
                 raise
@@ -131,11 +134,13 @@ class Records:
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
-            outcome: Completed | Lost = Completed(finished)
+            outcome: Completed | Lost | Contended = Completed(finished)
         else:
             outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
+        if isinstance(outcome, Contended):
+            raise contended("complete", lease.location)
         if protocol.lapsed(lease, now=self.now()):
             raise self.lost(lease, None)
         return self.completed(lease.route, outcome.record)
@@ -162,7 +167,11 @@ class Records:
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
-        return Lost(None) if protocol.lapsed(lease, now=self.now()) else outcome
+        if protocol.lapsed(lease, now=self.now()):
+            return Lost(None)
+        if isinstance(outcome, Contended):
+            raise contended("renew", lease.location)
+        return outcome
 
     async def release(self, lease: Lease) -> None:
         """Give a key back.
@@ -261,6 +270,12 @@ class Records:
     def report(self, event: Event) -> None:
         """Log an event and hand it to the hook."""
         report(event, self._hook)
+
+
+def contended(action: str, location: Location) -> StoreError:
+    """Make the error for a record that others changed at every attempt."""
+    reason = f"{location.key} is contended: others changed it {protocol.ATTEMPTS} times in a row; call again later"
+    return StoreError(action, location.table.name, reason, contended=True)
 
 
 _WRITES = (Put, Update, Delete, Transact)

@@ -96,7 +96,9 @@ async def follow(
             # Each follower would otherwise claim in turn, and twenty callers would wait twenty time limits for a store
             # that is down. Each gets an error of its own, because callers may add notes.
             failure = other.failure
-            raise StoreError(failure.operation, failure.table_name, failure.reason) from failure
+            raise StoreError(
+                failure.operation, failure.table_name, failure.reason, contended=failure.contended
+            ) from failure
         record = other.record
         if record is None:
             if other.over:

@@ -12,7 +12,7 @@ IdempotencyError
 ├── SerializationError          a value cannot be a key, or a result
 ├── TransactionError            a transaction was refused
 │   └── TransactionClosedError  its execution is a replay, or has ended
-└── StoreError                  the store did not answer
+└── StoreError                  the store did not answer, or is contended
 
 Constructors take facts and keep them; `str` builds the message from them, so that errors survive
 pickling. Messages name a record by its digest: no payload, result or raw key is in any of them.
@@ -273,21 +273,26 @@ class TransactionClosedError(TransactionError, RuntimeError):
 
 
 class StoreError(IdempotencyError):
-    """The store did not answer, or refused to; `__cause__` is the client's own error.
+    """The store did not answer, refused to, or is contended; `__cause__` is the client's own error.
 
     Attributes:
         operation: The name of the DynamoDB operation.
         table_name: The table it went to.
         reason: What happened and what to do, in words.
+        contended: Whether the store did answer, and others changed the record at every attempt. `fail_open` does not
+            count such a failure as an outage.
     """
 
     retryable = True
     status_hint = 503
+    contended: bool = False
 
-    def __init__(self, operation: str, table_name: str, reason: str) -> None:
+    def __init__(self, operation: str, table_name: str, reason: str, *, contended: bool = False) -> None:
         self.operation = operation
         self.table_name = table_name
         self.reason = reason
+        if contended:
+            self.contended = True
 
     def __str__(self) -> str:
         return f"{self.operation} on table {self.table_name!r} failed: {self.reason}"

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.operations import Put, Transact
-from aioidempotency._core.protocol import Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Completed, Contended, Lost, Released, Renewed
 from tests.model.answers import looked_again
 from tests.model.calls import Request
 from tests.model.moves import Move
@@ -23,6 +23,8 @@ def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
             return _done(done, move, shelf.at(before, move.request.call.location), time)
         case Lost():
             return f"{kind}: lost, {_state(_met(move.request, shelf, before), time)}"
+        case Contended():
+            return f"{kind}: contended"
         case decision:
             return f"claim: {_decided(decision, move, shelf, before, time)}"
 

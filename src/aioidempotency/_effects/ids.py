@@ -15,7 +15,7 @@ from aioidempotency._core.conditions import Absent, Condition, Unchanged
 from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Location, Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Put
 from aioidempotency._core.placements import Procedure
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, StoreError
 
 KEY: Final = "aioidempotency#id"
 """The beginning of an id's key. A record's key has at most two namespaces, so the two never clash."""
@@ -93,8 +93,9 @@ def _id_in(item: Item, location: Location) -> str:
     return value
 
 
-def _changed_too_often(location: Location) -> ConfigurationError:
-    return ConfigurationError(
-        f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times during one call; "
-        "an item made once must stay: find out who deletes the item"
+def _changed_too_often(location: Location) -> StoreError:
+    reason = (
+        f"the item is contended: others deleted it {ATTEMPTS} times during one call, and an item made once must stay; "
+        "find out who deletes the item"
     )
+    return StoreError("a put", location.table.name, reason, contended=True)

@@ -19,7 +19,7 @@ from aioidempotency._concurrency import concurrently
 from aioidempotency._core import model
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Location, Record, SerializedResult, Table
-from aioidempotency._core.protocol import Claim, Completed, Lost, grant
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, grant
 from aioidempotency._effects import commits, ids, outbox
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.commits import Commit, EffectsFailed
@@ -27,7 +27,7 @@ from aioidempotency._effects.outbox import SHARDS, Outbox
 from aioidempotency._effects.pending import ENDED, CallIdentity, PendingWrites
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
-from aioidempotency._records import Records
+from aioidempotency._records import Records, contended
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
@@ -102,7 +102,7 @@ class Effects:
         Raises:
             TransactionError: The writes were refused, and nothing was applied.
             LeaseLostError: The record belongs to another owner, or is gone; nothing was applied.
-            StoreError: The outcome is unknown.
+            StoreError: The outcome is unknown, or the record is contended.
         """
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
@@ -115,6 +115,8 @@ class Effects:
                 raise records.lost(lease, record)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
+            case Contended():
+                raise contended("the transaction", lease.location)
 
     async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
         """Apply writes and store their result once for a key. See `AsyncIdempotencyStore.commit_once`."""
@@ -129,7 +131,7 @@ class Effects:
         # Encoded before any request: an unstorable result is an error here, never a tombstone, because nothing has
         # run.
         encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
-        outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | None = records.cached(
+        outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | Contended | None = records.cached(
             key, lambda: attempt
         )
         if outcome is None:
@@ -152,6 +154,8 @@ class Effects:
                 raise MismatchError(record)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
+            case Contended():
+                raise contended("the transaction", attempt.locations[0])
 
     async def get_or_create_id(
         self,
