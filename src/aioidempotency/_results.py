@@ -44,6 +44,10 @@ class StoredError(msgspec.Struct, frozen=True):
     type: str
     args: list[Any] | None
 
+    # The arguments of an error are the caller's data.
+    def __repr__(self) -> str:
+        return f"<StoredError {self.type}>"
+
 
 def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> SerializedResult:
     """Write a result, compressed if the text has more than `compress_over` characters.

@@ -141,6 +141,16 @@ class Location(Struct, frozen=True):
         return self.partition if self.sort is None else self.sort
 
     @property
+    def shown(self) -> str:
+        """The key for people, or the table alone: the key of an item of the caller's is the caller's data."""
+        return self.key if self.typed is None else f"an item of {self.table.name}"
+
+    def __repr__(self) -> str:
+        if self.typed is not None:
+            return f"<Location of {self.shown}>"
+        return f"<Location {' '.join(filter(None, (self.partition, self.sort)))} in {self.table.name}>"
+
+    @property
     def item(self) -> Item:
         """The key's attributes as the wire has them."""
         if self.typed is not None:

@@ -42,7 +42,7 @@ PAGE: Final = 100
 class Emitted:
     """The events of one key in one transaction, each written by the store's codec."""
 
-    key: str
+    key: str = field(repr=False)
     sequence: int
     owner: str
     events: tuple[str, ...] = field(repr=False)

@@ -5,7 +5,7 @@ ones stay. After the end of the call's block, nothing can be added.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from aioidempotency import _attributes as attributes
@@ -50,7 +50,7 @@ class Events:
     """The events of one key, and about the number of bytes of their item."""
 
     sequence: int
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     bytes: int
 
 

@@ -24,7 +24,7 @@ class OutboxEvent:
     """
 
     id: str
-    key: str
+    key: str = field(repr=False)
     sequence: int
     index: int
     event: object = field(repr=False)

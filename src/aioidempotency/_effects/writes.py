@@ -106,7 +106,7 @@ class Items:
     """The items written by a transaction in one table: by key, or as whole puts while the key is unknown."""
 
     names: frozenset[str] | None
-    identities: frozenset[Identity] = frozenset()
+    identities: frozenset[Identity] = field(default=frozenset(), repr=False)
     puts: tuple[Effect, ...] = ()
 
 

@@ -78,6 +78,10 @@ class Request(Struct, frozen=True):
     operation: str
     parameters: Mapping[str, object]
 
+    # The parameters hold items.
+    def __repr__(self) -> str:
+        return f"<Request {self.operation}>"
+
 
 @final
 class Template(Struct, frozen=True, eq=False):
@@ -96,6 +100,10 @@ class Template(Struct, frozen=True, eq=False):
     names: dict[str, str]
     values: dict[str, AttributeValue]
     changed: tuple[str, ...]
+
+    # The sample holds the item of one call.
+    def __repr__(self) -> str:
+        return f"<Template of writes to {self.table.name}>"
 
 
 # Keyed by `id(table)`: every call looks here, and the hash of a table would run Python code. A template holds
