@@ -13,6 +13,7 @@ from aioidempotency._call import CallOptions, Execution, Parts
 from aioidempotency._concurrency import Once, PerLoop, concurrently
 from aioidempotency._core.decisions import Claimed, Decision, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
+from aioidempotency._effects.relay import OnPoison
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
 from aioidempotency._keys import check_namespace, digest
@@ -439,7 +440,12 @@ class AsyncIdempotencyStore:
         return await self._effects.put_if_absent(table_name, item, key)
 
     def outbox(
-        self, *, shards: Collection[int] | None = None, poll: Duration | None = 1.0, event_type: object = Any
+        self,
+        *,
+        shards: Collection[int] | None = None,
+        poll: Duration | None = 1.0,
+        event_type: object = Any,
+        on_poison: OnPoison | None = None,
     ) -> AsyncGenerator[OutboxEvent, None]:
         """Hand out the events that transactions emitted, and delete each when the next one is asked for.
 
@@ -448,17 +454,26 @@ class AsyncIdempotencyStore:
         answered before its own was sent. Several relays may run; their duplicates are then more, their
         order is the same for the first delivery of each event.
 
+        Each key has a fair turn, of up to 100 items. An event that cannot be published holds up the later events of
+        its key alone: tell the relay with `event.failed(error)`, and let the loop go on. An error that leaves the loop
+        ends the relay; the next one hands out that event after all others.
+
         Args:
             shards: Which of the 16 shards of the outbox to look at, to share the work; all by default.
             poll: Seconds between looks at an empty outbox; None ends when it is empty.
             event_type: What an event is read back as.
+            on_poison: Called with an event, its error and how often it has failed, after each failure; True puts the
+                event aside, and the relay never hands it out again. May be a coroutine function. The error is None
+                for an event whose earlier relay ended during its delivery. The event carries its text if it cannot be
+                read.
 
         Raises:
             ConfigurationError: The store has no table for events.
-            SerializationError: While iterating: an event does not fit the type; it stays.
+            SerializationError: At the end, with `poll=None`: an event does not fit the type; it stays. Else the relay
+                reports `EventHeldBack`, and goes on.
             StoreError: While iterating: the store did not answer; iterate anew.
         """
-        return self._effects.relay(shards=shards, poll=poll, event_type=event_type)
+        return self._effects.relay(shards=shards, poll=poll, event_type=event_type, on_poison=on_poison)
 
     async def create_table(self) -> None:
         """Create the table, and that of the outbox if it is another: on demand, with TTL on its expiration; wait until it can be used.

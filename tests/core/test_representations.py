@@ -62,6 +62,8 @@ SHOWN = {
     "fingerprint": "0bafe22156d2",
     "id": "0123456789abcdef-0",
     "token": "0123456789abcdef",
+    "event_id": "0123456789abcdef-0",
+    "behind": "0bafe22156d2$",
     # the program's and the table's own names
     "namespace": "shop",
     "name": "orders",
@@ -298,7 +300,7 @@ def answered_wrongly() -> list[Callable[[], object]]:
         lambda: play(complete(held(), result, now=NOW), Found(ITEM)),
         lambda: play(ids.put_if_absent(FOREIGN, ITEM), Found(ITEM)),
         lambda: play(ids.put_if_absent(FOREIGN, ITEM), operations.ConditionFailed(None), refused),
-        lambda: play(outbox.pending(Outbox(RENAMED, "shop"), 3), Found(ITEM)),
+        lambda: play(outbox.page(Outbox(RENAMED, "shop"), 3), Found(ITEM)),
         lambda: play(commits.commit(instance(Commit)), Found(ITEM)),
     ]
 

@@ -157,9 +157,10 @@ class GetAll(Struct, frozen=True):
 
 @final
 class Query(Struct, frozen=True):
-    """Read the first items of a partition, by sort key, strongly consistent.
+    """Read the first items of a partition behind the location, by sort key, strongly consistent.
 
-    The reply is `FoundAll` with up to `limit` items, or fewer if the items are large.
+    The reply is `FoundAll` with up to `limit` items whose sort key is greater than `location.sort`, or fewer if the
+    items are large, but at least one if there is one. An empty `sort` stands for the beginning of the partition.
     """
 
     location: Location

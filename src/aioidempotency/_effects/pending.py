@@ -17,8 +17,8 @@ from aioidempotency._effects.writes import KeyNames, WriteSet
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import SerializationError, TransactionClosedError
 
-OVERHEAD: Final = 400
-"""The most bytes of an outbox's item besides the events: key, names, owner and numbers."""
+OVERHEAD: Final = 400 + effects.ROOM_FOR_COUNT
+"""The most bytes of an outbox's item besides the events: key, names, owner, numbers, and the count of failures."""
 
 ENDED: Final = "has ended its block; write inside it"
 REPLAYED: Final = "is a replay, and has had its effects; test `execution.replayed` first"

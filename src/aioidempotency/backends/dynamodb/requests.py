@@ -293,12 +293,18 @@ def _key(location: Location) -> dict[str, object]:
 
 
 def _partition(location: Location) -> dict[str, object]:
-    """Write the parameters to read a partition."""
+    """Write the parameters to read a partition, behind the location."""
+    names, values = dict(_names(location.table, ("key",))), {":key": {"S": location.partition}}
+    condition = "#key = :key"
+    # DynamoDB refuses an empty text as the value of a key.
+    if location.sort:
+        names["#sort"], values[":sort"] = location.table.names["sort"], {"S": location.sort}
+        condition += " AND #sort > :sort"
     return {
         "TableName": location.table.name,
-        "KeyConditionExpression": "#key = :key",
-        "ExpressionAttributeNames": dict(_names(location.table, ("key",))),
-        "ExpressionAttributeValues": {":key": {"S": location.partition}},
+        "KeyConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
     }
 
 
