@@ -5,6 +5,8 @@ that a duplicate was refused.
 """
 
 import json
+import os
+import socket
 import time
 from contextlib import AsyncExitStack
 from typing import Any, Final, final
@@ -20,6 +22,7 @@ from bench.speed.jobs import RESULT, TABLE
 _PREFIX: Final = "bench.speed.ours.Decorated.__init__.<locals>.charge#"
 _DIGEST: Final = 64
 _OWNER: Final = "0123456789abcdef" * 2
+_CLAIMED_BY: Final = f"{socket.gethostname()} {os.getpid()}"
 _TIME_LIMIT: Final = 10.0
 
 
@@ -68,6 +71,7 @@ def put(location: dict[str, str], now: float) -> dict[str, Any]:
             "expiration": {"N": str(int(now + 3600))},
             "owner": {"S": _OWNER},
             "fencing_token": {"N": str(round(now * 1000))},
+            "claimed_by": {"S": _CLAIMED_BY},
         },
         "ConditionExpression": "attribute_not_exists(#key)",
         "ExpressionAttributeNames": {"#key": "id"},

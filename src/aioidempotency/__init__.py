@@ -1,5 +1,7 @@
 """Idempotent coroutine handlers on DynamoDB."""
 
+from typing import Final
+
 from aioidempotency._call import Execution
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record, Status
@@ -37,6 +39,9 @@ from aioidempotency.partitioning import (
     Static,
     TimeBuckets,
 )
+
+# Written out: to ask the installed package's metadata would cost every import some milliseconds.
+__version__: Final = "0.1.0"
 
 __all__ = [
     "AsyncIdempotencyStore",

@@ -87,7 +87,8 @@ class Once:
             await other.ended.wait()
             # After a failure, each waiting caller would otherwise try in turn, and wait as many time limits.
             if other.failure is not None:
-                raise other.failure
+                # Each caller adds its frames to the error: without this, a thousand callers would add theirs to one.
+                raise other.failure.with_traceback(None)
         return None
 
     async def _do(self) -> None:

@@ -28,7 +28,9 @@ LONGEST_NAMESPACE = 400
 
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
-_NATIVE = frozenset({str, int, float, bool, type(None)})
+NATIVE = frozenset({str, int, float, bool, type(None)})
+"""The types of JSON's own scalars. A value of a subclass may be read otherwise."""
+
 _MASKED = re.compile("[*•●]{3,}")
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -118,11 +120,6 @@ class Unknown:
         self.inner = inner
 
 
-def is_native(value: object) -> bool:
-    """Tell whether a value is one of JSON's own scalars, and of no subclass."""
-    return type(value) in _NATIVE
-
-
 def opened(value: object) -> object:
     """Turn one value of a known type into what JSON has; its members stay as they are. Others come back `Unknown`.
 
@@ -130,7 +127,7 @@ def opened(value: object) -> object:
         SerializationError: The value raises when it is read, or a pydantic model shows a masked secret.
     """
     kind = type(value)
-    if kind in _NATIVE:
+    if kind in NATIVE:
         return value
     try:
         for known, convert in _CONVERSIONS:

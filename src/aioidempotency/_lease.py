@@ -5,26 +5,39 @@ A renewal is due after each third of the lease. A call that ends sooner costs on
 Invariants:
 
 1. A body never runs beyond its lease. A lease without a renewal before its safe point is lost, and so is a
-   lease with another owner: the body is cancelled.
-2. Instants are the event loop's time, which no change of the wall clock moves.
-3. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
-4. A lease belongs to the event loop of its body. There is one `Leases` for each loop, so closing a store in one
-   loop leaves the renewals of other loops alone.
+   lease with another owner: the task of the body is cancelled.
+2. A task has one cancellation of ours outstanding at most, held by one `RunningLease`. Who leaves that block takes
+   the cancellation back, so afterwards `Task.cancelling` is as before. Cancel scopes cannot do so: scopes must be
+   left in the reverse order of entry, and cancel every await of the body's own clean-up.
+3. Instants are the event loop's time, which no change of the wall clock moves. That time stands still while the
+   machine sleeps, and leases do not: so a watch compares it with a clock that counts sleep.
+4. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
+5. A lease belongs to the event loop of its body, and to its process. There is one `Leases` for each loop, so closing
+   a store in one loop leaves the renewals of other loops alone, and a forked process has none.
 """
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
-from typing import final
+from typing import Final, final
+from weakref import WeakKeyDictionary
 
 import anyio
 
 from aioidempotency._backoff import Backoff
+from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._core.model import Lease, Record
 from aioidempotency.exceptions import LeaseLostError
+
+WATCH_INTERVAL: Final = 1.0
+"""Seconds between two looks for a machine that slept, while leases are held."""
+
+LEAST_SLEEP: Final = 0.05
+"""Seconds of a difference between the clocks that count as sleep: two clocks cannot be read at one instant."""
 
 SAFE_PART = 0.9
 """The part of a lease that may pass without a renewal. The rest is time for the cancelled body to unwind."""
@@ -77,6 +90,36 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def seconds_asleep() -> float:
+    """Read how many seconds this machine has slept since it was started, on Linux; elsewhere 0."""
+    if sys.platform != "linux":
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@final
+class _Process:
+    """Tells a process from the one that it was forked from.
+
+    Attributes:
+        forks: How many forks lie between this process and the first one.
+    """
+
+    def __init__(self) -> None:
+        self.forks = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self.forks += 1
+
+
+_CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = WeakKeyDictionary()
+"""The tasks that a lost lease has cancelled, until the block of that lease is left."""
+
+PROCESS: Final = _Process()
+
+
 @final
 class RunningLease:
     """One lease while the body runs.
@@ -88,13 +131,26 @@ class RunningLease:
 
     Attributes:
         lease: The lease as last renewed.
-        lost: Whether the loss of the lease cancelled the body.
+        lost: Whether the lease was lost while the body ran.
         record: The successor's record, if known.
+        cause: The last error of a renewal, if the lease was lost for want of an answer.
         ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
     """
 
-    __slots__ = ("_scope", "_task", "ended", "interval", "lease", "lost", "record", "since", "timer")
+    __slots__ = (
+        "_cancelling",
+        "_loop",
+        "_task",
+        "cause",
+        "ended",
+        "interval",
+        "lease",
+        "lost",
+        "record",
+        "since",
+        "timer",
+    )
 
     def __init__(self, lease: Lease, *, since: float, interval: float) -> None:
         self.lease = lease
@@ -103,25 +159,24 @@ class RunningLease:
         self.lost = False
         self.ended = False
         self.record: Record | None = None
+        self.cause: Exception | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._scope = anyio.CancelScope()
-        self._scope.__enter__()
+        self._cancelling = 0 if self._task is None else self._task.cancelling()
 
-    def leave(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        """End the body. True if `lose` cancelled the body, and the cancellation stops here."""
-        self.ended = True
-        if self.timer is not None:
-            self.timer.cancel()
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # the coroutine is closed after the end of its loop
-            return False
-        # A test's fixture may leave the block in another task. anyio refuses to exit a scope there, and the scope
-        # ended with the first task anyway.
-        if task is not self._task:
-            return False
-        return bool(self._scope.__exit__(kind, error, trace))
+    def take_back(self, error: BaseException | None) -> bool:
+        """Take back the cancellation of a lost lease, if this lease holds one.
+
+        `error` is what ended the body. True if the caller of the body cancelled the body as well: then the
+        cancellation passes.
+        """
+        task = self._task
+        if task is None or _CANCELLED.get(task) is not self:
+            # Another lost block, or the caller, cancelled the task.
+            return isinstance(error, asyncio.CancelledError)
+        del _CANCELLED[task]
+        return task.uncancel() > self._cancelling
 
     @property
     def safe_until(self) -> float:
@@ -133,17 +188,31 @@ class RunningLease:
         """The loop's time at which the lease ends."""
         return self.since + self.lease.duration
 
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease ends, by the loop's time; less than 0 after its end."""
+        return self.ends_at - self._loop.time()
+
+    @property
+    def now(self) -> float:
+        """The epoch seconds by which this process knows the lease, however the wall clock was set meanwhile."""
+        return self.lease.expires_at - self.remaining
+
     def extend(self, lease: Lease, *, since: float) -> None:
         """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
 
-    def lose(self, record: Record | None) -> None:
-        """Cancel the body."""
-        if not self.ended:
-            self.lost = True
-            self.record = record
-            self._scope.cancel()
+    def lose(self, record: Record | None, cause: Exception | None = None) -> None:
+        """Cancel the task of the body, once. A task that another lost block has cancelled is on its way out."""
+        if self.ended or self.lost:
+            return
+        self.lost, self.record, self.cause = True, record, cause
+        task = self._task
+        # A block may be left in another task than the one that entered; that one may have ended.
+        if task is not None and not task.done() and task not in _CANCELLED:
+            _CANCELLED[task] = self
+            task.cancel()
 
 
 @final
@@ -152,13 +221,24 @@ class Leases:
 
     Args:
         renew: Renews a lease in the table.
+        asleep: Reads how many seconds the machine has slept.
+
+    Attributes:
+        forks: Tells the process that made the claims; a process that was forked from it owns nothing.
     """
 
-    def __init__(self, renew: Callable[[Lease], Awaitable[Lease]]) -> None:
+    def __init__(
+        self, renew: Callable[[Lease], Awaitable[Lease]], asleep: Callable[[], float] = seconds_asleep
+    ) -> None:
         self._renew = renew
+        self._asleep = asleep
+        self._slept = asleep()
         self._loop = asyncio.get_running_loop()
+        self.forks = PROCESS.forks
         self._running: set[RunningLease] = set()
-        self._background: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
+        self._releases: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until the end of the body."""
@@ -166,23 +246,31 @@ class Leases:
         # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
+        if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
+            self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
 
-    def forget(self, running: RunningLease) -> None:
-        """Stop keeping a lease. A renewal under way ends without effect."""
+    def end(self, running: RunningLease) -> None:
+        """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
         self._running.discard(running)
+        running.ended = True
+        if running.timer is not None:
+            running.timer.cancel()
 
-    def spawn(self, work: Coroutine[object, object, None], name: str) -> None:
-        """Run background work without a waiting caller. After the end of the loop, drop the work."""
+    def release(self, work: Coroutine[object, object, None], name: str) -> None:
+        """Give a key back without a waiting caller. After the end of the loop, drop the work."""
+        self._spawn(work, name, self._releases)
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str, among: set[asyncio.Task[None]]) -> None:
         if _running_loop() is not self._loop:
             work.close()
             return
         # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
         task = self._loop.create_task(work, name=name)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        among.add(task)
+        task.add_done_callback(among.discard)
 
     async def aclose(self) -> None:
-        """Cancel all timers and background tasks of the loop, and wait for their end.
+        """Cancel all timers and renewals of the loop, and wait for their end, and for releases under way.
 
         A body that still runs loses its renewals, and is cancelled at the safe point of its lease.
         """
@@ -193,23 +281,52 @@ class Leases:
             # successor.
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
         self._running.clear()
-        background = list(self._background)
-        for task in background:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        renewals = list(self._renewals)
+        for task in renewals:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await asyncio.gather(*renewals, return_exceptions=True)
+        # A key that is not given back stays locked until its lease ends.
+        if self._releases:
+            await asyncio.wait(self._releases, timeout=CLEANUP_LIMIT)
 
     def __len__(self) -> int:
         return len(self._running)
 
     def _begin_renewal(self, running: RunningLease) -> None:
-        self.spawn(self._renewed(running), f"renew {running.lease.key}")
+        if self.forks == PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
+            self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
+
+    def _look_for_sleep(self) -> None:
+        if self.forks != PROCESS.forks:
+            return
+        self._count_sleep()
+        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep) if self._running else None
+
+    def _count_sleep(self) -> None:
+        """Let the time in which the machine slept count for all leases; renew or lose each of them."""
+        slept = self._asleep() - self._slept
+        if slept < LEAST_SLEEP:
+            return
+        self._slept += slept
+        now = self._loop.time()
+        for running in self._running:
+            running.since -= slept
+            if now >= running.ends_at:
+                running.lose(None)
+            elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
+                running.timer.cancel()
+                due = running.since + min(running.interval, running.lease.duration / 3)
+                running.timer = self._loop.call_at(max(now, due), self._begin_renewal, running)
 
     async def _renewed(self, running: RunningLease) -> None:
         """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
         pause = running.interval / 10
         backoff = Backoff(pause, pause, until=running.safe_until)
-        while not running.ended:
-            since = self._loop.time()
+        while not running.ended and not running.lost:
+            since, slept = self._loop.time(), self._slept
             # A renewal may start late, after a slow claim or in a busy loop. Beyond the safe point, one attempt
             # until the lease's end is still worth more than the loss of the body's work.
             limit = running.safe_until if since < running.safe_until else running.ends_at
@@ -217,12 +334,13 @@ class Leases:
                 with anyio.fail_after(limit - since):
                     renewed = await self._renew(running.lease)
             except LeaseLostError as error:
-                return running.lose(error.record)
-            except Exception:  # noqa: BLE001 - a foreign backend may raise anything, and the lease must still end
+                return running.lose(error.record, error)
+            except Exception as error:  # noqa: BLE001 - a foreign backend may raise anything, and the lease must still end
                 if not await backoff.pause():
-                    return running.lose(None)
+                    return running.lose(None, error)
             else:
-                running.extend(renewed, since=since)
+                self._count_sleep()
+                running.extend(renewed, since=since - (self._slept - slept))
                 # The body may have ended during the request. A new timer would then renew a finished record.
                 return None if running.ended else self.keep(running)
         return None

@@ -4,11 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum
 from math import inf
 from types import UnionType
 from typing import Literal, final
 
 from aioidempotency import _keys as keys
+from aioidempotency import _label
 from aioidempotency._core.model import Route, Table
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import ConfigurationError
@@ -39,6 +41,20 @@ OnInProgress = Literal["raise"] | Wait
 
 
 @final
+class Auto(Enum):
+    """The type of `AUTO`."""
+
+    AUTO = "AUTO"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+AUTO = Auto.AUTO
+"""A setting that the store chooses by itself; users leave the argument out."""
+
+
+@final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """A store's settings. Durations are seconds."""
@@ -53,6 +69,7 @@ class Settings:
     compress_over: int | None = 32 * 1024
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
+    label: str | Auto | None = None
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
     """Says where the record of a key may be."""
@@ -151,6 +168,15 @@ def whole_number(value: int, name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigurationError(f"{name}= takes a whole number, 0 or more: not {value!r}")
     return value
+
+
+def labelled(label: str | Auto | None) -> str | Auto | None:
+    """Read `label=`: the text of `claimed_by`, or `AUTO` where each claim asks for it."""
+    if label is None or isinstance(label, Auto):
+        return label
+    if not isinstance(label, str) or not label.strip():
+        raise ConfigurationError(f"label= takes a text that is not empty, or None to leave it out: not {label!r}")
+    return _label.cut(label)
 
 
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:

@@ -13,19 +13,41 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
-from aioidempotency._core import protocol
-from aioidempotency._core.decisions import Claimed, Decision, Mismatch, Replay
+from aioidempotency._core import freeing, protocol
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
-from aioidempotency._core.operations import Applied, Delete, Operation, Put, Reply, Transact, Update, wrong_reply
+from aioidempotency._core.operations import (
+    Applied,
+    ConditionFailed,
+    Delete,
+    Operation,
+    Put,
+    Reply,
+    Transact,
+    TransactionFailed,
+    Update,
+    wrong_reply,
+)
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
-from aioidempotency._lease import DEADLINE
+from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
-from aioidempotency.events import LOGGER, Event, Hook, LeaseLost, RecordCompleted, ReleaseFailed, report
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
+from aioidempotency.events import (
+    LOGGER,
+    Event,
+    Hook,
+    LeaseLost,
+    RecordCompleted,
+    RecordForgotten,
+    ReleaseFailed,
+    report,
+)
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
 
 T = TypeVar("T")
 
@@ -45,6 +67,10 @@ class Records:
         cache: The finished records that are kept in this process; None where none are.
         opening: Verifies the table's layout before anything else is asked; None where there is nothing to verify.
         failed_open: How many calls ran unprotected because the store did not answer.
+        has_completed: Whether a completion was ever answered as it should be.
+        uncompleted: A completion that was refused for want of rights, in a process in which none has succeeded.
+        held: The leases of the running bodies, by owner: of all loops.
+        asleep: Reads how many seconds the machine has slept.
     """
 
     def __init__(
@@ -62,6 +88,10 @@ class Records:
         self.cache = LocalCache(local_cache) if local_cache else None
         self.opening: Once | None = None
         self.failed_open = 0
+        self.has_completed = False
+        self.uncompleted: tuple[Lease, SerializedResult, ConfigurationError] | None = None
+        self.held: dict[str, RunningLease] = {}
+        self.asleep: Callable[[], float] = seconds_asleep
         self._hook = hook
 
     async def claim(self, attempt: Claim) -> Decision:
@@ -74,12 +104,15 @@ class Records:
             StoreError: The backend did not answer, or so late that no lease was left, again and again; or the record
                 is contended.
         """
+        if self.uncompleted is not None:
+            await self._complete_first(*self.uncompleted)
         for _ in range(protocol.ATTEMPTS):
+            sent: list[Operation] = []
             try:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    outcome: Decision | Contended = await self.run(protocol.claim(attempt))
+                    outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -89,18 +122,45 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
-                        outcome = await self.run(protocol.claim_refused(attempt, operation, reply))
+                        judged = self._by_own_clock(attempt, reply)
+                        outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
                 if isinstance(outcome, Contended):
                     raise contended("claim", attempt.locations[0])
                 decision = await self._relied_on(outcome, attempt)
             except asyncio.CancelledError:
-                await self.give_back([(attempt.locations[0], attempt.owner)])
+                await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
                 raise
             if decision is not None:
                 return decision
             attempt = attempt.at(self.now(), lease=attempt.lease)
         reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
         raise StoreError("claim", attempt.locations[0].table.name, reason)
+
+    async def _complete_first(self, lease: Lease, result: SerializedResult, refusal: ConfigurationError) -> None:
+        """Send the completion again that was refused. As long as none succeeds, no body may run: each would run again.
+
+        Raises:
+            ConfigurationError: It was refused again.
+        """
+        try:
+            await self.complete(lease, result)
+        except LeaseLostError:  # the record has another owner: that was found by the right that was missing
+            self.uncompleted = None
+        except (ConfigurationError, StoreError) as error:
+            raise ConfigurationError(
+                f"no claims are made, since this process could not store the result of any call: {refusal}"
+            ) from error
+
+    def _by_own_clock(self, attempt: Claim, refusal: Reply) -> Claim:
+        """Let a record that a body of this store holds be judged by the loop's clock, which no change of the wall clock moves."""
+        failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
+        for each in failures:
+            if isinstance(each, ConditionFailed) and each.item is not None:
+                owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
+                held = self.held.get(owner) if isinstance(owner, str) else None
+                if held is not None and not held.lost and held.remaining > 0:
+                    return attempt.at(held.now, lease=attempt.lease)
+        return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
         """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
@@ -130,7 +190,7 @@ class Records:
         """
         now = self.now()
         if protocol.lapsed(lease, now=now):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
@@ -142,11 +202,12 @@ class Records:
         if isinstance(outcome, Contended):
             raise contended("complete", lease.location)
         if protocol.lapsed(lease, now=self.now()):
-            raise self.lost(lease, None)
+            raise self.lost(lease, None, reason="unanswered")
         return self.completed(lease.route, outcome.record)
 
     def completed(self, route: Route, record: Record) -> Record:
         """Note that a record is finished."""
+        self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
             self.cache.put(route.key, record)
         if self.listens(logging.DEBUG):
@@ -180,28 +241,47 @@ class Records:
             LeaseLostError: Another owner holds the record.
             StoreError: The backend did not answer.
         """
-        match await self.run(protocol.release(lease.location, lease.owner)):
+        match await self.run(protocol.release(lease)):
             case Released():
                 return
             case Lost(record):
                 raise LeaseLostError(lease.key, record)
 
-    async def give_back(self, claims: Iterable[tuple[Location, str]]) -> None:
-        """Give keys back whose caller is not there any more to hear of a failure, each by its owner."""
-        held = set(claims)
+    async def give_back(self, releases: Iterable[tuple[str, Procedure[object]]]) -> None:
+        """Run releases of keys whose caller is not there any more to hear of a failure."""
+        held = dict(enumerate(releases))
 
-        async def give_back(claim: tuple[Location, str]) -> None:
+        async def give_back(number: int) -> None:
             with suppress(StoreError, ConfigurationError):
-                await self.run(protocol.release(*claim))
-                held.discard(claim)
+                await self.run(held[number][1])
+                del held[number]
 
         await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
-        for location, _ in held:
-            self.report(ReleaseFailed(location.key))
+        for key, _ in held.values():
+            self.report(ReleaseFailed(key))
 
     async def read(self, route: Route) -> Record | None:
         """Read the record that counts now."""
         return await self.run(protocol.read(route, now=self.now()))
+
+    async def forget(self, attempt: Claim, *, running: bool) -> Forgotten | InProgress:
+        """Free a key; see `freeing.forget`.
+
+        Raises:
+            StoreError: The backend did not answer, and whether the key was freed is unknown; or the record is contended.
+        """
+        for held in tuple(self.held.values()):
+            if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
+                attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
+        outcome = await self.run(freeing.forget(attempt, running=running))
+        if isinstance(outcome, Contended):
+            raise contended("forget", attempt.locations[0])
+        if isinstance(outcome, Forgotten):
+            if self.cache is not None:
+                self.cache.forget(attempt.route.key, up_to=outcome.fencing_token)
+            if outcome.found:
+                self.report(RecordForgotten(attempt.route.key, outcome.fenced))
+        return outcome
 
     def cached(self, key: str, attempt: Callable[[], Claim]) -> Replay | Mismatch | None:
         """Decide by a finished record that is kept in this process, if there is one that lives."""
@@ -214,17 +294,22 @@ class Records:
         self.cache.forget(key)
         return None
 
-    async def run(self, procedure: Procedure[T]) -> T:
-        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout."""
+    async def run(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
+        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout.
+
+        Each operation is added to `sent` before it leaves.
+        """
         if self.opening is not None and not self.opening.done:
             await self.opening()
-        return await self.run_unverified(procedure)
+        return await self.run_unverified(procedure, sent)
 
-    async def run_unverified(self, procedure: Procedure[T]) -> T:
+    async def run_unverified(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
         """Run a procedure whose locations do not depend on the layout."""
         try:
             operation = next(procedure)
             while True:
+                if sent is not None:
+                    sent.append(operation)
                 operation = procedure.send(await self.ask(operation))
         except StopIteration as outcome:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
@@ -258,10 +343,10 @@ class Records:
         """Read how many seconds ago a lease was asked for."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
-    def lost(self, lease: Lease, record: Record | None) -> LeaseLostError:
+    def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
         """Report that a lease is lost, and make the error that says so."""
         self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record)
+        return LeaseLostError(lease.key, record, reason=reason)
 
     def listens(self, level: int) -> bool:
         """Tell whether anybody looks at events of this level: else none need be made."""
@@ -292,21 +377,36 @@ class LocalCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._records: dict[str, Record] = {}
+        self._forgotten: dict[str, int] = {}
+        self._lock = Lock()  # threads with loops of their own share a store
 
     def get(self, key: str) -> Record | None:
         """Take the record of a key out, and note that it was used."""
-        record = self._records.pop(key, None)
-        if record is not None:
-            self._records[key] = record
-        return record
+        with self._lock:
+            record = self._records.pop(key, None)
+            if record is not None:
+                self._records[key] = record
+            return record
 
     def put(self, key: str, record: Record) -> None:
         """Keep a finished record; the one that was not used for the longest time makes room."""
-        self._records.pop(key, None)
-        self._records[key] = record
-        if len(self._records) > self._size:
-            del self._records[next(iter(self._records))]
+        with self._lock:
+            self._records.pop(key, None)
+            if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
+                return
+            self._records[key] = record
+            if len(self._records) > self._size:
+                del self._records[next(iter(self._records))]
 
-    def forget(self, key: str) -> None:
-        """Drop a record that does not live any more."""
-        self._records.pop(key, None)
+    def forget(self, key: str, *, up_to: int | None = None) -> None:
+        """Drop a record that does not live any more.
+
+        With `up_to`, records of such fencing tokens are gone from the table. An answer that is still on its way may
+        bring one of them, which must not be kept.
+        """
+        with self._lock:
+            self._records.pop(key, None)
+            if up_to is not None:
+                self._forgotten[key] = up_to
+                if len(self._forgotten) > self._size:
+                    del self._forgotten[next(iter(self._forgotten))]

@@ -369,7 +369,7 @@ def _member_selector(expression: str) -> Select:
         try:
             for name in names:
                 found = found.get(name) if type(found) is dict else _member(found, name)
-            if keys.is_native(found):
+            if type(found) in keys.NATIVE:
                 return found
             plain = _plain(found)
         except IdempotencyError:

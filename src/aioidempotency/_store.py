@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
+import anyio
+
 from aioidempotency import _results
 from aioidempotency._call import CallOptions, Execution, Parts
 from aioidempotency._concurrency import Once, PerLoop, concurrently
-from aioidempotency._core.decisions import Claimed, Decision, Replay
+from aioidempotency._core import protocol
+from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.relay import OnPoison
 from aioidempotency._effects.store import Effects
@@ -19,11 +22,14 @@ from aioidempotency._effects.transaction import OutboxEvent, Writes
 from aioidempotency._keys import check_namespace, digest
 from aioidempotency._namespaces import Functions, namespace_of
 from aioidempotency._options import (
+    AUTO,
+    Auto,
     Duration,
     OnInProgress,
     Settings,
     check_kind,
     check_table_name,
+    labelled,
     one_of,
     seconds,
     time_limit,
@@ -38,7 +44,7 @@ from aioidempotency.backends.dynamodb.group_commit import grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms, table_layout
 
 P = ParamSpec("P")
@@ -79,6 +85,8 @@ class AsyncIdempotencyStore:
         on_completion_failure: What to do when a result could not be stored before the lease ended:
             report it and answer all the same, or raise, with the result on the error.
         fail_open: Run calls unprotected while the store does not answer; `failed_open` counts them.
+        label: Who claims, for people who read a record's `claimed_by`: cut to 256 bytes. Left out, the label is the host's
+            name and the process id; on Lambda the function, its log stream and the request id. None writes no label.
         clock: Epoch seconds; replace it in tests.
         on_event: Called with every event, see `aioidempotency.events`.
 
@@ -111,6 +119,7 @@ class AsyncIdempotencyStore:
         compress_over: int | None = 32 * 1024,
         on_completion_failure: Literal["report", "raise"] = "report",
         fail_open: bool = False,
+        label: str | Auto | None = AUTO,
         clock: Callable[[], float] = time.time,
         on_event: Hook | None = None,
     ) -> None:
@@ -137,6 +146,7 @@ class AsyncIdempotencyStore:
             compress_over=compress_over,
             fail_open=fail_open,
             on_completion_failure=on_completion_failure,
+            label=labelled(label),
         )
         self._closes_backend = backend is None or group_commit is not None
         if (asked := backend) is None:
@@ -167,7 +177,9 @@ class AsyncIdempotencyStore:
         self._effects = Effects(records, settings, outbox_table)
         self._running = PerLoop(lambda: RunningCalls(records))
         self._functions = Functions()
-        self._parts = Parts(settings=settings, records=records, effects=self._effects, running=self._running)
+        self._parts = Parts(
+            settings=settings, records=records, effects=self._effects, running=self._running, close=self._close
+        )
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -230,7 +242,7 @@ class AsyncIdempotencyStore:
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            await self._records.give_back([(lease.location, lease.owner) for lease in made])
+            await self._records.give_back((lease.key, protocol.release(lease)) for lease in made)
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -346,6 +358,40 @@ class AsyncIdempotencyStore:
             return await self.get(key, namespace=namespace)
 
         return await concurrently(get, keys, limit=limit)
+
+    async def forget(self, key: object, *, namespace: str = "", running: bool = False) -> bool:
+        """Free a key, so that its next call runs.
+
+        A finished record is deleted, whether it holds a result, an error or a tombstone, and so is the record of a
+        lease that is over. Other processes that keep the result in their `local_cache` go on answering from there.
+
+        With `running=True`, a running owner is shut out: its completion, renewal and release are refused with
+        `LeaseLostError` for as long as its record would have lived. The body is cancelled when its next renewal is
+        refused, also in this process; a body without a heartbeat runs to its end. Only the owner that runs now is shut
+        out, and no call that claims meanwhile. Powertools' own calls cannot be shut out: Powertools stores results
+        without a condition.
+
+        Args:
+            key: Text, or anything that the decorator accepts as key material.
+            namespace: Stands between the store's namespace and the digest; `namespace_of(function)` for the keys of a
+                decorated function, or of `run`.
+            running: Whether a running owner may be shut out.
+
+        Returns:
+            Whether there was anything to free.
+
+        Raises:
+            InProgressError: The key is running, and `running` is not set; or the record kept changing.
+            StoreError: The store did not answer; call again.
+        """
+        attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
+        outcome = await self._records.forget(attempt, running=running)
+        if isinstance(outcome, InProgress):
+            raise InProgressError(outcome.record, outcome.retry_after)
+        if outcome.fenced:
+            # The next call in this loop has to look at the table, not at the call that was shut out.
+            self._running[asyncio.get_running_loop()].in_flight.pop(attempt.route.key, None)
+        return outcome.found
 
     async def commit_once(
         self,
@@ -510,14 +556,25 @@ class AsyncIdempotencyStore:
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)
 
-    async def aclose(self) -> None:
-        """End all renewals, and close what the store opened. A later call opens anew.
+    async def aclose(self, *, drain: Duration = 0) -> None:
+        """End all renewals in the running loop, and close what the store opened there. A later call opens anew.
 
-        Let running calls end first: without renewals, a body is cancelled before its lease ends.
+        A call that still runs goes on without renewals, until its lease ends; the last one closes what it opened
+        anew. Let running calls end first:
+
+        Args:
+            drain: Seconds to wait for running calls.
         """
+        patience = seconds(drain, "drain", zero=True)
         running = self._running.get(asyncio.get_running_loop())
         if running is not None:
+            running.closed = True
+            with anyio.move_on_after(patience):
+                await running.drain()
             await running.leases.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
         if self._closes_backend and isinstance(self._records.backend, Closes):
             await self._records.backend.aclose()
 

@@ -52,6 +52,11 @@ class InFlightCall(Struct, eq=False):
         lease = self.running.lease
         return model.parse(model.running(lease), lease.location)
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether the call still runs, and its lease is over: then another call may claim the key."""
+        return not self.over and self.running is not None and (self.running.lost or self.running.remaining <= 0)
+
     def end(self, left: Record | None, failure: StoreError | None = None) -> None:
         """End the call: with the record left in the table, or because the store did not answer the claim."""
         self.over, self.left, self.failure = True, left, failure
@@ -76,40 +81,51 @@ class RunningCalls:
 
     Attributes:
         in_flight: The calls under way, by key.
-        leases: The leases of the calls.
+        leases: The leases of these calls.
+        polled: The records of other processes' calls that are being watched, by key.
+        closed: Whether the store was closed in this loop, and no call has begun since.
+        drained: Set when the last call has ended, if the store waits for that.
     """
 
     def __init__(self, records: Records) -> None:
         self.in_flight: dict[str, InFlightCall] = {}
-        self.leases = Leases(records.renew)
+        self.leases = Leases(records.renew, records.asleep)
+        self.polled: dict[str, InFlightCall] = {}
+        self.closed = False
+        self.drained: anyio.Event | None = None
+
+    async def drain(self) -> None:
+        """Wait until no call is under way."""
+        while self.in_flight:
+            self.drained = anyio.Event()
+            await self.drained.wait()
 
 
-async def follow(
-    other: InFlightCall, records: Records, attempt: Callable[[], Claim], *, gives_up: float
-) -> Decision | None:
-    """Watch a call under way in this loop, until the loop's time `gives_up`.
+async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up: float) -> Decision | None:
+    """Watch a call in this loop, until the loop's time `gives_up`. None if the key may be free.
 
-    None if the call has ended and the key may be free.
+    A running call is judged by the loop's clock. The process knows that its own body still runs, whatever leaps the
+    wall clock makes meanwhile.
     """
     while True:
         if other.failure is not None:
-            # Each follower would otherwise claim in turn, and twenty callers would wait twenty time limits for a store
-            # that is down. Each gets an error of its own, because callers may add notes.
             failure = other.failure
+            # A new error for each follower: all of them would add their frames to a shared one.
             raise StoreError(
                 failure.operation, failure.table_name, failure.reason, contended=failure.contended
             ) from failure
         record = other.record
-        if record is None:
-            if other.over:
+        if record is None or other.lapsed:
+            if other.over or record is not None:
                 return None
             await other.wait()
             continue
-        verdict = protocol.judge(record, attempt())
-        # Vacant: the lease of the call is over, so the table decides again. Claimed: the record is a late copy of
-        # our own claim, with an old lease; a new claim renews the lease.
-        if isinstance(verdict, Vacant | Claimed):
-            return await records.claim(attempt())
+        now = attempt()
+        if not other.over and other.running is not None:
+            now = now.at(other.running.now, lease=now.lease)
+        verdict = protocol.judge(record, now)
+        if isinstance(verdict, Vacant | Claimed):  # Claimed: a late copy of an own claim, which is claimed again
+            return None
         remaining = gives_up - anyio.current_time()
         if not isinstance(verdict, InProgress) or remaining <= 0 or other.over:
             return verdict
@@ -118,26 +134,70 @@ async def follow(
 
 
 async def poll(
-    refusal: InProgress, records: Records, attempt: Callable[[], Claim], *, gives_up: float
+    refusal: InProgress,
+    calls: RunningCalls,
+    records: Records,
+    attempt: Callable[[], Claim],
+    *,
+    gives_up: float,
 ) -> Decision | None:
-    """Read another process's record until the key is finished, or until the loop's time `gives_up`.
+    """Watch another process's record until it is finished, or until the loop's time `gives_up`.
 
-    None if the key may be free.
+    None if the key may be free. One of the waiting calls reads the table, and the others watch what it reads.
     """
+    key = refusal.record.key
+    while True:
+        watched = calls.polled.get(key)
+        if watched is None:
+            watched = calls.polled[key] = InFlightCall(left=refusal.record)
+            try:
+                return await _read_until_finished(watched, refusal, records, attempt, gives_up=gives_up)
+            finally:
+                del calls.polled[key]
+                watched.wake()  # a reader that gives up, or is cancelled, leaves the reading to another call
+        while calls.polled.get(key) is watched and not watched.over:
+            assert watched.left is not None  # noqa: S101 - a refusal has a record
+            verdict = protocol.judge(watched.left, attempt())
+            remaining = gives_up - anyio.current_time()
+            if isinstance(verdict, Mismatch) or remaining <= 0:
+                return None if isinstance(verdict, Vacant | Claimed) else verdict
+            with anyio.move_on_after(remaining):
+                await watched.wait()
+        if watched.over:
+            if watched.left is None:
+                return None
+            verdict = protocol.judge(watched.left, attempt())
+            if not isinstance(verdict, InProgress):
+                return None if isinstance(verdict, Vacant | Claimed) else verdict
+            refusal = verdict
+        if gives_up <= anyio.current_time():
+            return refusal
+
+
+async def _read_until_finished(
+    watched: InFlightCall,
+    refusal: InProgress,
+    records: Records,
+    attempt: Callable[[], Claim],
+    *,
+    gives_up: float,
+) -> Decision | None:
+    """Read a record with pauses until it is finished, and let others watch what was read."""
     backoff = Backoff(FIRST_LOOK, LAST_LOOK)
     while (remaining := gives_up - anyio.current_time()) > 0:
         await backoff.pause(at_most=min(remaining, max(refusal.retry_after, FIRST_LOOK)))
         try:
             verdict = await records.run(protocol.inspect(attempt()))
-        except StoreError:
-            # The last answer still counts: a failed read must not let a second body run beside the owner, not
-            # even with `fail_open`.
+        except StoreError:  # the last answer still counts, and the next read may get another one
             continue
         match verdict:
             case InProgress():
                 refusal = verdict
+                watched.left = verdict.record
             case Replay() | Mismatch():
+                watched.end(verdict.record)
                 return verdict
-            case Vacant() | Claimed():  # Claimed: a late copy of our own claim; a new claim renews the lease
+            case Vacant() | Claimed():  # a late copy of the own claim is claimed again
+                watched.end(None)
                 return None
     return refusal

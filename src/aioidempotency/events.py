@@ -6,8 +6,10 @@ no further.
 """
 
 import logging
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import ClassVar, final
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -73,11 +75,22 @@ class RecordReleased:
 
 @final
 @dataclass(frozen=True, slots=True)
+class RecordForgotten:
+    """`forget` has freed a key. `fenced`: its owner was running, and is refused from now on."""
+
+    level: ClassVar[int] = logging.INFO
+    key: str
+    fenced: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class ReleaseFailed:
-    """A key could not be given back; it is free again when its lease is over."""
+    """A key could not be given back; it is free again when its lease is over. `cause` says why."""
 
     level: ClassVar[int] = logging.WARNING
     key: str
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 @final
@@ -92,10 +105,11 @@ class LeaseLost:
 @final
 @dataclass(frozen=True, slots=True)
 class CompletionFailed:
-    """A result could not be stored before the lease ended: the key may run again."""
+    """A result could not be stored before the lease ended: the key may run again. `cause` says why."""
 
     level: ClassVar[int] = logging.ERROR
     key: str
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 @final
@@ -111,10 +125,11 @@ class ResultDropped:
 @final
 @dataclass(frozen=True, slots=True)
 class FailedOpen:
-    """A call runs unprotected, because the store did not answer and `fail_open` asks for it."""
+    """A call runs unprotected, because the store did not answer and `fail_open` asks for it. `cause` says why."""
 
     level: ClassVar[int] = logging.ERROR
     key: str
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 @final
@@ -163,6 +178,7 @@ Event = (
     | CallMismatched
     | RecordCompleted
     | RecordReleased
+    | RecordForgotten
     | ReleaseFailed
     | LeaseLost
     | CompletionFailed
@@ -190,12 +206,26 @@ def decided(decision: Decision) -> Event:
 
 
 def report(event: Event, hook: Hook | None) -> None:
-    """Log an event and hand it to the hook."""
-    if LOGGER.isEnabledFor(event.level):
-        LOGGER.log(event.level, "%s", event)
+    """Log an event and hand it to the hook. Neither can raise: a call would end between its claim and its body."""
+    try:
+        if LOGGER.isEnabledFor(event.level):
+            LOGGER.log(event.level, "%s", event)
+    except Exception as error:  # noqa: BLE001 - a filter or a handler of the user's
+        _report_unraisable(error, "a filter or handler of the logger aioidempotency failed")
     if hook is None:
         return
     try:
         hook(event)
-    except Exception:
-        LOGGER.exception("the on_event hook failed on %s", event)
+    except Exception as error:  # noqa: BLE001 - the hook is the user's
+        try:
+            LOGGER.exception("the on_event hook failed on %s", event)
+        except Exception:  # noqa: BLE001 - the log fails as well
+            _report_unraisable(error, "the on_event hook failed")
+
+
+def _report_unraisable(error: Exception, message: str) -> None:
+    """Report an error as Python reports those that cannot be raised where they happen."""
+    facts = SimpleNamespace(
+        exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__, err_msg=message, object=None
+    )
+    sys.unraisablehook(facts)  # pyright: ignore[reportArgumentType] # its type is a structure that cannot be made

@@ -20,10 +20,13 @@ pickling. Messages name a record by its digest: no payload, result or raw key is
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 if TYPE_CHECKING:
     from aioidempotency._core.model import Record
+
+
+LostReason = Literal["another_owner", "gone", "unanswered"]
 
 
 class IdempotencyError(Exception):
@@ -42,7 +45,14 @@ class IdempotencyError(Exception):
 
 
 class ConfigurationError(IdempotencyError):
-    """The settings contradict each other, the table, or the environment."""
+    """The settings contradict each other, the table, or the environment.
+
+    Attributes:
+        temporary: Whether others can mend the cause while the program runs: a missing permission or table, credentials
+            that are refused. A completion is then sent again until its lease ends.
+    """
+
+    temporary: bool = False
 
 
 class PartitioningError(ConfigurationError):
@@ -146,18 +156,33 @@ class LeaseLostError(IdempotencyError):
     Attributes:
         key: The record's key, a digest.
         record: The record found instead; None where none was found.
+        reason: `"another_owner"`, `"gone"`, or `"unanswered"`: the store did not answer the renewals, or the machine
+            slept past the end of the lease.
     """
 
+    retryable = True
     status_hint = 409
 
-    def __init__(self, key: str, record: "Record | None") -> None:
+    def __init__(self, key: str, record: "Record | None", *, reason: LostReason | None = None) -> None:
         self.key = key
         self.record = record
+        if reason is not None:
+            self._reason = reason
+
+    @property
+    def reason(self) -> LostReason:
+        """Why the lease is lost."""
+        return getattr(self, "_reason", "gone" if self.record is None else "another_owner")
 
     def __str__(self) -> str:
-        gone = "the record is gone, or the lease could not be renewed in time"
-        now = gone if self.record is None else "the record has another owner or is finished"
-        return f"{self.key} is no longer held by this call: {now}"
+        return f"{self.key} is no longer held by this call: {_LOST[self.reason]}"
+
+
+_LOST: dict[LostReason, str] = {
+    "another_owner": "the record has another owner or is finished",
+    "gone": "the record is gone",
+    "unanswered": "the lease could not be renewed in time",
+}
 
 
 class ResultUnavailableError(IdempotencyError):

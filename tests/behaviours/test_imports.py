@@ -1,12 +1,17 @@
 """What `import aioidempotency` brings, and what it leaves to those who ask for it."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import aioidempotency
 from aioidempotency import transactions
+
+ROOT = Path(__file__).parents[2]
 
 OTHERS = (
     "moto",
@@ -63,6 +68,13 @@ async def main():
 asyncio.run(main())
 """
     assert not loaded_by(call) & set(OTHERS)
+
+
+def test_the_version_is_the_same_wherever_it_is_written() -> None:
+    """U1: in the package, in its metadata, and at the top of the changelog."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    newest = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert aioidempotency.__version__ == project["version"] == newest
 
 
 def test_exported_names_are_pinned() -> None:

@@ -66,7 +66,28 @@ async def test_a_namespace_has_a_layout_of_its_own(backend_options: dict[str, An
         assert isinstance(await first.claim("k"), Claimed)
         assert isinstance(await second.claim("k"), Claimed)
         with pytest.raises(LayoutMismatchError):
-            await make(namespace="one", **by(Static("idempotency#two"))).claim("k")
+            await make(namespace="one", **by(HashBuckets(32))).claim("k")
+
+
+async def test_functions_with_a_partition_value_each_share_a_table(backend_options: dict[str, Any]) -> None:
+    """P9: as Powertools lays records, in one namespace; buckets beside them are refused."""
+    async with stores({**backend_options, **by(Static("idempotency#fn-a"))}) as make:
+        one, other = make(), make(**by(Static("idempotency#fn-b")))
+        for store in (one, other, make(), make(**by(Static("idempotency#fn-b")))):
+            await store.verify_layout()
+        assert isinstance(await one.claim("order-1"), Claimed)
+        assert isinstance(await other.claim("order-1"), Claimed)
+        for refused in (HashBuckets(32), Reshard(Static("idempotency#fn-b"), HashBuckets(32), "prepare")):
+            with pytest.raises(LayoutMismatchError):
+                await make(**by(refused)).claim("order-1")
+
+
+async def test_a_static_value_beside_buckets_is_refused(backend_options: dict[str, Any]) -> None:
+    """P5, P9: the other way round."""
+    async with stores({**backend_options, **by(HashBuckets(32))}) as make:
+        await make().verify_layout()
+        with pytest.raises(LayoutMismatchError):
+            await make(**by(Static("idempotency#fn-a"))).claim("order-1")
 
 
 async def test_who_does_not_want_to_know_is_not_told(backend_options: dict[str, Any]) -> None:

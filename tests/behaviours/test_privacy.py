@@ -33,7 +33,9 @@ from tests.support.proxy import Fault
 
 pytestmark = pytest.mark.backends("ministack", "batched")  # statements have errors of their own
 
-KEY, PAYLOAD, RESULT, MESSAGE, ARGUMENT = (f"canary-{n}" for n in ("key", "payload", "result", "message", "argument"))
+KEY, PAYLOAD, RESULT, MESSAGE, ARGUMENT, LABEL = (
+    f"canary-{n}" for n in ("key", "payload", "result", "message", "argument", "label")
+)
 
 
 class Said:
@@ -70,8 +72,8 @@ def raised(said: Said, error: BaseException, kind: type[IdempotencyError]) -> No
 
 
 async def test_a_call_and_its_replay(make_store: MakeStore, said: Said) -> None:
-    """U3: claimed, completed, replayed, refused, mismatched: neither events nor values tell what it was about."""
-    store = make_store(on_event=said.events.append)
+    """U3: claimed, completed, replayed, refused, mismatched: neither events nor values tell what it was about, or by whom."""
+    store = make_store(on_event=said.events.append, label=LABEL)
     async with store.execute(KEY, fingerprint=PAYLOAD) as execution:
         said.keep(execution, execution.lease)
         with pytest.raises(InProgressError) as refused:
@@ -92,6 +94,25 @@ async def test_a_call_and_its_replay(make_store: MakeStore, said: Said) -> None:
     replay = await store.claim(KEY, fingerprint=PAYLOAD)
     assert isinstance(replay, Replay)
     said.keep(replay, replay.record, await store.get(KEY), store, await store.claim(KEY, fingerprint="another"))
+
+
+async def test_a_key_that_is_forgotten(make_store: MakeStore, said: Said) -> None:
+    """U3, C21: neither who claimed nor who freed is told, but to whoever reads the record's attributes."""
+    store = make_store(on_event=said.events.append, label=LABEL)
+    claimed = await store.claim(KEY, fingerprint=PAYLOAD)
+    assert isinstance(claimed, Claimed)
+    with pytest.raises(InProgressError) as refused:
+        await store.forget(KEY)
+    raised(said, refused.value, InProgressError)
+    assert refused.value.record.claimed_by == LABEL
+    assert await store.forget(KEY, running=True)
+    left = await store.get(KEY)
+    assert left is not None
+    assert left.freed_by == LABEL
+    with pytest.raises(LeaseLostError) as lost:
+        await store.complete(claimed.lease, RESULT)
+    raised(said, lost.value, LeaseLostError)
+    said.keep(left, claimed, claimed.lease, store, await store.claim(KEY))
 
 
 async def test_a_body_that_fails(make_store: MakeStore, said: Said) -> None:

@@ -136,7 +136,7 @@ def test_a_number_out_of_bounds_is_refused(option: str, value: str) -> None:
     [
         ("--calls-per-second", "1e9", "spread the calls over several tables, or use a table without a sort key"),
         ("--partitions", "1", "warm the table up and give more --partitions"),
-        ("--result-bytes", "409348", "--result-bytes 409348 does not fit into an item of DynamoDB: give up to 409347"),
+        ("--result-bytes", "409314", "--result-bytes 409314 does not fit into an item of DynamoDB: give up to 409313"),
         ("--plot", "plan.pdf", "--plot takes a file that ends in .png or .svg: not plan.pdf"),
         ("--plot", "missing/plan.png", "--plot missing/plan.png cannot be written: No such file or directory"),
     ],
@@ -151,7 +151,7 @@ def test_what_cannot_be_planned_is_refused_in_one_line(option: str, value: str, 
 
 def test_the_largest_result_that_fits_is_planned() -> None:
     """The size in the refusal is one that works."""
-    answer = _answer("--calls-per-second", "1", "--result-bytes", "409347", "--partitions", "100")
+    answer = _answer("--calls-per-second", "1", "--result-bytes", "409313", "--partitions", "100")
     assert answer["finished_bytes"] == 400 * 1024
 
 
@@ -171,7 +171,7 @@ def test_a_missing_matplotlib_is_named() -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=45, check=False)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
-        'aioidempotency: --plot needs matplotlib, which is not installed; run: pip install "aioidempotency[plot]"\n'
+        'aioidempotency: --plot needs matplotlib, which is not installed; install aioidempotency[plot], in a clone: pip install ".[plot]"\n'
     )
 
 

@@ -46,11 +46,11 @@ def drawn(load: Load, buckets: int, partitions: int, *, tables: int = 10_000, se
 
 
 def test_the_example_is_what_one_computes_by_hand() -> None:
-    """16,000 fresh calls take a unit and two, 4,000 duplicates two; a record has 1,153 bytes."""
+    """16,000 fresh calls take a unit and two, 4,000 duplicates two; a record has 1,187 bytes."""
     plan = make_plan(EXAMPLE)
     names = {"pk": 17, "sk": 30 + 1 + 64, "status": 9, "expiration": 10, "in_progress_expiration": 13}
-    names |= {"owner": 32, "fencing_token": 13, "data": 900}
-    assert plan.finished_bytes == sum(len(name) + size for name, size in names.items()) == 1153
+    names |= {"owner": 32, "fencing_token": 13, "claimed_by": 24, "data": 900}
+    assert plan.finished_bytes == sum(len(name) + size for name, size in names.items()) == 1187
     assert plan.running_bytes == plan.finished_bytes - len("data") - 900 + len("INPROGRESS") - len("COMPLETED")
     assert (plan.write_units, plan.read_units) == (16_000 * (1 + 2) + 4_000 * 2, 0)
     assert plan.cost == pytest.approx(56_000 * 730 * 3600 / 1e6 * 0.625)
@@ -74,7 +74,7 @@ async def test_the_sizes_are_those_of_what_a_store_writes() -> None:
     layout = CompositeKey(partitioning=Static(f"idempotency#{MOST_BUCKETS - 1}"))
     clock = FakeClock(1_790_000_000.5)
     store = AsyncIdempotencyStore(
-        "t", namespace="n" * 30, layout=layout, backend=backend, clock=clock, verify_layout=False
+        "t", namespace="n" * 30, layout=layout, backend=backend, clock=clock, verify_layout=False, label="0" * 24
     )
     claimed = await store.claim("key")
     assert isinstance(claimed, Claimed)

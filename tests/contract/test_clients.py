@@ -17,7 +17,7 @@ from anyio.lowlevel import checkpoint
 from botocore.config import Config
 
 import aioidempotency
-from aioidempotency import AsyncIdempotencyStore, Claimed, DynamoDBBackend, Replay, StoreError
+from aioidempotency import AsyncIdempotencyStore, Claimed, DynamoDBBackend, InProgress, Replay, StoreError
 from aioidempotency.backends import Absent, Applied, Delete, HeldBy, Location, Put, Table, Update, Write
 from tests.conftest import store_options
 from tests.support.engines import Engine, client_options
@@ -149,6 +149,20 @@ def test_a_store_works_in_one_loop_after_another(ministack: Engine, session: Aio
             assert isinstance(await store.claim("invoice-43"), Claimed)
 
     _run_strictly(first, second)
+
+
+def test_many_loops_in_turn_leave_no_client_open(ministack: Engine, session: AioSession) -> None:
+    """O19: nobody closes the store, and each loop closes its client when it ends."""
+    store = make(ministack, session)
+
+    async def first() -> None:
+        await store.create_table()
+
+    async def later() -> None:
+        assert isinstance(await store.claim("invoice-42"), Claimed | InProgress)
+
+    _run_strictly(first, later, later, later)
+    assert "client not open" in repr(store)
 
 
 def _run_strictly(*mains: Any) -> None:

@@ -1,7 +1,9 @@
 """One table for Powertools and for us: their records are read, and ours are what they can read."""
 
 import json
+import os
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, final
@@ -14,6 +16,7 @@ from aioidempotency import (
     Claimed,
     CompositeKey,
     InProgress,
+    InProgressError,
     LeaseLostError,
     Mismatch,
     Replay,
@@ -196,6 +199,7 @@ async def test_a_running_record_has_what_powertools_reads_and_ours(shared: Share
         "validation": {"S": decision.lease.fingerprint},
         "owner": {"S": decision.lease.owner},
         "fencing_token": {"N": str(round(NOW * 1000))},
+        "claimed_by": {"S": f"{socket.gethostname()} {os.getpid()}"},
     }
     assert len(bytes.fromhex(decision.lease.owner)) == 16
     assert len(bytes.fromhex(str(decision.lease.fingerprint))) == 32
@@ -215,7 +219,40 @@ async def test_a_finished_record_has_what_powertools_reads_and_ours(shared: Shar
         "in_progress_expiration": {"N": str(round((NOW + 60) * 1000))},
         "owner": {"S": decision.lease.owner},
         "fencing_token": {"N": str(round(NOW * 1000))},
+        "claimed_by": {"S": f"{socket.gethostname()} {os.getpid()}"},
     }
+
+
+async def test_what_powertools_has_finished_can_be_forgotten(shared: Shared) -> None:
+    """C21: as it was seen, without an owner."""
+    await shared.written(status={"S": "COMPLETED"}, expiration=HOUR, data={"S": '"theirs"'})
+    assert await shared.store.forget(KEY)
+    assert await shared.stored() is None
+    assert not await shared.store.forget(KEY)
+
+
+async def test_what_powertools_runs_can_be_freed_for_the_next_call(shared: Shared) -> None:
+    """C21: its record has no owner and no token; that its function finishes all the same is beyond anybody."""
+    running = {"in_progress_expiration": {"N": str(int(NOW + 30) * 1000)}, "validation": {"S": "0" * 32}}
+    await shared.written(status={"S": "INPROGRESS"}, expiration=HOUR, **running)
+    with pytest.raises(InProgressError):
+        await shared.store.forget(KEY)
+    assert await shared.store.forget(KEY, running=True)
+    left = await shared.stored()
+    assert (left["in_progress_expiration"], left["fencing_token"]) == ({"N": "0"}, {"N": "1"})
+    # What Powertools insists on before it takes a record over, in its own words.
+    await shared.client.put_item(
+        TableName=shared.table_name,
+        Item=left,
+        ConditionExpression="#status = :inprogress AND attribute_exists(#in_progress_expiry) "
+        "AND #in_progress_expiry < :now_in_millis",
+        ExpressionAttributeNames={"#status": "status", "#in_progress_expiry": "in_progress_expiration"},
+        ExpressionAttributeValues={
+            ":inprogress": {"S": "INPROGRESS"},
+            ":now_in_millis": {"N": str(int(NOW * 1000))},
+        },
+    )
+    assert isinstance(await shared.store.claim(KEY, fingerprint="ours"), Claimed)
 
 
 async def test_what_powertools_took_over_is_not_ours_any_more(shared: Shared) -> None:

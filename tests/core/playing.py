@@ -47,6 +47,8 @@ RENAMED = Table(
         owner="o",
         fencing_token="f",
         encoding="c",
+        claimed_by="cb",
+        freed_by="fb",
     ),
 )
 PLACE = Location(table=SIMPLE, partition="shop#1234")

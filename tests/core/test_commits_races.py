@@ -113,7 +113,7 @@ def test_a_release_settles_a_transaction_that_is_still_on_its_way() -> None:
     claimed = shelf.run(claim(attempt()))
     assert isinstance(claimed, Claimed)
     late = Contender(committing(claimed.lease, now=NOW + 1))
-    shelf.run(release(claimed.lease.location, "me"))
+    shelf.run(release(claimed.lease))
     assert late.finish(shelf) == Lost(None)
     assert not shelf.effects
 

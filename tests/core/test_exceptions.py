@@ -63,13 +63,19 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     (
         LeaseLostError("shop#1234", RECORD),
         "shop#1234 is no longer held by this call: the record has another owner or is finished",
-        False,
+        True,
         409,
     ),
     (
         LeaseLostError("shop#1234", None),
-        "shop#1234 is no longer held by this call: the record is gone, or the lease could not be renewed in time",
-        False,
+        "shop#1234 is no longer held by this call: the record is gone",
+        True,
+        409,
+    ),
+    (
+        LeaseLostError("shop#1234", None, reason="unanswered"),
+        "shop#1234 is no longer held by this call: the lease could not be renewed in time",
+        True,
         409,
     ),
     (

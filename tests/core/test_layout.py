@@ -39,8 +39,10 @@ def laid(strategy: Partitioning) -> WantedLayout:
     return WantedLayout(location=PLACE, description=strategy.description(), retention=RETENTION)
 
 
-def item(said: dict[str, Any], since: float = NOW, before: object = None, changes: int = 1) -> dict[str, Any]:
-    text = json.dumps({"layout": said, "since": since, "before": before})
+def item(
+    said: dict[str, Any], since: float = NOW, before: object = None, changes: int = 1, **more: object
+) -> dict[str, Any]:
+    text = json.dumps({"layout": said, "since": since, "before": before, **more})
     return {**PLACE.item, "d": {"S": text}, "f": {"N": str(changes)}}
 
 
@@ -90,11 +92,61 @@ def test_a_store_with_the_tables_layout_opens_with_one_read() -> None:
     assert played.outcome == Fits(TableLayout(description=SAID, since=5.0, changes=3))
 
 
-@pytest.mark.parametrize("strategy", [HashBuckets(8), Static("there"), HashBuckets(4, prefix="p"), TimeBuckets(600)])
+@pytest.mark.parametrize("strategy", [HashBuckets(8), HashBuckets(4, prefix="p"), TimeBuckets(600)])
 def test_a_store_with_another_layout_is_refused(strategy: Partitioning) -> None:
     """P5: it would look where the records are not. Nothing is written."""
     played = play(layout.verify(laid(strategy), now=NOW), Found(item(SAID)))
     assert played.outcome == Differs(TableLayout(description=SAID, since=NOW))
+
+
+def test_stores_with_static_values_of_their_own_share_a_table() -> None:
+    """P9: the second store adds its value to the item, and from then on opens with one read, as the first one does."""
+    added = item(SAID, changes=2, beside=["there"])
+    played = play(layout.verify(laid(Static("there")), now=NOW + 5), Found(item(SAID)), Applied())
+    assert played.operations == (Get(PLACE), Put(PLACE, added, Unchanged(item(SAID))))
+    for value in ("here", "there"):
+        played = play(layout.verify(laid(Static(value)), now=NOW + 9), Found(added))
+        assert played.operations == (Get(PLACE),)
+        assert played.outcome == Fits(TableLayout(description=SAID, since=NOW, changes=2, beside=("there",)))
+
+
+def test_two_stores_that_add_their_values_at_once_both_stay() -> None:
+    """P9: the second one looks again, and adds its own to what the first one has added."""
+    first = item(SAID, changes=2, beside=["there"])
+    wanted = laid(Static("anywhere"))
+    played = play(layout.verify(wanted, now=NOW), Found(item(SAID)), ConditionFailed(first), Found(first), Applied())
+    assert isinstance(played.outcome, Fits)
+    assert played.outcome.layout.beside == ("there", "anywhere")
+
+
+@pytest.mark.parametrize("others", [(), ("there",)])
+def test_static_values_and_buckets_do_not_share_a_namespace(others: tuple[str, ...]) -> None:
+    """P5, P9: whichever opens first, neither finds the records of the other."""
+    table = Opened(OLD)
+    for value in others:
+        table.opens(Static(value))
+    assert isinstance(table.opens(NEW), Differs)
+    bucketed = Opened(NEW)
+    for value in ("here", *others):
+        assert isinstance(bucketed.opens(Static(value)), Differs)
+    for phase in (PREPARE, CUTOVER):
+        assert isinstance(Opened(phase).opens(Static("there")), Differs)
+
+
+def test_a_table_that_static_values_share_does_not_move() -> None:
+    """P9: records of the other values would be where `new` does not look; the operator may know that there are none."""
+    table = Opened(OLD)
+    table.opens(Static("there"))
+    for asked in (PREPARE, Reshard(Static("there"), NEW, "prepare")):
+        verdict = table.opens(asked)
+        assert isinstance(verdict, Differs)
+        assert "other values of Static share the namespace ('there')" in layout.advice(verdict)
+        assert table.set(asked) == verdict
+    assert table.set(Static("there")) == Fits(table.says)
+    forced = table.shelf.run(layout.move(laid(OLD), now=NOW, forced=True))
+    assert isinstance(forced, Fits)
+    assert table.says.beside == ()
+    assert isinstance(table.opens(PREPARE), Fits)
 
 
 def test_who_writes_second_looks_again() -> None:
@@ -215,7 +267,15 @@ def test_phases_of_two_moves_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"d": {"S": "no JSON"}}, {"d": {"S": "[]"}}, {"f": {"N": "x"}}, {"f": {"S": ""}}]
+    "broken",
+    [
+        {"d": {"S": '{"layout": {"strategy": "Static", "value": "here"}, "since": 1, "before": null, "beside": 5}'}},
+        {},
+        {"d": {"S": "no JSON"}},
+        {"d": {"S": "[]"}},
+        {"f": {"N": "x"}},
+        {"f": {"S": ""}},
+    ],
 )
 def test_an_item_that_says_nothing_is_an_error(broken: dict[str, Any]) -> None:
     """It is not overwritten."""

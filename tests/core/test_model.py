@@ -26,6 +26,8 @@ def test_attributes_are_called_by_default_what_powertools_calls_them() -> None:
         "owner": "owner",
         "fencing_token": "fencing_token",
         "encoding": "encoding",
+        "claimed_by": "claimed_by",
+        "freed_by": "freed_by",
     }
 
 
@@ -42,6 +44,8 @@ def test_every_attribute_can_be_renamed() -> None:
         "owner": "o",
         "fencing_token": "f",
         "encoding": "c",
+        "claimed_by": "cb",
+        "freed_by": "fb",
     }
 
 
@@ -110,6 +114,13 @@ def test_a_record_tells_nothing_of_its_result() -> None:
     record = Record(key="k", status=Status.COMPLETED, expiration=NOW, data="canary", result="canary")
     assert "canary" not in repr(record)
     assert "canary" not in repr(SerializedResult("canary"))
+
+
+def test_a_record_and_a_lease_tell_nobody_who_claimed() -> None:
+    """U3: host names are for whoever looks for them, and get into no log."""
+    record = Record(key="k", status=Status.INPROGRESS, expiration=NOW, claimed_by="canary", freed_by="canary")
+    assert "canary" not in repr(record)
+    assert "canary" not in repr(held(claimed_by="canary", freed_by="canary"))
 
 
 def test_a_lease_tells_its_owner_and_not_its_place() -> None:

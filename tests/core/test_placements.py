@@ -231,7 +231,7 @@ def test_completion_renewal_and_release_are_plain_writes_where_the_record_is() -
     for procedure in (
         complete(LEASE, SerializedResult("1"), now=NOW),
         renew(LEASE, now=NOW + 1, clock_skew=1.0),
-        release(LEASE.location, LEASE.owner),
+        release(LEASE),
     ):
         (operation,) = play(procedure, Applied()).operations
         assert isinstance(operation, Update | Delete)

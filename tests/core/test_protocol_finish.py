@@ -216,7 +216,7 @@ DELETE = Delete(RENAMED_PLACE, HeldBy("me"))
 
 def test_a_release_is_one_delete() -> None:
     """The key is free for the next call."""
-    played = play(release(RENAMED_PLACE, "me"), Applied())
+    played = play(release(held()), Applied())
     assert played.operations == (DELETE,)
     assert played.outcome == Released()
 
@@ -224,7 +224,7 @@ def test_a_release_is_one_delete() -> None:
 @pytest.mark.parametrize("replies", [[ConditionFailed(None), Found(None)], [ConditionFailed(done(owner="me"))]])
 def test_a_release_has_nothing_to_do_where_nothing_runs(replies: list[Reply]) -> None:
     """Gone already, or finished: a finished record stays."""
-    played = play(release(RENAMED_PLACE, "me"), *replies)
+    played = play(release(held()), *replies)
     assert played.operations == (DELETE, READ)[: len(replies)]
     assert played.outcome == Released()
 
@@ -234,7 +234,7 @@ def test_a_release_has_nothing_to_do_where_nothing_runs(replies: list[Reply]) ->
 def test_a_release_refused_by_anothers_record_is_lost(item: Item, brought: bool) -> None:
     """O4: a stale owner deletes nothing, and is told."""
     replies = [ConditionFailed(item)] if brought else [ConditionFailed(None), Found(item)]
-    played = play(release(RENAMED_PLACE, "me"), *replies)
+    played = play(release(held()), *replies)
     assert played.operations == ((DELETE,) if brought else (DELETE, READ))
     assert played.outcome == Lost(parsed(item))
 
@@ -253,14 +253,14 @@ def test_reading_finds_nothing_where_nothing_is() -> None:
     assert play(read(RENAMED_PLACE, now=NOW), Found(None)).outcome is None
 
 
-@pytest.mark.parametrize("procedure", [_complete(), _renew(), release(RENAMED_PLACE, "me")])
+@pytest.mark.parametrize("procedure", [_complete(), _renew(), release(held())])
 def test_a_backend_that_answers_a_write_as_a_read_is_refused(procedure: Procedure[Any]) -> None:
     """Nothing may be taken for applied that was not."""
     with pytest.raises(TypeError, match=r"the backend answered .* with Found"):
         play(procedure, Found(done(owner="me")))
 
 
-@pytest.mark.parametrize("procedure", [_complete(), _renew(), release(RENAMED_PLACE, "me")])
+@pytest.mark.parametrize("procedure", [_complete(), _renew(), release(held())])
 def test_a_backend_that_answers_the_read_after_a_refusal_as_a_write_is_refused(procedure: Procedure[Any]) -> None:
     """Nothing may be taken for gone that was not looked for."""
     with pytest.raises(TypeError, match="the backend answered <Get shop#1234> with "):

@@ -76,7 +76,7 @@ def test_milliseconds_are_rounded(instant: float, written: int) -> None:
 
 def test_a_record_is_read_whole() -> None:
     """Every attribute gets to its field, whatever the table calls it."""
-    item = done(validation="print", encoding="zlib")
+    item = done(validation="print", encoding="zlib", claimed_by="a host", freed_by="somebody")
     assert model.parse(item, RENAMED_PLACE) == Record(
         key="shop#1234",
         status=Status.COMPLETED,
@@ -86,8 +86,48 @@ def test_a_record_is_read_whole() -> None:
         fencing_token=1_699_999_990_000,
         fingerprint="print",
         encoding="zlib",
+        claimed_by="a host",
+        freed_by="somebody",
         data='"first"',
     )
+
+
+@pytest.mark.parametrize("value", [None, 5])
+def test_a_label_of_another_kind_is_ignored(value: int | None) -> None:
+    """C21: no call depends on what is there for people; another application may call an attribute so."""
+    record = model.parse(done(claimed_by=value, freed_by=value), RENAMED_PLACE)
+    assert (record.claimed_by, record.freed_by) == (None, None)
+
+
+def test_who_freed_a_key_may_be_unknown() -> None:
+    """C21: that somebody did counts; a store without a label says so with an empty text."""
+    assert model.parse(stored(freed_by=""), RENAMED_PLACE).freed_by == ""
+
+
+def test_an_items_labels_are_the_leases() -> None:
+    """C21: who claimed, and who freed the key from an earlier owner."""
+    lease = held(claimed_by="a host", freed_by="somebody")
+    for item in (model.running(lease), model.finished(lease, SerializedResult("1"), expiration=5)):
+        assert (item["cb"], item["fb"]) == ({"S": "a host"}, {"S": "somebody"})
+    record = model.record_of(lease, SerializedResult("1"), expiration=5)
+    assert record == model.parse(model.finished(lease, SerializedResult("1"), expiration=5), RENAMED_PLACE)
+
+
+def test_a_vacant_record_is_nobodys() -> None:
+    """C21: it runs, by a lease that is over by every clock; it has no fingerprint, so any request takes it over."""
+    item = model.vacant(PLACE, owner="other", fencing_token=8, expiration=1_700_003_600, freed_by="somebody")
+    assert item == {
+        "id": {"S": "shop#1234"},
+        "status": {"S": "INPROGRESS"},
+        "in_progress_expiration": {"N": "0"},
+        "expiration": {"N": "1700003600"},
+        "owner": {"S": "other"},
+        "fencing_token": {"N": "8"},
+        "freed_by": {"S": "somebody"},
+    }
+    assert model.parse(item, PLACE).vacant
+    assert not model.parse(stored(PLACE), PLACE).vacant
+    assert not model.parse(done(PLACE, in_progress_expiration=0), PLACE).vacant
 
 
 def test_the_least_that_is_a_record_is_read() -> None:

@@ -67,6 +67,7 @@ SHOWN = {
     # the program's and the table's own names
     "namespace": "shop",
     "name": "orders",
+    "label": "a host",
     "table_name": "orders",
     "partition_attribute": "pk",
     "sort_attribute": "sk",
@@ -119,6 +120,7 @@ MADE: dict[object, Callable[[], Any]] = {
     RunningLease: lambda: None,
     anyio.Event: lambda: None,
     Condition: lambda: Unchanged(ITEM),
+    BaseException: lambda: errors.StoreError("PutItem", "orders", "down"),
     errors.StoreError: lambda: errors.StoreError("PutItem", "orders", "down"),
     Records: lambda: store()._records,
     Effects: lambda: store()._effects,
@@ -129,6 +131,7 @@ MADE: dict[object, Callable[[], Any]] = {
     # A strategy, as the table describes it.
     ("TableLayout", "description"): lambda: {"strategy": "HashBuckets", "n": 2},
     ("TableLayout", "before"): lambda: None,
+    ("TableLayout", "beside"): lambda: ("a partition of the layout",),
     ("WantedLayout", "description"): lambda: {"strategy": "HashBuckets", "n": 2},
     # The names of tables and of attributes.
     ("Items", "names"): lambda: frozenset({"pk"}),

@@ -11,9 +11,6 @@ from aiobotocore.session import AioSession
 from tests.conftest import store_options
 from tests.support.engines import Engine
 
-TABLES = ("idempotency", "shop")
-"""The tables of the examples; dropped after each test."""
-
 
 @pytest.fixture
 def amazon(ministack: Engine, session: AioSession, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -30,8 +27,10 @@ def amazon(ministack: Engine, session: AioSession, monkeypatch: pytest.MonkeyPat
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    before = asyncio.run(_tables(store_options(ministack, session)))
     yield
-    asyncio.run(_drop_tables(store_options(ministack, session)))
+    # The engine serves all tests of this process; each of these tests begins without the tables of the one before.
+    asyncio.run(_drop_tables(store_options(ministack, session), kept=before))
 
 
 @pytest.fixture
@@ -51,8 +50,14 @@ async def _create_shop(options: dict[str, Any]) -> None:
         await client.get_waiter("table_exists").wait(TableName="shop")
 
 
-async def _drop_tables(options: dict[str, Any]) -> None:
+async def _drop_tables(options: dict[str, Any], *, kept: set[str]) -> None:
+    made = await _tables(dict(options)) - kept
     async with options.pop("session").create_client("dynamodb", **options) as client:
-        for table in TABLES:
-            if table in (await client.list_tables(ExclusiveStartTableName=table[:-1]))["TableNames"]:
-                await client.delete_table(TableName=table)
+        for table in made:
+            await client.delete_table(TableName=table)
+
+
+async def _tables(options: dict[str, Any]) -> set[str]:
+    async with options.pop("session").create_client("dynamodb", **options) as client:
+        pages = client.get_paginator("list_tables").paginate()
+        return {name async for page in pages for name in page["TableNames"]}

@@ -3,8 +3,9 @@
 from typing import assert_never
 
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
+from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
-from tests.model.calls import Call, Outcome, result_of
+from tests.model.calls import FREEING, Call, Outcome, result_of
 from tests.model.invariants import Limit, Promise, Terms, require
 from tests.model.moves import Move
 from tests.model.table import REFUSALS, Answer, Cell, Cells, Shelf
@@ -29,6 +30,8 @@ def check_told(terms: Terms, shelf: Shelf, move: Move, outcome: Outcome, time: f
             # A late copy of an earlier try is no write of this one.
             written = any(cell.running and cell.token >= round(call.attempt.now * 1000) for cell in held)
             require(not written, 10, "its own write was not recognised")
+            if call.kind in FREEING:
+                require(call.kind == "forget" or looked_again(move.answers), 19, "it was not shut out")
             seen = [cell for location in call.attempt.locations if (cell := shelf.at(now, location)) is not None]
             _check_refused(terms, call.attempt, move.answers, outcome, seen)
         case Completed(record):
@@ -43,6 +46,10 @@ def check_told(terms: Terms, shelf: Shelf, move: Move, outcome: Outcome, time: f
             kept = cell in mine and cell is not None and cell.running and lease.expires_at <= cell.ends
             require(kept, 13, "the table's lease ends earlier")
             require(cell is not None and lease.expiration <= cell.expiration, 13, "the record expires earlier")
+        case Forgotten():
+            looks = [entries for kind, entries in move.answers if kind not in {*REFUSALS, "applied"}]
+            first = {(each[0].owner, each[0].token) for each in looks[0] if each is not None and each[0] is not None}
+            _check_free(call, [cell for cell in now if cell is not None and (cell.owner, cell.token) in first])
         case Released():
             late = Limit.RELEASED_BEFORE_A_COPY in terms.limits
             require(late or not running, 13, "the contender still holds the record")
@@ -74,6 +81,14 @@ def _check_refused(
         case InProgress():
             running = any(cell.running and not cell.vacant(attempt.now, clock_skew=terms.clock_skew) for cell in seen)
             require((running or looked_again(answers)) and not finished, 10, "nothing is in progress")
+
+
+def _check_free(call: Call, theirs: list[Cell]) -> None:
+    """Check that nothing of those who were there first answers, nor holds up a call, but a late copy of a claim (19)."""
+    for cell in theirs:
+        holds = not cell.left and not cell.expired(call.attempt.now)
+        copy = cell.running and call.kind == "forget"
+        require(not holds or copy, 19, "the key is not free")
 
 
 def looked_again(answers: tuple[Answer, ...]) -> bool:

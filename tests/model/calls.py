@@ -7,15 +7,20 @@ has had. To learn what it asks next, the procedure is run again from the start.
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
-from aioidempotency._core import placements, protocol
+from aioidempotency._core import freeing, placements, protocol
 from aioidempotency._core.decisions import Decision
+from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.model import Lease, Location, Locations, Route, SerializedResult
 from aioidempotency._core.operations import Get, GetAll, Operation
 from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
 from tests.model.table import PLACE, Answer, reply, written
 
-Kind = Literal["claim", "renew", "complete", "release", "take back"]
-Outcome = Decision | Completed | Renewed | Released | Lost | Contended
+Kind = Literal["claim", "renew", "complete", "release", "take back", "forget", "shut out"]
+Outcome = Decision | Completed | Renewed | Released | Lost | Contended | Forgotten
+
+
+FREEING: tuple[Kind, Kind] = ("forget", "shut out")
+"""The calls that free a key, and leave it to the next claim."""
 
 
 @final
@@ -28,6 +33,7 @@ class Script:
         clock: Seconds that its clock is ahead.
         attempts: How often it may claim, each time as a new owner: a caller that tries again.
         ends: How it may end what it has claimed.
+        frees: It claims nothing, and frees the key: as often as it has attempts, with or without shutting an owner out.
     """
 
     route: Route = PLACE
@@ -37,18 +43,23 @@ class Script:
     renewals: int = 0
     attempts: int = 1
     ends: tuple[Kind, ...] = ("complete", "release")
+    frees: Kind | None = None
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One procedure with its arguments. `now` is its contender's clock when it began, `clock` seconds ahead."""
+    """One procedure with its arguments. `now` is its contender's clock when it began, `clock` seconds ahead.
+
+    `given_up` is what a claim had sent last that is given back.
+    """
 
     kind: Kind
     attempt: Claim
     now: float
     lease: Lease | None
     clock: float
+    given_up: "Request | None" = None
 
     @property
     def location(self) -> Location:
@@ -59,8 +70,11 @@ class Call:
         """Start the procedure."""
         if self.kind == "claim":
             return protocol.claim(self.attempt)
+        if self.kind in FREEING:
+            return freeing.forget(self.attempt, running=self.kind == "shut out")
         if self.kind == "release":
-            return protocol.release(self.location, self.attempt.owner)
+            sent = () if self.given_up is None else (self.given_up.operation,)
+            return protocol.withdraw(self.attempt, sent) if self.lease is None else protocol.release(self.lease)
         assert self.lease is not None
         if self.kind == "take back":
             return protocol.take_back(self.lease)

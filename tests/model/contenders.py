@@ -13,7 +13,7 @@ from aioidempotency._core.decisions import Claimed
 from aioidempotency._core.model import Lease
 from aioidempotency._core.operations import Operation, Transact
 from aioidempotency._core.protocol import Claim, Completed, Lost, Renewed
-from tests.model.calls import Call, Ended, Kind, Outcome, Request, Script, rerun
+from tests.model.calls import FREEING, Call, Ended, Kind, Outcome, Request, Script, rerun
 from tests.model.table import Answer
 from tests.support.values import replace
 
@@ -30,6 +30,7 @@ class Contender:
         again: The call that it has to make next: what it claimed too late is taken back, and then claimed again.
         late: The lease that it takes back.
         request: What it has asked and waits for; None between calls.
+        given_up: What its claim had asked last, when it gave that up.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Contender:
     call: Call | None = None
     answers: tuple[Answer, ...] = ()
     request: Request | None = None
+    given_up: Request | None = None
 
     @property
     def untouched(self) -> bool:
@@ -62,6 +64,9 @@ class Contender:
             return
         if self.again is not None:
             yield self.again
+            return
+        if self.attempts and self.script.frees is not None:
+            yield self.script.frees
             return
         if self.attempts and self.lease is None:
             yield "claim"
@@ -109,8 +114,9 @@ class Troupe:
         """End a call without an answer, as a `StoreError` or a cancellation does."""
         assert contender.call is not None
         sure = contender.call.kind == "renew"
-        gone = contender.call.kind in {"release", "take back"}
-        left = replace(contender, call=None, answers=(), request=None, sure=sure)
+        gone = contender.call.kind in {"release", "take back", *FREEING}
+        given_up = contender.request if contender.call.kind == "claim" else None
+        left = replace(contender, call=None, answers=(), request=None, sure=sure, given_up=given_up)
         return self._one(_apart(left) if gone else left)
 
     def crash(self, contender: Contender) -> Contender:
@@ -118,13 +124,14 @@ class Troupe:
         return self._one(_apart(contender))
 
     def _begin(self, contender: Contender, kind: Kind, now: float) -> tuple[Contender, Outcome | None]:
-        if kind == "claim":
+        if kind in {"claim", *FREEING}:
             contender = self._attempting(contender, now)
         if kind == "renew":
             contender = replace(contender, renewals=contender.renewals - 1)
         assert contender.attempt is not None
         lease = contender.late if kind == "take back" else contender.lease
-        call = Call(kind, contender.attempt, now, lease, contender.script.clock)
+        given_up = contender.given_up if kind == "release" else None
+        call = Call(kind, contender.attempt, now, lease, contender.script.clock, given_up)
         return self._go_on(replace(contender, call=call))
 
     def _attempting(self, contender: Contender, now: float) -> Contender:
@@ -141,7 +148,7 @@ class Troupe:
             fingerprint=script.fingerprint,
             read_first=script.read_first,
         )
-        return replace(contender, attempt=attempt, attempts=contender.attempts - 1, sure=True)
+        return replace(contender, attempt=attempt, attempts=contender.attempts - 1, sure=True, given_up=None)
 
     def _go_on(self, contender: Contender, *, late: bool = False) -> tuple[Contender, Outcome | None]:
         assert contender.call is not None
@@ -186,6 +193,7 @@ class Troupe:
             each.late,
             each.call,
             each.answers,
+            each.given_up,
         )
         return self._contenders.setdefault(content, each)
 

@@ -13,6 +13,7 @@ from typing import final
 
 from aioidempotency._core.protocol import Completed
 from tests.model import answers, changes, standing
+from tests.model.calls import FREEING
 from tests.model.invariants import BrokenError
 from tests.model.moves import Move, Moves, State
 from tests.model.outcomes import remark
@@ -80,7 +81,7 @@ class _Explorer:
     def _check_state(self, state: State) -> None:
         shelf = self._moves.shelf
         standing.check_one_counts(self._terms, state.contenders, state.cells, state.time)
-        standing.check_leases(self._terms, shelf, state.contenders, state.cells, state.time)
+        standing.check_leases(self._terms, shelf, state)
         if (state.cells, state.time) in self._unlocked:
             return
         self._unlocked.add((state.cells, state.time))
@@ -94,10 +95,15 @@ class _Explorer:
         if request is None:
             if following.cells is not state.cells:
                 changes.check_deletion(self._terms, state.cells, following.cells, state.time)
+                shut_out = changes.shut_out_by(move, state.cells, state.shut_out)
+                following = following._replace(shut_out=shut_out)
             return following
         shelf = self._moves.shelf
         if move.applied:
-            changes.check_write(self._terms, shelf, move, state.cells, state.time)
+            changes.check_write(self._terms, shelf, move, state)
+            following = following._replace(shut_out=changes.shut_out_by(move, state.cells, state.shut_out))
+            if request.call.kind in FREEING:
+                following = following._replace(promised=None)
         self._explored.outcomes[remark(move, shelf, state.cells, state.time)] += 1
         if move.outcome is None:
             return following

@@ -10,7 +10,7 @@ The table, at every write and every deletion (`changes`):
    changed since the attempt first looked. A late copy of a claim that was taken back protects nobody from
    the attempt that made it.
 2. A renewal, a completion or a release changes nothing that is another's, whenever it arrives.
-3. A finished record is not changed or deleted until it has expired.
+3. A finished record is not changed or deleted until it has expired, or `forget` is called.
 4. The fencing token grows with every claim of one record, also from one location to another, and stays
    otherwise. It is never behind the claimant's clock, so it also grows from a record to the next as far
    as clocks and delays allow.
@@ -49,6 +49,17 @@ And over several locations:
 17. What is completed is found: until it has expired by some clock, every claim by any of the routes is
     told Replay of it, or Mismatch if it is another request. Only a claim whose answer came too late to be
     relied upon may have looked in too few locations.
+
+And where keys are freed:
+
+18. An owner from whom a running record was taken writes nothing to the key any more, whatever it asks and
+    whenever that arrives, whoever claims and gives back in between: until the table deletes an expired record
+    that keeps it out, or a claim takes such a record over. One that was told of its claim too late, or not
+    yet, may claim anew.
+19. What is left of a record keeps its old owner out: it has another owner, a larger token, no fingerprint and
+    a lease that is over by every clock; it expires no earlier, and is not deleted before. Nothing else is freed
+    than what is finished, or over, or is to be shut out. Who is told that the key is free finds nothing in the
+    table that answers or holds up a call, but what was written while it looked.
 
 There are limits, and `Limit` names them; `test_limits` shows the shortest way to each.
 """

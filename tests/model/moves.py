@@ -2,7 +2,7 @@
 
 Any one of these, and each leads to another state:
 
-- a contender begins a call: it claims, renews, completes or releases, at its clock's time. Either it
+- a contender begins a call: it claims, renews, completes or releases, or frees the key, at its clock's time. Either it
   reaches the table before anything else happens, or it is slow and time goes on first. Both together
   are all there is: until it reaches the table, a call depends on nothing but the time it began;
 - what it has asked is executed and answered. An answer that comes late is no case of its own: until
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple, final
 
-from tests.model.calls import Kind, Outcome, Request
+from tests.model.calls import FREEING, Kind, Outcome, Request
 from tests.model.contenders import Contender, Troupe
 from tests.model.invariants import Promise
 from tests.model.setting import START, Configuration, Faults
@@ -35,7 +35,8 @@ NOBODY = -1
 class State(NamedTuple):
     """All that the future depends on, and what the invariants remember.
 
-    `slow` is the last contender that has begun a call which reaches the table when time has gone on.
+    `slow` is the last contender that has begun a call which reaches the table when time has gone on. `shut_out` are the
+    owners from whom the key was taken while they ran, and their fencing tokens, as long as a record keeps them out.
     """
 
     time: float
@@ -45,6 +46,7 @@ class State(NamedTuple):
     faults: Faults
     promised: Promise | None = None
     slow: int = NOBODY
+    shut_out: frozenset[tuple[str, int]] = frozenset()
 
 
 class Move(NamedTuple):
@@ -131,7 +133,10 @@ class Moves:
         self, state: State, index: int, contender: Contender, request: Request, begins: Kind | None = None
     ) -> Iterator[Move]:
         """List what can happen to a request."""
-        if request.call.kind != "claim" and request.call.age(state.time) > self._configuration.ends_within:
+        if (
+            request.call.kind not in {"claim", *FREEING}
+            and request.call.age(state.time) > self._configuration.ends_within
+        ):
             return
         yield self._answered(state, index, contender, request, begins)
         writes = not request.reads
@@ -189,7 +194,7 @@ def without(cells: Cells, index: int) -> Cells:
 def _with(state: State, index: int, contender: Contender, cells: Cells) -> State:
     """Put a contender in its location, and cells into the table."""
     contenders = (*state.contenders[:index], contender, *state.contenders[index + 1 :])
-    return State(state.time, cells, contenders, state.on_the_way, state.faults, state.promised)
+    return state._replace(cells=cells, contenders=contenders, slow=NOBODY)
 
 
 def _left(state: State, request: Request, faults: Faults) -> State:

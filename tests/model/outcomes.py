@@ -3,19 +3,25 @@
 from typing import assert_never
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
+from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.operations import Put, Transact
 from aioidempotency._core.protocol import Completed, Contended, Lost, Released, Renewed
 from tests.model.answers import looked_again
-from tests.model.calls import Request
+from tests.model.calls import FREEING, Request
 from tests.model.moves import Move
 from tests.model.table import Cell, Cells, Shelf
 
 
-def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
+def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:  # noqa: PLR0911 - one for each outcome
     """Name what a request came to; `before` is what was in the table when it arrived."""
     assert move.request is not None
     kind = move.request.call.kind
     match move.outcome:
+        case Forgotten(found, fenced):
+            what = "shut an owner out" if fenced else "something" if found else "nothing"
+            return f"{kind}: forgot {what}" if what != "shut an owner out" else f"{kind}: shut an owner out"
+        case InProgress() if kind in FREEING:
+            return f"{kind}: in progress"
         case None:
             how = "applied" if move.applied else "refused"
             return f"{kind}: {how} late" if move.actor == "the network" else f"{kind}: {how}, and more is asked"

@@ -8,20 +8,23 @@ from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Vacant
 from tests.model.contenders import Contender
 from tests.model.invariants import Terms, require
+from tests.model.moves import State
 from tests.model.table import Cell, Cells, Shelf, reply
 from tests.support.values import replace
 
 
-def check_leases(terms: Terms, shelf: Shelf, contenders: tuple[Contender, ...], now: Cells, time: float) -> None:
-    """Check that those who go by a lease own the record, and that there is one (14)."""
+def check_leases(terms: Terms, shelf: Shelf, state: State) -> None:
+    """Check that those who go by a lease own the record, and that there is one (14), but for those who are shut out."""
     if not terms.agree:
         return
-    owners = 0
-    for each in contenders:
+    owners, time = 0, state.time
+    for each in state.contenders:
         if each.lease is None or not each.runs or time + each.script.clock > each.lease.expires_at:
             continue
+        if (each.lease.owner, each.lease.fencing_token) in state.shut_out:
+            continue
         owners += 1
-        cell = shelf.at(now, each.lease.location)
+        cell = shelf.at(state.cells, each.lease.location)
         held = cell is not None and cell.running and cell.owner == each.lease.owner
         kept = cell is not None and cell.ends >= each.lease.expires_at
         require(held and kept, 14, f"{each.lease.owner} goes by a lease that the table does not grant")

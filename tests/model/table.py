@@ -37,7 +37,10 @@ PLACE = Location(table=Table("records", "id", None, AttributeNames()), partition
 @final
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Cell:
-    """An item that is in the table. `ends` is the end of its lease, in seconds as all times here."""
+    """An item that is in the table. `ends` is the end of its lease, in seconds as all times here.
+
+    `freed` says that somebody has freed its key: the record keeps an old owner out.
+    """
 
     item: Item
     running: bool
@@ -47,6 +50,12 @@ class Cell:
     expiration: int
     fingerprint: str | None
     data: str | None
+    freed: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it is what `forget` leaves of a running record: nobody's, and any claim's to take over."""
+        return self.running and self.freed and self.ends == 0
 
     def expired(self, now: float) -> bool:
         """Say whether a clock that shows `now` is past the expiration."""
@@ -195,6 +204,7 @@ def _read(item: Item) -> Cell:
         expiration=int(number["expiration"]),
         fingerprint=text["validation"],
         data=text["data"],
+        freed="freed_by" in item,
     )
 
 

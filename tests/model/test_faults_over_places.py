@@ -118,7 +118,7 @@ def _put_anew(original: Any) -> Any:
 
 def _released(_: Any) -> Any:
     def take_back(lease: Any) -> Any:
-        yield from protocol.release(lease.location, lease.owner)
+        yield from protocol.release(lease)
 
     return take_back
 

@@ -7,6 +7,7 @@ import pytest
 from tests.model.configurations import CASES, Case
 from tests.model.configurations_over_places import OVER_PLACES
 from tests.model.configurations_over_windows import OVER_WINDOWS
+from tests.model.configurations_with_freeing import WITH_FREEING
 from tests.model.explorer import explore
 
 Recorder = Callable[[str, object], None]
@@ -28,6 +29,12 @@ def test_every_invariant_holds_over_several_places(name: str, record_property: R
 def test_every_invariant_holds_where_places_change_with_time(name: str, record_property: Recorder) -> None:
     """P2, P7: the same, on both sides of a boundary between two windows, with clocks apart by the skew."""
     _explore(OVER_WINDOWS[name], name, record_property)
+
+
+@pytest.mark.parametrize("name", WITH_FREEING)
+def test_every_invariant_holds_where_keys_are_freed(name: str, record_property: Recorder) -> None:
+    """C21, O13: who is shut out stays out, and every claim has a larger token than the one before."""
+    _explore(WITH_FREEING[name], name, record_property)
 
 
 def _explore(case: Case, name: str, record_property: Recorder) -> None:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from aioidempotency._core import conditions, protocol
+from aioidempotency._core import conditions, freeing, model, protocol
 from aioidempotency._core.conditions import Absent, Condition, HeldBy, Requirement, Unchanged
 from aioidempotency._core.model import Role, Status, Table
+from aioidempotency._core.operations import Delete
+from aioidempotency._core.protocol import Vacant
 from tests.model.calls import Script
 from tests.model.configurations import COPIES, LAPSED
+from tests.model.configurations_with_freeing import FORGETS, SHUTS_OUT
 from tests.model.explorer import ViolationError, explore
 from tests.model.setting import Configuration, Faults
 from tests.support.values import replace
@@ -134,6 +137,92 @@ FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
     "a lost renewal is told as one": (TWO, _replacing("renew", _always_renewed), "invariant 13:"),
     "a lost completion is told as one": (TWO, _replacing("complete", _always_completed), "invariant 11:"),
 }
+
+
+SHUTTING_OUT = replace(TWO, scripts=(Script(), Script(), SHUTS_OUT), horizon=2.0)
+
+
+def _leaving(**wrong: Callable[[Any], Any]) -> Fault:
+    """Plant something else in what is left of a record."""
+    original = model.vacant
+
+    def vacant(location: Any, **right: Any) -> Any:
+        return original(
+            location, **{name: wrong[name](value) if name in wrong else value for name, value in right.items()}
+        )
+
+    return lambda patch: patch.setattr(model, "vacant", vacant)
+
+
+def _deleting(patch: pytest.MonkeyPatch) -> None:
+    """Delete a running record, whose owner then finds nothing."""
+    patch.setattr(freeing, "_freed", lambda found, *_, **__: Delete(found.location, Unchanged(found.item)))
+
+
+def _dutiless(original: Any) -> Any:
+    """Take over what keeps an owner out, and forget about it."""
+    return lambda *given: replace(original(*given), freed_by=None)
+
+
+def _unjudged(patch: pytest.MonkeyPatch) -> None:
+    """Forget whatever is there, also what runs."""
+    patch.setattr(freeing, "judge_all", lambda *_: Vacant())
+    patch.setattr(freeing, "judge", lambda *_: Vacant())
+
+
+def _found_by_nobody(original: Any) -> Any:
+    """Withdraw a claim whatever it may have taken over."""
+    return lambda attempt, _: protocol.release(protocol.grant(attempt, attempt.locations[0], 0))
+
+
+def _expiring_as_usual(_: Any) -> Any:
+    return lambda lease, wanted: int(wanted)
+
+
+FREEING_FAULTS: dict[str, tuple[Configuration, Fault, str]] = {
+    "who runs is deleted": (SHUTTING_OUT, _deleting, "invariant (18|19):"),
+    "what is left has the same token": (
+        SHUTTING_OUT,
+        _leaving(fencing_token=lambda token: token - 1),
+        "invariant 19: the fencing token",
+    ),
+    "what is left expires early": (
+        SHUTTING_OUT,
+        _leaving(expiration=lambda expiration: expiration - 6),
+        "invariant 19: what keeps the owner out",
+    ),
+    "who takes over lets the old owner in": (SHUTTING_OUT, _replacing("take_over", _dutiless), "invariant 18:"),
+    "who gives back lets the old owner in": (
+        SHUTTING_OUT,
+        _replacing("_give_back", lambda _: lambda lease, condition: Delete(lease.location, condition)),
+        "invariant 18:",
+    ),
+    "who gives up lets the old owner in": (
+        replace(SHUTTING_OUT, faults=Faults(give_up=1), limits=COPIES),
+        _replacing("withdraw", _found_by_nobody),
+        "invariant 18:",
+    ),
+    "who finishes lets the old owner in": (
+        replace(SHUTTING_OUT, retention=1.0, horizon=4.0),
+        _replacing("finished_until", _expiring_as_usual),
+        "invariant (14|18):",
+    ),
+    "who runs is forgotten": (replace(TWO, scripts=(Script(), FORGETS)), _unjudged, "invariant 19:"),
+    "what is left holds up a call": (
+        SHUTTING_OUT,
+        lambda patch: patch.setattr(model, "FREED", 9_000_000),
+        "invariant (10|15|19):",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FREEING_FAULTS)
+def test_a_planted_fault_of_freeing_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """C21: as every other one."""
+    configuration, plant, invariant = FREEING_FAULTS[name]
+    plant(monkeypatch)
+    with pytest.raises(ViolationError, match=f"^{invariant}"):
+        explore(configuration)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -17,6 +17,7 @@ from aioidempotency._core.operations import (
     Update,
 )
 from aioidempotency._core.protocol import ATTEMPTS
+from aioidempotency.testing import FakeClock
 from tests.support.scripted import Fault, ScriptedBackend
 
 
@@ -59,10 +60,11 @@ async def test_a_claim_that_is_always_too_late_says_that_the_key_is_contended(op
 
 async def test_a_completion_and_a_renewal_that_are_always_too_late_say_so_too() -> None:
     """The record is the caller's own, and runs: neither lost nor finished."""
-    backend = ScriptedBackend(MemoryBackend())
-    store = AsyncIdempotencyStore("orders", backend=backend)
+    backend, clock = ScriptedBackend(MemoryBackend()), FakeClock()
+    store = AsyncIdempotencyStore("orders", backend=backend, clock=clock)
     claimed = await store.claim("k")
     assert isinstance(claimed, Claimed)
+    clock.advance(1)
     refused = Refused()
     backend.rule = lambda operation: refused if isinstance(operation, Update) else None
     for call in (lambda: store.renew(claimed.lease), lambda: store.complete(claimed.lease, 1)):

@@ -1,9 +1,11 @@
 """What is done once, however many ask for it: shared while it is under way, tried again when it failed."""
 
 import asyncio
+import traceback
 
 import pytest
 
+from aioidempotency import StoreError
 from aioidempotency._concurrency import Once
 
 
@@ -83,3 +85,17 @@ def test_what_a_closed_loop_left_behind_is_begun_anew() -> None:
     asyncio.run(once())
     assert work.begun == 2
     left_behind.close()
+
+
+async def test_an_error_that_is_shared_does_not_grow() -> None:
+    """Each of a thousand callers adds its frames to the error that it raises."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise StoreError("Get", "orders", "down")
+
+    once = Once(fail)
+    outcomes = await asyncio.gather(*(once() for _ in range(1000)), return_exceptions=True)
+    for outcome in outcomes:
+        assert isinstance(outcome, StoreError)
+        assert len(traceback.extract_tb(outcome.__traceback__)) < 10

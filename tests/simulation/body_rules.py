@@ -7,6 +7,8 @@
    renewal is granted after it.
 4. A process that was stopped is the exception: a body may go on after it resumes until the next renewal is
    due. A body without a heartbeat may run on. Both are counted, and fenced off by the rules of the table.
+   Nor does one notice sooner that its key was taken from it, and so ends before nine tenths of its lease have passed
+   since then.
 5. A body loses its lease only for a reason: its record went to another, or was removed, or no answer said
    for nine tenths of the lease that it is still held; or it cannot be renewed, because claims will not
    look at its location for longer.
@@ -66,6 +68,8 @@ def _ran_on(plan: Plan, call: Call, other: float, until: float) -> str:
         return "counted: ran on without a heartbeat"
     if _just_resumed(call, until):
         return "counted: ran on when resumed"
+    if call.shut_out_at is not None and until <= call.shut_out_at + SAFE_PART * call.script.lease + TICK:
+        return "counted: ran on, shut out"
     if not plan.apart:
         return f"the body of {call.name} went on until {overrun}"
     if until > other + SAFE_PART * call.script.lease + TICK:

@@ -41,6 +41,7 @@ class Call:
         acknowledged: Until when, by its own clock, the table's answers say that it holds its lease.
         overdue: Whether anything was answered when the lease was over that it held by the answers before.
         failures: When it was told that the store did not answer.
+        shut_out_at: When its key was taken from it while it ran.
         effects_applied: How often the effects that it commits with its result were applied.
     """
 
@@ -58,6 +59,7 @@ class Call:
     requests: list[Request] = field(default_factory=list)
     failures: list[float] = field(default_factory=list)
     impatient: bool = False
+    shut_out_at: float | None = None
     effects_applied: int = 0
     outcome: object = None
 

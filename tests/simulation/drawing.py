@@ -1,6 +1,6 @@
 """Draws a run: what one seed decides before it begins.
 
-What has to do with locations is drawn from dice of its own, and so are the later stages of a run, and effects.
+What has to do with locations is drawn from dice of its own, and so are the later stages of a run, effects, and freed keys.
 """
 
 import random
@@ -27,7 +27,7 @@ def make_plan(seed: int) -> Plan:
     stages = _stages(dice, locations, lease, scheme, apart=apart)
     lasting = scheme.name in {"one location", "random buckets"}
     retention = _retention(dice, locations, effects, lease, lasting=lasting, apart=apart)
-    return Plan(
+    plan = Plan(
         seed=seed,
         lease=lease,
         retention=retention,
@@ -40,6 +40,37 @@ def make_plan(seed: int) -> Plan:
             for script in _scripts(dice, locations, lease, scheme, len(stages[0].hosts))
         ),
         weather=_haunted(locations, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
+    )
+    return _with_freeing(random.Random(f"{seed}/freeing"), plan)
+
+
+def _with_freeing(dice: random.Random, plan: Plan) -> Plan:
+    """Let somebody free keys in every third run, some time after a call of theirs has begun."""
+    if dice.random() >= 0.35:
+        return plan
+    return replace(plan, scripts=(*plan.scripts, *(_freeing(dice, plan, n) for n in range(dice.randint(1, 4)))))
+
+
+def _freeing(dice: random.Random, plan: Plan, number: int) -> Script:
+    call = dice.choice(plan.scripts)
+    return replace(
+        call,
+        name=f"f{number}",
+        host=dice.randrange(len(plan.hosts)),
+        payload=None,
+        starts=round(call.starts + dice.choice((0.0, 0.02, 0.5, plan.lease, 2 * plan.lease)) * dice.random(), 2),
+        manner="forget",
+        lease=plan.lease,
+        heartbeat=False,
+        patience=None,
+        on_error="release",
+        read_first=False,
+        pauses=(),
+        ending="value",
+        cancelled_after=round(dice.random(), 3) if dice.random() < 0.1 else None,
+        renewals_fail=False,
+        effect=None,
+        shuts_out=dice.random() < 0.6,
     )
 
 

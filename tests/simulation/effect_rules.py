@@ -9,7 +9,7 @@
    its effects are refused, or of its body's own error, has had none, and never will.
    A commit without a claim that was refused has nothing to give back: a copy of it that comes late may be applied,
    and is then what the next call finds. Where clocks are minutes apart, a finished record may be taken for expired, or deleted by TTL, while its call
-   still asks what came of it. Both are counted.
+   still asks what came of it. So may one that is forgotten. All are counted.
 4. One that is told that the store did not answer, or was cancelled when its body had ended, may have had it.
 """
 
@@ -45,7 +45,7 @@ def at_write(write: Write, call: Call) -> Iterator[str]:
         yield f"{call.name} has its result stored without its effect"
 
 
-def at_end(plan: Plan, call: Call, outcome: object) -> Iterator[str]:
+def at_end(plan: Plan, history: History, call: Call, outcome: object) -> Iterator[str]:
     """Judge what a call is told."""
     if call.script.effect is None:
         return
@@ -55,7 +55,11 @@ def at_end(plan: Plan, call: Call, outcome: object) -> Iterator[str]:
     )
     if told_none and call.effects_applied and call.body_how != "declines":
         told = f"was told {type(outcome).__name__}, and had its effect"
-        allowed = plan.apart or (call.script.manner == "at once" and not isinstance(outcome, LeaseLostError))
+        allowed = (
+            plan.apart
+            or call.key in history.freed
+            or (call.script.manner == "at once" and not isinstance(outcome, LeaseLostError))
+        )
         yield f"counted: {told}" if allowed else f"{call.name} {told}"
     own = isinstance(outcome, dict) and outcome.get("by") == call.name
     if own and call.script.effect == "applied" and not call.effects_applied:

@@ -113,12 +113,12 @@ def _completion_swallowed(patch: pytest.MonkeyPatch) -> None:
 def _refused_before_the_answer(patch: pytest.MonkeyPatch) -> None:
     real = _waiting.follow
 
-    async def follow(other: InFlightCall, records: Any, attempt: Callable[[], Claim], *, gives_up: float) -> Any:
+    async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up: float) -> Any:
         if other.record is None and not other.over:
             made = attempt()
             lease = protocol.grant(made, made.locations[0], 0)
             return InProgress(model.parse(model.running(lease), lease.location), 0.0)
-        return await real(other, records, attempt, gives_up=gives_up)
+        return await real(other, attempt, gives_up=gives_up)
 
     patch.setattr(_call, "follow", follow)
 

@@ -28,9 +28,10 @@ class Held:
 @final
 @dataclass
 class History:
-    """All calls and all writes of a run. `over` names the processes that have ended."""
+    """All calls and all writes of a run. `over` names the processes that have ended, `freed` the keys."""
 
     over: set[str] = field(default_factory=set)
+    freed: set[str] = field(default_factory=set)
     calls: dict[str, Call] = field(default_factory=dict)
     _writes: dict[str, list[Write]] = field(default_factory=lambda: defaultdict(list))
     _held: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import final
 
 from aioidempotency import StoreError
-from tests.simulation import answer_rules, body_rules, effect_rules, place_rules, table_rules
+from tests.simulation import answer_rules, body_rules, effect_rules, freeing_rules, place_rules, table_rules
 from tests.simulation.calls import EPOCH, Call, How
+from tests.simulation.freeing_rules import Doors
 from tests.simulation.history import History
 from tests.simulation.plan import Plan
 from tests.simulation.table import Row, Write
@@ -26,6 +27,10 @@ class Monitor:
     broken: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     tokens: dict[str, int] = field(default_factory=dict)
+    doors: Doors = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.doors = Doors(self.plan, self.history)
 
     def say(self, line: str) -> None:
         """Add a line to the trace."""
@@ -40,17 +45,31 @@ class Monitor:
         befores = " and ".join(self._spell(row) for row in write.replaced) or "nothing"
         where = f" in {write.location[1]}" if write.location[2] else ""
         self.say(f"    {write.sender} changes {write.key[4:8]}{where}: {befores} -> {self._spell(write.after)}")
+        seen = freeing_rules.plain(write)
         if write.sender == "ttl":
-            self.history.add(write)
+            self.doors.expires(write)
+            if seen is not None:
+                self.history.add(seen)
             self.count("deleted by TTL")
             return
         call = self.history.calls[write.sender]
+        stray = seen is not None and place_rules.is_stray(self.plan, self.history, seen, call)
+        self._judge(self.doors.broken_by(write, call, stray=stray))
+        self._count_freed(write, call)
+        if seen is None:
+            return
+        self._wrote(seen, call, stray=stray)
+
+    def _wrote(self, write: Write, call: Call, *, stray: bool) -> None:
+        """Take in a change of a record that counts."""
         was_stray = self.history.is_stray(write.key, write.location)
-        stray = place_rules.is_stray(self.plan, self.history, write, call)
         self._judge(place_rules.broken_by(self.plan, self.history, write, call, stray=stray))
         self.history.add(write, stray=stray)
         self._count_claim(write)
         self._watch_token(write)
+        if call.script.manner == "forget":
+            self.history.freed.add(write.key)
+            return
         self._judge(table_rules.broken_by(self.plan, write, call, was_stray=was_stray))
         self._judge(effect_rules.at_write(write, call))
 
@@ -94,8 +113,11 @@ class Monitor:
         call.ended, call.outcome = self.now(), outcome
         self.count(f"{'not run' if call.body_began is None else 'run'}: {type(outcome).__name__}")
         self.say(f"{call.name} is answered {outcome if isinstance(outcome, dict) else type(outcome).__name__}")
+        if isinstance(outcome, bool):
+            self._judge(freeing_rules.at_end(self.plan, self.history, call, freed=outcome, now=self.now()))
+            return
         self._judge(answer_rules.at_end(self.plan, self.history, call, outcome, self.now()))
-        self._judge(effect_rules.at_end(self.plan, call, outcome))
+        self._judge(effect_rules.at_end(self.plan, self.history, call, outcome))
 
     def breaks(self, rule: str) -> None:
         """Note a broken rule."""
@@ -130,6 +152,16 @@ class Monitor:
                 self.count(verdict.removeprefix("counted: "))
             else:
                 self.breaks(verdict)
+
+    def _count_freed(self, write: Write, call: Call) -> None:
+        """Count what was freed, and who has met what was left of it."""
+        if call.script.manner == "forget":
+            shut_out = any(row.running for row in write.replaced) and write.after is not None
+            self.count("an owner is shut out" if shut_out else "a key is forgotten")
+        elif write.after is not None and write.after.left:
+            self.count("given back, and an owner is kept out")
+        elif any(row.left for row in write.replaced):
+            self.count("taken over what was freed")
 
     def _count_claim(self, write: Write) -> None:
         """Count what a claim took over, and from where."""

@@ -9,7 +9,7 @@ from tests.simulation.schemes import Scheme
 Trouble = Literal["fine", "throttled", "dropped", "late", "reply lost", "cut after applying", "copied"]
 TROUBLES: tuple[Trouble, ...] = ("throttled", "dropped", "late", "reply lost", "cut after applying", "copied")
 
-Manner = Literal["execute", "decorated", "run", "by hand", "at once"]
+Manner = Literal["execute", "decorated", "run", "by hand", "at once", "forget"]
 MANNERS: tuple[Manner, ...] = ("execute", "decorated", "run", "by hand")
 
 Ending = Literal["value", "unstorable", "fails", "declines"]
@@ -23,7 +23,10 @@ Span = tuple[float, float]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """One call: who makes it, when, and what its body does. `starts` counts from the start of its stage."""
+    """One call: who makes it, when, and what its body does. `starts` counts from the start of its stage.
+
+    One that frees its key has no body; `shuts_out` says whether a running owner loses it.
+    """
 
     name: str
     host: int
@@ -42,6 +45,7 @@ class Script:
     cancelled_after: float | None
     renewals_fail: bool
     effect: Effect | None = None
+    shuts_out: bool = False
 
 
 @final

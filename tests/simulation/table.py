@@ -36,6 +36,12 @@ class Row:
     payload: str | None
     encoding: str | None
     data: str | None
+    freed: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether it is what freeing a key has left of a record: nobody's."""
+        return self.running and self.freed and self.lease_end == 0
 
     @property
     def author(self) -> str | None:
@@ -55,7 +61,8 @@ class Write:
         location: Where it was put or changed; where it was deleted, if it is gone.
         before: What was in that location.
         with_effects: Whether effects were applied by the same operation.
-        cleared: What the same operation deleted in other locations.
+        cleared: What the same operation deleted in other locations, or replaced by what is left of a record.
+        vacated: What it left there.
         beside: What is in the key's other locations when all is done.
     """
 
@@ -67,7 +74,18 @@ class Write:
     after: Row | None
     with_effects: bool = False
     cleared: tuple[tuple[Place, Row], ...] = ()
+    vacated: tuple[tuple[Place, Row], ...] = ()
     beside: tuple[tuple[Place, Row], ...] = ()
+
+    @property
+    def before_by_location(self) -> tuple[tuple[Place, Row], ...]:
+        """What was in each location that it has changed."""
+        return (*(() if self.before is None else ((self.location, self.before),)), *self.cleared)
+
+    @property
+    def after_by_location(self) -> dict[Place, Row]:
+        """What is in each location that it has changed."""
+        return {**({} if self.after is None else {self.location: self.after}), **dict(self.vacated)}
 
     @property
     def replaced(self) -> tuple[Row, ...]:
@@ -135,7 +153,8 @@ class WatchedTable:
             return None
         befores = {location: row(known[location]) for location in changed if location in known}
         put = [location for location in changed if location in stored]
-        assert len(put) <= 1, "two records of one key, put by one operation"
+        more = {location: row(stored[location]) for location in put[1:]}
+        assert all(each.left for each in more.values()), "two records of one key, put by one operation"
         for location in changed:
             known.pop(location, None)
         known.update({location: stored[location] for location in put})
@@ -149,7 +168,8 @@ class WatchedTable:
             after=row(known[home]) if put else None,
             with_effects=applied,
             cleared=tuple(befores.items()),
-            beside=tuple((location, row(item)) for location, item in known.items() if location != home),
+            vacated=tuple(more.items()),
+            beside=tuple((location, row(item)) for location, item in known.items() if location not in {home, *more}),
         )
         self._tell(write)
         return write
@@ -176,6 +196,7 @@ def row(item: Item) -> Row:
         payload=values.get("validation"),
         encoding=values.get("encoding"),
         data=values.get("data"),
+        freed="freed_by" in values,
     )
 
 

@@ -52,6 +52,16 @@ EFFECTS = {
 """What became of effects that were committed with results."""
 
 
+FREED = {
+    "a key is forgotten",
+    "an owner is shut out",
+    "given back, and an owner is kept out",
+    "ran on, shut out",
+    "taken over what was freed",
+}
+"""What became of keys that were freed."""
+
+
 @cache
 def played(first: int, last: int) -> tuple[Run | None, Counter[str]]:
     """Run seeds, for whichever test asks first: the first run that breaks a rule, and what happened in all of them."""
@@ -79,7 +89,7 @@ def test_everything_that_can_go_wrong_went_wrong() -> None:
     counts = sum((played(first, first + BATCH)[1] for first in range(0, 5 * BATCH, BATCH)), Counter[str]())
     print(*(f"{number:7} {what}" for what, number in sorted(counts.items())), sep="\n")  # noqa: T201 - for `pytest -s`
     answers = {"dict", "DeclinedError", "InProgressError", "MismatchError", "ResultUnavailableError", "StoreError"}
-    assert counts.keys() >= ALL_FAULTS | PLACES | EFFECTS
+    assert counts.keys() >= ALL_FAULTS | PLACES | EFFECTS | FREED
     assert {f"not run: {answer}" for answer in answers} <= counts.keys()
     assert {"run: dict", "run: BodyFailedError", "run: CancelledError", "run: LeaseLostError"} <= counts.keys()
 

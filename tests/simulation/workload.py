@@ -50,6 +50,8 @@ class Workload:
                 return await self._by_hand(call)
             case "at once":
                 return await self._at_once(call)
+            case "forget":
+                return await self.store.forget(call.script.key, running=call.script.shuts_out)
 
     async def _execute(self, call: Call) -> object:
         script = call.script

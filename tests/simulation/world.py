@@ -16,6 +16,7 @@ from aioidempotency._core.operations import Operation, Reply
 from tests.simulation.calls import CALL, EPOCH
 from tests.simulation.drawing import make_plan
 from tests.simulation.fleet import Fleet
+from tests.simulation.freeing_rules import plain
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.machine import Machine
 from tests.simulation.monitor import Monitor
@@ -155,7 +156,7 @@ class World:
 
     def _changed(self, write: Write) -> None:
         self.monitor.wrote(write)
-        self._network.disturb(write)
+        self._network.disturb(plain(write) or write)
 
     async def _until(self, going_on: Callable[[], bool], complaint: str, *, limit: float | None = None) -> None:
         """Let time pass while something goes on, reaping the table meanwhile."""

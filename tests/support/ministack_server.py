@@ -1,4 +1,4 @@
-"""MiniStack's DynamoDB as a process of its own, on one loopback port and without a trace.
+"""MiniStack's DynamoDB and SQS as a process of its own, on one loopback port and without a trace.
 
 Its own command listens on every interface unless told otherwise, writes a process-id file,
 and cannot take port 0. Its application is served here instead, on a socket that is ours.
@@ -23,7 +23,7 @@ from tests.support.real_time import ShortLifeError, check_outlasts_its_test
 Item = Mapping[str, Mapping[str, object]]
 
 _SETTINGS: Final = {
-    "SERVICES": "dynamodb",
+    "SERVICES": "dynamodb,sqs",
     "LOG_LEVEL": "ERROR",
     "PERSIST_STATE": "0",
     "S3_PERSIST": "0",

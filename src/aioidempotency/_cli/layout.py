@@ -38,7 +38,7 @@ def show(
     if as_json:
         before = None if found.before is None else layout.as_code(found.before)
         facts = {"layout": layout.as_code(found.description), "since": found.since, "before": before}
-        typer.echo(json.dumps({**facts, "changes": found.changes}))
+        typer.echo(json.dumps({**facts, "beside": found.beside, "changes": found.changes}))
     else:
         typer.echo(_text(found))
 
@@ -139,6 +139,8 @@ def _text(found: TableLayout) -> str:
     lines = [layout.as_code(found.description), f"since {_instant(found.since)}"]
     if found.before is not None:
         lines.append(f"before: {layout.as_code(found.before)}")
+    if found.beside:
+        lines.append(f"beside: {', '.join(f'Static({value!r})' for value in found.beside)}")
     move = found.description
     if move["strategy"] == "Reshard" and move["phase"] == "prepare":
         lines.append(f"next: {layout.as_code({**move, 'phase': 'cutover'})}, once all nodes are on this one")

@@ -66,6 +66,7 @@ class Load:
             retention=terms.retention,
             clock_skew=terms.clock_skew,
             fingerprint=digest("payload") if self.fingerprint else None,
+            label="0" * 24,  # the usual length of a host's name and a process id
         )
         lease = first_put(claim)[0]
         finished = model.finished(lease, SerializedResult("0" * self.result_bytes), expiration=lease.expiration)

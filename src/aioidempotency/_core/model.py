@@ -1,14 +1,14 @@
-"""Records: where they live, what they say, who holds them, and the items that store them.
+"""Records: their locations, their attributes, and the items that store them.
 
-Instants and durations are float seconds. Milliseconds appear in the attribute
-`in_progress_expiration` only, because Powertools writes it so.
+Instants and durations are float seconds. Only the attribute `in_progress_expiration` holds milliseconds,
+because Powertools writes milliseconds there.
 
-An item is parsed here, once; everything behind that can trust a `Record`. We write what Powertools for
-Python writes, and read what its sisters write too: `data` as JSON text, as any other text, or as native
-attributes.
+An item is parsed here, once, and all code behind `parse` can trust a `Record`. Items are written as Powertools
+for Python writes them. Items of the other Powertools are read, too: `data` may be JSON text, any other text, or
+native attributes.
 
-Values that every call makes are `msgspec.Struct`s, which cost a tenth of a frozen dataclass. `Lease` and
-`Record` are in users' hands, and stay dataclasses.
+Each call makes many values, so most are `msgspec.Struct`s, at a tenth of the cost of a frozen dataclass. Users hold `Lease`
+and `Record`, so both stay dataclasses.
 """
 
 import json
@@ -18,17 +18,17 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from math import floor, inf, nan
-from typing import Literal, Protocol, cast, final
+from typing import Final, Literal, Protocol, cast, final
 
 from msgspec import Struct
 
 from aioidempotency.exceptions import ConfigurationError
 
 AttributeValue = Mapping[str, object]
-"""One value as the wire has it: `{"S": "text"}`."""
+"""One value in DynamoDB's own form: `{"S": "text"}`."""
 
 Item = Mapping[str, AttributeValue]
-"""One item as the wire has it, by the table's own attribute names."""
+"""One item in DynamoDB's own form, under the table's attribute names."""
 
 Role = Literal[
     "key",
@@ -40,13 +40,18 @@ Role = Literal[
     "owner",
     "fencing_token",
     "encoding",
+    "claimed_by",
+    "freed_by",
 ]
-"""What an attribute is for, whatever its name in the table. `key` is the partition key."""
+"""The purpose of an attribute; the name in the table may differ. `key` is the partition key."""
+
+FREED: Final = 0
+"""The lease end of a record that was freed from its owner: over by every clock, however wrong."""
 
 
 @final
 class Status(StrEnum):
-    """How far a record is, as Powertools spells it."""
+    """The progress of a record, in Powertools' words."""
 
     INPROGRESS = "INPROGRESS"
     COMPLETED = "COMPLETED"
@@ -55,7 +60,7 @@ class Status(StrEnum):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttributeNames:
-    """What the table calls each attribute of a record; the layout names the key's attributes."""
+    """The table's name for each attribute of a record; the layout names the attributes of the key."""
 
     status: str = "status"
     expiration: str = "expiration"
@@ -65,6 +70,8 @@ class AttributeNames:
     owner: str = "owner"
     fencing_token: str = "fencing_token"  # noqa: S105 - an attribute's name
     encoding: str = "encoding"
+    claimed_by: str = "claimed_by"
+    freed_by: str = "freed_by"
 
     def __post_init__(self) -> None:
         check_names(getattr(self, each.name) for each in fields(self))
@@ -73,7 +80,7 @@ class AttributeNames:
 @final
 @dataclass(frozen=True)
 class Table:
-    """One table: its name, its key, and what it calls each attribute."""
+    """One table: its name, its key, and the names of its attributes."""
 
     name: str
     partition_attribute: str
@@ -84,12 +91,12 @@ class Table:
         check_names(self.names.values())
 
     def __hash__(self) -> int:
-        # Expressions are kept by table, and looked up at every call: hashing eleven texts each time costs more.
+        # Expressions are cached by table and looked up at every call. Hashing all attribute names each time costs more.
         return hash(self.name)
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The table's attribute name for each role, and for the sort key where there is one."""
+        """The table's attribute name for each role, and for the sort key of a table with a sort key."""
         names = {"key": self.partition_attribute}
         if self.sort_attribute is not None:
             names["sort"] = self.sort_attribute
@@ -97,7 +104,7 @@ class Table:
 
 
 class Route(Protocol):
-    """Where the record of one key may be."""
+    """The locations in which the record of one key may be."""
 
     @property
     def key(self) -> str:
@@ -106,28 +113,28 @@ class Route(Protocol):
 
     @property
     def answer_within(self) -> float:
-        """Seconds after which the locations of an instant may no longer be all that matter."""
+        """Seconds after which the locations of an instant may be incomplete."""
         ...
 
     def locations(self, now: float) -> "Locations":
-        """Name the location of a new record, and then every other one where a live record may be.
+        """Name the location of a new record, and then every other possible location of a live record.
 
-        Of two claims, each looks at the location that the other one writes.
+        Of two claims, each looks at the location of the other claim's write.
         """
         ...
 
     def searched_until(self, location: "Location") -> float:
-        """Epoch seconds until which every claim looks at a location that is home now."""
+        """Epoch seconds until which every claim looks at a location of new records."""
         ...
 
 
 @final
 class Location(Struct, frozen=True):
-    """Where one record lives. `sort` is None in a table without a sort key.
+    """The location of one record. `sort` is None in a table without a sort key.
 
-    `typed` are the key's attributes where they need not be texts: in a table of the caller's own.
+    `typed` holds the attributes of a key in a table of the caller's own, where keys need not be texts.
 
-    It is a `Route`, too: that of a key whose record is always here.
+    A location is also the `Route` of a key whose record has no other location.
     """
 
     table: Table
@@ -152,7 +159,7 @@ class Location(Struct, frozen=True):
 
     @property
     def item(self) -> Item:
-        """The key's attributes as the wire has them."""
+        """The key's attributes in DynamoDB's own form."""
         if self.typed is not None:
             return self.typed
         if self.table.sort_attribute is None or self.sort is None:
@@ -161,36 +168,38 @@ class Location(Struct, frozen=True):
 
     @property
     def answer_within(self) -> float:
-        """Any time: the record has no other location."""
+        """No limit: the record has no other location."""
         return inf
 
     def locations(self, now: float) -> "Locations":
-        """Name this one location."""
+        """Name the only location."""
         return (self,)
 
     def searched_until(self, location: "Location") -> float:
-        """For ever."""
+        """No limit."""
         return inf
 
 
 Locations = tuple[Location, ...]
-"""Where a record may be; a new one is put into the first."""
+"""All possible locations of a record; a new record is put into the first."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record as it was found in the table.
+    """One record as found in the table.
 
     Attributes:
         key: `namespace#digest`.
-        status: How far it is.
+        status: Running or finished.
         expiration: Epoch seconds after which the record no longer counts.
         in_progress_expiration: Epoch milliseconds at which the lease ends; None without a lease.
-        owner: The claimant's 128 random bits in hex; None where Powertools wrote the record.
-        fencing_token: Grows with every claim of this record; 0 where Powertools wrote it.
-        fingerprint: The digest of the request's payload, when there is one.
-        encoding: How `data` is to be read; None for plain JSON.
+        owner: The claimant's 128 random bits in hex; None in a record of Powertools.
+        fencing_token: Grows with every claim of the key; 0 in a record of Powertools.
+        fingerprint: The digest of the request's payload; None without a payload to compare.
+        encoding: The form of `data`; None for plain JSON.
+        claimed_by: Who claimed, for people: the store's `label`. Shown in no error and no log.
+        freed_by: Who called `forget(running=True)` while another owner ran; empty if unknown, None if nobody did.
         data: The stored result as text.
         result: The decoded result of a finished record.
     """
@@ -203,6 +212,8 @@ class Record:
     fencing_token: int = 0
     fingerprint: str | None = None
     encoding: str | None = None
+    claimed_by: str | None = field(default=None, repr=False)
+    freed_by: str | None = field(default=None, repr=False)
     data: str | None = field(default=None, repr=False)
     result: object = field(default=None, repr=False)
 
@@ -211,10 +222,15 @@ class Record:
         """Epoch seconds at which the lease ends."""
         return None if self.in_progress_expiration is None else self.in_progress_expiration / 1000
 
+    @property
+    def vacant(self) -> bool:
+        """Whether `forget` has freed the key, with no claim since: the record only keeps the old owner out."""
+        return self.status is Status.INPROGRESS and self.in_progress_expiration == FREED
+
 
 @final
 class SerializedResult(Struct, frozen=True):
-    """A result as it is stored: text, and how it is to be read (None: plain JSON)."""
+    """A result in its stored form: a text and its encoding, None for plain JSON."""
 
     data: str
     encoding: str | None = None
@@ -226,18 +242,20 @@ class SerializedResult(Struct, frozen=True):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to run one key until `expires_at`, as the table grants it.
+    """The right to run one key until `expires_at`, as granted by the table.
 
     Attributes:
-        location: Where the record lives.
-        route: Where it is looked for.
-        owner: The 128 random bits that mark the record as ours.
-        fencing_token: Grows with every claim of this record; hand it to systems that can compare.
+        location: The location of the record.
+        route: All locations in which calls look for the record.
+        owner: The 128 random bits that mark the record as this owner's.
+        fencing_token: Grows with every claim of the key; hand the token to systems that can compare.
         expires_at: Epoch seconds at which the lease ends.
         expiration: Epoch seconds after which the record no longer counts; never before the lease's end.
         duration: Seconds from a renewal to the end of the lease.
-        retention: Seconds that the finished record will answer.
-        fingerprint: The digest of the request's payload, when there is one.
+        retention: Seconds for which the finished record will answer.
+        fingerprint: The digest of the request's payload; None without a payload to compare.
+        claimed_by: The store's `label`, for people.
+        freed_by: Who freed the key from an earlier owner; None if nobody did.
     """
 
     location: Location = field(repr=False)
@@ -249,6 +267,8 @@ class Lease:
     duration: float
     retention: float
     fingerprint: str | None = None
+    claimed_by: str | None = field(default=None, repr=False)
+    freed_by: str | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:
@@ -266,27 +286,45 @@ A larger fencing token could have no successor: DynamoDB refuses numbers of more
 
 
 def milliseconds(instant: float) -> int:
-    """Convert epoch seconds as the attribute `in_progress_expiration` wants them."""
+    """Convert epoch seconds to the milliseconds of the attribute `in_progress_expiration`."""
     return round(instant * 1000)
 
 
 def whole_milliseconds(instant: float) -> float:
-    """Cut epoch seconds to what the attribute can hold: a lease ends no later than it says."""
+    """Cut epoch seconds to whole milliseconds, so that a lease ends no later than its attribute says."""
     return floor(instant * 1000) / 1000
 
 
 def running(lease: Lease) -> Item:
-    """Make the item of a record that this lease holds."""
+    """Make the item of a running record from its lease."""
     return _item(lease, {"status": {"S": "INPROGRESS"}, **renewed(lease)})
 
 
 def finished(lease: Lease, result: SerializedResult, *, expiration: int) -> Item:
-    """Make the item of a record that this lease has finished."""
+    """Make the item of a finished record from its lease and result."""
     return _item(lease, {**renewed(lease), **completed(result, expiration=expiration)})
 
 
+def vacant(location: Location, *, owner: str, fencing_token: int, expiration: int, freed_by: str) -> Item:
+    """Make the item of a vacant record: any claim may take over at once, and an old owner is kept out.
+
+    The item has no fingerprint: the key is free for every request. `freed_by` is always written, if need be empty:
+    claims carry the attribute on, and so keep the old owner out after the key is given back.
+    """
+    names = location.table.names
+    return {
+        **location.item,
+        names["status"]: {"S": "INPROGRESS"},
+        names["in_progress_expiration"]: {"N": str(FREED)},
+        names["expiration"]: {"N": str(expiration)},
+        names["owner"]: {"S": owner},
+        names["fencing_token"]: {"N": str(fencing_token)},
+        names["freed_by"]: {"S": freed_by},
+    }
+
+
 def renewed(lease: Lease) -> Changes:
-    """Name what a renewal changes: the ends of lease and record."""
+    """List the changes of a renewal: the ends of lease and record."""
     return {
         "in_progress_expiration": {"N": str(milliseconds(lease.expires_at))},
         "expiration": {"N": str(lease.expiration)},
@@ -294,7 +332,7 @@ def renewed(lease: Lease) -> Changes:
 
 
 def completed(result: SerializedResult, *, expiration: int) -> Changes:
-    """Name what a completion changes. The end of the lease stays, as Powertools leaves it."""
+    """List the changes of a completion. The end of the lease stays, as with Powertools."""
     changes: Changes = {
         "status": {"S": "COMPLETED"},
         "expiration": {"N": str(expiration)},
@@ -306,7 +344,7 @@ def completed(result: SerializedResult, *, expiration: int) -> Changes:
 
 
 def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Record:
-    """Make the record that `parse` reads from what this lease has finished."""
+    """Make the same record as `parse` of the finished item of a lease."""
     return Record(
         key=lease.location.key,
         status=Status.COMPLETED,
@@ -316,6 +354,8 @@ def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Rec
         fencing_token=lease.fencing_token,
         fingerprint=lease.fingerprint,
         encoding=result.encoding,
+        claimed_by=lease.claimed_by,
+        freed_by=lease.freed_by,
         data=result.data,
     )
 
@@ -333,6 +373,8 @@ def parse(item: Item, location: Location) -> Record:
     expiration = read.number("expiration")
     if expiration is None:
         raise read.refusal("expiration", "is missing")
+    names = location.table.names
+    claimed_by, freed_by = item.get(names["claimed_by"]), item.get(names["freed_by"])
     return Record(
         key=location.key,
         status=Status(status),
@@ -342,17 +384,20 @@ def parse(item: Item, location: Location) -> Record:
         fencing_token=int(read.number("fencing_token") or 0),
         fingerprint=read.text("validation"),
         encoding=read.text("encoding"),
+        # No call depends on texts for people: other types count as missing.
+        claimed_by=None if claimed_by is None else cast("str | None", claimed_by.get("S")),
+        freed_by=None if freed_by is None else cast("str | None", freed_by.get("S")),
         data=read.data(),
     )
 
 
 def size(item: Item) -> int:
-    """Count the bytes of an item of texts and numbers, by DynamoDB's rules; a number a little generously."""
+    """Count the bytes of an item of texts and numbers by DynamoDB's rules; numbers a little too high."""
     return sum(len(name.encode()) + len(str(next(iter(value.values()))).encode()) for name, value in item.items())
 
 
 def _item(lease: Lease, values: Changes) -> Item:
-    """Make an item of a lease's own attributes and these."""
+    """Make an item of a lease's own attributes and the given values."""
     location = lease.location
     names = location.table.names
     item = dict(location.item)
@@ -362,11 +407,15 @@ def _item(lease: Lease, values: Changes) -> Item:
     item[names["fencing_token"]] = {"N": str(lease.fencing_token)}
     if lease.fingerprint is not None:
         item[names["validation"]] = {"S": lease.fingerprint}
+    if lease.claimed_by is not None:
+        item[names["claimed_by"]] = {"S": lease.claimed_by}
+    if lease.freed_by is not None:
+        item[names["freed_by"]] = {"S": lease.freed_by}
     return item
 
 
 class _Reader:
-    """One item, read attribute by attribute; an empty text or a NULL counts as missing."""
+    """Reads one item attribute by attribute. An empty text or a NULL counts as missing."""
 
     def __init__(self, item: Item, location: Location) -> None:
         self._item = item
@@ -398,7 +447,7 @@ class _Reader:
         return number
 
     def data(self) -> str | None:
-        """Read the stored result as text, whatever its type; None where there is none."""
+        """Read the stored result of any type as text; None without a result."""
         kind, value = self._typed("data")
         if kind == "S" and isinstance(value, str):
             return value
@@ -429,7 +478,7 @@ class _Reader:
 
 
 def _as_json(value: AttributeValue) -> str:
-    """Write a native attribute as JSON text, each number exactly as it is stored."""
+    """Write a native attribute as JSON text, with each number exactly as stored."""
     ((kind, inner),) = value.items()
     match kind:
         case "M":

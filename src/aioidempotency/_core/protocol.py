@@ -1,31 +1,35 @@
-"""The protocol: how a key is claimed, kept, finished and given back.
+"""The protocol: how a call claims a key, keeps the key, finishes the record and gives the key back.
 
-1. A record belongs to whoever wrote its `owner`, 128 random bits made for one claim. Finding our own
-   owner in a refused write means that the write had been applied and its answer was lost.
-2. Every write is conditional, and no condition holds a time. Whether a record may be taken over is
-   judged here, by `judge`, on a record that was read; the write then insists that nothing changed.
-   So two contenders cannot both win, whatever their clocks say.
-3. A running record is its owner's until its lease is over by `clock_skew`. Then the first who takes
-   it over wins, with a larger fencing token, and everything the old owner still writes is refused.
-   Who loses that race has seen the record change, and does not judge the winner by its own clock.
-4. A finished record is never written again, and answers until its expiration.
-5. The fingerprint of an unexpired record answers first, also when its lease is over: the key is not
-   free for another request.
-6. A record never expires before its lease does, and a renewal that was delayed on its way does not
-   shorten a lease that was renewed since.
-7. A key has one record, in whichever of its locations it is: `placements` says how. Where claims stop
-   looking at a location after a time, lease and record end before that; where the locations of a key depend
-   on the instant, rule 2 holds as long as clocks agree by `clock_skew`.
+1. A record belongs to the owner in its attribute `owner`: 128 random bits, made for one claim. A refused write
+   whose owner is already in the record had been applied before, and only the answer was lost.
+2. Every write is conditional, and no condition holds a time. `judge` reads a record and decides whether a
+   claim may take the record over; the write then insists on an unchanged record. So two contenders cannot both
+   win, however wrong the clocks are.
+3. A running record is its owner's until the lease is over by `clock_skew`. After that the first claim to take the
+   record over wins, with a larger fencing token, and every later write of the old owner is refused. The losers of
+   the race have seen the record change, and do not judge the winner by a clock.
+4. A finished record is never written again, except by `forget`, and answers until its expiration.
+5. The fingerprint of an unexpired record answers first, also after the end of the lease: the key is not free for
+   another request.
+6. A record never expires before its lease ends. A late renewal does not shorten a lease renewed since.
+7. A key has one record, in any of its locations: see `placements`. Where claims stop searching a location after
+   a time, lease and record end earlier. Where the locations of a key depend on the instant, rule 2 holds as
+   long as clocks agree by `clock_skew`.
+8. `forget` can take a key from a running owner. The vacant record left behind keeps the old owner out: a
+   completion without a record would put a new one. The attribute `freed_by` marks the duty, later claims carry the
+   attribute on, and giving the key back leaves a vacant record again. So the old owner stays refused until the
+   vacant record of `forget` expires.
 
-A procedure is a generator: it yields operations, is sent replies, and returns its outcome. Time and
-randomness come in as arguments, so a test can play every interleaving without a database.
+A procedure is a generator: the caller sends the reply to each operation, and the procedure returns an outcome. Time
+and randomness are arguments, so tests can play every interleaving without a database.
 
-The first operation of a claim and of a completion is known before anything is asked: `first_put` and
-`first_update` make it. Nearly always it is applied, and the call goes on at once. What refuses it goes to
-`claim_refused` or `completion_refused`. The procedures `claim` and `complete` are these two steps in turn,
-so the rules stand here once, whichever way a call takes.
+A claim and a completion know their first operation without asking: `first_put` and `first_update` make the operation.
+Nearly always the store applies the operation, and the call goes on at once. After a refusal, `claim_refused` or
+`completion_refused` goes on. The procedures `claim` and `complete` are both steps in turn, so the rules are written
+here once for both ways.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import floor, inf
 from typing import NamedTuple, final
@@ -35,11 +39,12 @@ from msgspec import Struct
 from aioidempotency._core import model, placements
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Lease, Location, Locations, Record, Route, SerializedResult, Status
+from aioidempotency._core.model import Item, Lease, Location, Locations, Record, Route, SerializedResult, Status
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
     Delete,
+    Operation,
     Put,
     Reply,
     Transact,
@@ -50,16 +55,18 @@ from aioidempotency._core.operations import (
 from aioidempotency._core.placements import Procedure, Seen
 
 ATTEMPTS = 5
-"""How often a claim may find that the record changed under it, before it is called contended."""
+"""Tries of a claim whose record keeps changing, before the key counts as in progress."""
 
 
 @final
 class Claim(Struct, frozen=True, kw_only=True):
-    """One attempt to own a key: everything about it is decided before the first request.
+    """One attempt to own a key, with every argument decided before the first request.
 
-    `now` is the instant at which the attempt began. A slow store makes it stale, which is safe: the
-    lease is then shorter than it could be, and others' leases look longer than they are. Only a route
-    whose locations change with time bounds that: `answer_within`.
+    `now` is the instant at which the attempt began. A slow store makes `now` stale, which is safe: the granted
+    lease is shorter than possible, and the leases of others look longer than real. Only a route whose locations
+    change with time sets a bound: `answer_within`.
+
+    `label` is the text of `claimed_by`; None leaves the attribute out.
     """
 
     route: Route
@@ -70,6 +77,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     clock_skew: float
     fingerprint: str | None = None
     read_first: bool = False
+    label: str | None = None
 
     def at(self, now: float, *, lease: float) -> "Claim":
         """Make the same attempt at another instant."""
@@ -82,11 +90,12 @@ class Claim(Struct, frozen=True, kw_only=True):
             clock_skew=self.clock_skew,
             fingerprint=self.fingerprint,
             read_first=self.read_first,
+            label=self.label,
         )
 
     @property
     def locations(self) -> Locations:
-        """Where a record of the key may be; this attempt puts one into the first."""
+        """The locations that may hold a record of the key; the attempt puts its own into the first."""
         return self.route.locations(self.now)
 
 
@@ -100,12 +109,12 @@ class Contended(Struct, frozen=True):
 
 @final
 class Vacant(Struct, frozen=True):
-    """The record no longer protects anyone: it may be taken over."""
+    """The record protects no owner and no result: a claim may take the key over."""
 
 
 @final
 class Completed(Struct, frozen=True):
-    """The record is finished, with this result."""
+    """The record is finished, and holds the result."""
 
     record: Record
 
@@ -119,22 +128,27 @@ class Renewed(Struct, frozen=True):
 
 @final
 class Released(Struct, frozen=True):
-    """The key is free as far as we are concerned."""
+    """The owner no longer holds the key."""
 
 
 @final
 class Lost(Struct, frozen=True):
-    """Someone else holds the record, or it is gone."""
+    """Someone else holds the record, or the record is gone."""
 
     record: Record | None
 
 
 class FoundRecord(NamedTuple):
-    """A record that was found. `fresh`: it was written after the attempt began."""
+    """A record that was found. `fresh`: written after the attempt began."""
 
     location: Location
+    item: Item
     record: Record
     fresh: bool
+
+    # The item holds a result.
+    def __repr__(self) -> str:
+        return f"<FoundRecord in {self.location!r}: {self.record!r}{', fresh' if self.fresh else ''}>"
 
 
 def claim(attempt: Claim) -> Procedure[Decision | Contended]:
@@ -148,7 +162,7 @@ def claim(attempt: Claim) -> Procedure[Decision | Contended]:
 
 
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
-    """Make the first write of a claim that has read nothing, and the lease that the write grants where it is applied."""
+    """Make the first write of a claim without a read, and the lease granted by the write."""
     locations = attempt.locations
     lease = grant(attempt, locations[0], model.milliseconds(attempt.now))
     item = model.running(lease)
@@ -158,13 +172,13 @@ def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
 
 
 def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Procedure[Decision | Contended]:
-    """Go on where the first write of a claim was refused: judge what refused it, and take over what is vacant."""
-    seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+    """Continue a claim whose first write was refused: judge the record found, and take over a vacant one."""
+    seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
     return (yield from _contend(attempt, seen, tries=ATTEMPTS - 1))
 
 
 def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision | Contended]:
-    """Judge what is in the locations, and take over what is vacant, as often as the record changes under this."""
+    """Judge the records in the locations, and take over vacant ones. Try again while the records keep changing."""
     locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
     for _ in range(tries):
@@ -172,31 +186,31 @@ def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision | 
         verdict = judge_all(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
-        token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = grant(attempt, locations[0], token)
+        lease = take_over(attempt, found, token)
+        token = lease.fencing_token
         operation = placements.put(locations, model.running(lease), seen)
         reply = yield operation
         if isinstance(reply, Applied):
             return Claimed(lease)
-        known, seen = seen, (yield from placements.seen_by(operation, _refusal_in(operation, reply)))
+        known, seen = seen, (yield from placements.seen_by(operation, refusal_in(operation, reply)))
     verdict = judge_all(parse_found(locations, seen, known), attempt)
     return Contended() if isinstance(verdict, Vacant) else verdict
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
-    """Say what a claim would find now, without claiming."""
+    """Say how a claim would end now, without claiming."""
     locations = attempt.locations
     seen = yield from placements.look(locations)
     return judge_all(parse_found(locations, seen), attempt)
 
 
 def judge_all(found: tuple[FoundRecord, ...], attempt: Claim) -> Decision | Vacant:
-    """Say what all that was found means: what this attempt wrote, then what is finished, then what runs.
+    """Judge all records found: first the attempt's own, then finished, then running records.
 
-    One record counts at a time. Beside it may be what has expired, and a late copy of a claim that
-    its owner gave up. That may have been ours, earlier: then it counts only where no other does.
+    A single record counts at a time. Other locations may hold expired records, and late copies of abandoned
+    claims. A late copy of the attempt's own earlier claim counts only if no other record does.
     """
-    for location, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
+    for location, _, record, fresh in sorted(found, key=lambda each: _weight(each.record, attempt), reverse=True):
         verdict = judge(record, attempt, fresh=fresh)
         if isinstance(verdict, Claimed):
             return Claimed(replace(verdict.lease, location=location))
@@ -212,16 +226,16 @@ def _weight(record: Record, attempt: Claim) -> tuple[bool, bool, bool, int]:
 
 
 def judge(record: Record, attempt: Claim, *, fresh: bool = False) -> Decision | Vacant:
-    """Say what a record that was found means to this attempt: every judgement about time is here.
+    """Judge one record for an attempt. Every judgement about time is made here.
 
-    `fresh` says that it was written after the attempt began. Then it is running, whatever the
-    clocks say: of many who find a lease over, one wins.
+    A `fresh` record was written after the attempt began, and counts as running, whatever the clocks say: of many
+    contenders for a lapsed lease, a single contender wins. Only the vacant record of `forget` is nobody's, fresh or not.
     """
     if record.owner == attempt.owner and record.status is Status.INPROGRESS:
         ours = _regrant(record, attempt)
         return Vacant() if lapsed(ours, now=attempt.now) else Claimed(ours)
     verdict = _judge_by_clock(record, attempt)
-    if fresh and isinstance(verdict, Vacant) and record.status is Status.INPROGRESS:
+    if fresh and isinstance(verdict, Vacant) and record.status is Status.INPROGRESS and not record.vacant:
         return InProgress(record, retry_after=attempt.lease)
     return verdict
 
@@ -240,14 +254,14 @@ def _judge_by_clock(record: Record, attempt: Claim) -> Decision | Vacant:
 
 
 def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure[Completed | Lost | Contended]:
-    """Store the result for as long as the lease's retention says.
+    """Store the result for the retention of the lease.
 
-    A record that is gone (deleted by the table's TTL, say) is written again as a claim would be, so
-    that finished work is remembered. One that we finished before keeps its first result. One that is
-    ours and running, although we were refused, is a late copy of our claim: it is finished, too.
+    If the record is gone (deleted by the table's TTL, say), the completion puts a finished record as a claim would
+    put a running one, so that finished work is remembered. A record that the owner finished before keeps its first
+    result. A running record of the same owner, after a refusal, is a late copy of the claim, and is finished, too.
 
-    Where the locations of a key depend on the instant, a record that is gone is lost, and so is one whose
-    lease is over: another call may have claimed the key in a location that this one did not look at.
+    Where the locations of a key depend on the instant, a missing record means a lost lease, and so does a lease that
+    is over: another call may have claimed the key in a location that this owner did not look at.
     """
     if lapsed(lease, now=now):
         return Lost(None)
@@ -259,8 +273,8 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
 
 
 def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
-    """Make the first write of a completion, and the record that it leaves where it is applied."""
-    expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+    """Make the first write of a completion, and the record left by the write."""
+    expiration = finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
         model.record_of(lease, result, expiration=expiration),
@@ -271,9 +285,9 @@ def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple
 def completion_refused(
     lease: Lease, result: SerializedResult, operation: Write | Transact, reply: Reply, *, now: float
 ) -> Procedure[Completed | Lost | Contended]:
-    """Go on where the first write of a completion was refused; see `complete`."""
+    """Continue a completion whose first write was refused; see `complete`."""
     for tries_left in reversed(range(ATTEMPTS)):
-        seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+        seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
         found = parse_found(_locations_of(operation), seen)
         if not found:
             if lease.route.answer_within < inf:
@@ -282,11 +296,11 @@ def completion_refused(
                 break
             locations = lease.route.locations(now)
             lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
-            expiration = expiration_of(lease.route, lease.location, now + lease.retention)
+            expiration = finished_until(lease, now + lease.retention)
             finished = model.record_of(lease, result, expiration=expiration)
             operation = placements.put(locations, model.finished(lease, result, expiration=expiration), seen=None)
         else:
-            location, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
+            location, _, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
             if record.owner != lease.owner:
                 return Lost(record)
             if finished_by(record, lease.owner):
@@ -302,20 +316,20 @@ def completion_refused(
 
 
 def finished_by(record: Record, owner: str) -> bool:
-    """Tell whether an owner has finished a record: then its completion was applied, and its answer lost."""
+    """Tell whether an owner has finished a record: then the completion was applied, and the answer lost."""
     return record.owner == owner and record.status is Status.COMPLETED
 
 
 def lapsed(lease: Lease, *, now: float) -> bool:
-    """Tell whether a lease is over where that alone ends it: where the locations of a key depend on the instant.
+    """Tell whether a lease has ended by time alone, as leases do where the locations of a key depend on the instant.
 
-    Whoever took it over may be in a later location, and a late copy of its claim be where its record was.
+    There another owner's record may be in a later location, and a late copy of the claim in the old one.
     """
     return now > lease.expires_at and lease.route.answer_within < inf
 
 
 def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost | Contended]:
-    """Move the end of the lease to its duration from now."""
+    """Move the end of the lease to its full duration from now."""
     duration = min(lease.duration, lease.route.searched_until(lease.location) - clock_skew - now)
     ends = model.whole_milliseconds(now + duration)
     if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
@@ -340,34 +354,89 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     return Contended()
 
 
-def release(location: Location, owner: str) -> Procedure[Released | Lost]:
-    """Give the key back, so that the next call runs. A finished record stays, and so does another's."""
-    operation = Delete(location, HeldBy(owner))
+def release(lease: Lease) -> Procedure[Released | Lost]:
+    """Give the key back, so that the next call runs. A finished record stays, and so does another owner's."""
+    operation = _give_back(lease, HeldBy(lease.owner))
     reply = yield operation
     if isinstance(reply, Applied):
         return Released()
     record = yield from _refuser(operation, reply)
-    return Released() if record is None or record.owner == owner else Lost(record)
+    left = {lease.owner, _successor(lease.owner)}
+    return Released() if record is None or record.owner in left else Lost(record)
+
+
+def withdraw(attempt: Claim, sent: Iterable[Operation]) -> Procedure[Released | Lost]:
+    """Give back the key of a cancelled claim, which any of the operations sent may have won.
+
+    The last write may still be under way, so reading the record would not tell whether the claim has taken over the duty
+    to keep an old owner out. The claim's own writes do.
+    """
+    lease = grant(attempt, attempt.locations[0], 0)
+    for put in _puts(sent):
+        record = model.parse(put.item, put.location)
+        if record.freed_by is not None:
+            token, expiration = record.fencing_token, floor(record.expiration)
+            lease = replace(lease, freed_by=record.freed_by, fencing_token=token, expiration=expiration)
+    return (yield from release(lease))
+
+
+def _puts(sent: Iterable[Operation]) -> Iterator[Put]:
+    for operation in sent:
+        writes = operation.writes if isinstance(operation, Transact) else (operation,)
+        yield from (each for each in writes if isinstance(each, Put))
 
 
 def take_back(lease: Lease) -> Procedure[None]:
-    """Remove the record of a claim that nobody relied on, as it was claimed.
+    """Remove the record of a claim that nobody relied on, as claimed.
 
-    A copy of this that arrives late leaves alone what the same owner has claimed since.
+    A late copy of the removal spares a record claimed by the same owner since.
     """
-    yield Delete(lease.location, Unchanged(model.running(lease)))
+    yield _give_back(lease, Unchanged(model.running(lease)))
+
+
+def _give_back(lease: Lease, condition: HeldBy | Unchanged) -> Put | Delete:
+    """Delete the record of a lease, or leave a vacant record where an old owner must be kept out."""
+    if lease.freed_by is None:
+        return Delete(lease.location, condition)
+    left = model.vacant(
+        lease.location,
+        owner=_successor(lease.owner),
+        fencing_token=lease.fencing_token + 1,
+        expiration=lease.expiration,
+        freed_by=lease.freed_by,
+    )
+    return Put(lease.location, left, condition)
+
+
+def _successor(owner: str) -> str:
+    """Name the owner of the vacant record after an owner: never the owner of a claim, and the same at each try."""
+    return f"{owner} left"
 
 
 def read(route: Route, *, now: float) -> Procedure[Record | None]:
-    """Read the record that counts now; an expired one does not, even while it is still stored."""
+    """Read the record that counts now. An expired record does not count, even while stored."""
     locations = route.locations(now)
     found = parse_found(locations, (yield from placements.look(locations)))
     living = [each.record for each in found if floor(now) <= each.record.expiration]
     return max(living, key=lambda record: (record.status is Status.COMPLETED, record.fencing_token), default=None)
 
 
+def take_over(attempt: Claim, found: tuple[FoundRecord, ...], token: int) -> Lease:
+    """Grant the lease of a claim over all records found, with a larger fencing token than any of them.
+
+    A record with the duty to keep an old owner out passes the duty on, at least until the record's own expiration.
+    """
+    records = [each.record for each in found]
+    lease = grant(attempt, attempt.locations[0], max([token, *(each.fencing_token + 1 for each in records)]))
+    for record in records:
+        if record.freed_by is not None and floor(attempt.now) <= record.expiration:
+            kept = expiration_of(attempt.route, lease.location, record.expiration)
+            lease = replace(lease, freed_by=record.freed_by, expiration=max(lease.expiration, kept))
+    return lease
+
+
 def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
-    """Say what lease an attempt gets in a location."""
+    """Make the lease that an attempt gets in a location."""
     searched_until = attempt.route.searched_until(location)
     # A lease does not outlast the time for which claims look at its location, nor does a record.
     duration = min(attempt.lease, searched_until - attempt.clock_skew - attempt.now)
@@ -383,41 +452,48 @@ def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
+        claimed_by=attempt.label,
     )
 
 
 def _regrant(record: Record, attempt: Claim) -> Lease:
-    """Take our own write for granted as it stands: an earlier look of this call may have sent it."""
+    """Make the lease of the attempt's own record as stored: an earlier try of the same call may have written the record."""
     lease = grant(attempt, attempt.locations[0], record.fencing_token)
     ends = lease.expires_at if record.lease_ends_at is None else record.lease_ends_at
-    return replace(lease, expires_at=ends, expiration=floor(record.expiration))
+    return replace(lease, expires_at=ends, expiration=floor(record.expiration), freed_by=record.freed_by)
 
 
 def expiration_of(route: Route, location: Location, wanted: float) -> int:
-    """Let a record expire when wanted, but not after claims have stopped to look at its location."""
+    """Let a record expire when wanted, but not after claims stop searching its location."""
     return floor(min(wanted, route.searched_until(location)))
 
 
+def finished_until(lease: Lease, wanted: float) -> int:
+    """Say when the finished record of a lease expires: as wanted, or later to keep an old owner out for long enough."""
+    expiration = expiration_of(lease.route, lease.location, wanted)
+    return expiration if lease.freed_by is None else max(expiration, lease.expiration)
+
+
 def parse_found(locations: Locations, seen: Seen | None, known: Seen | None = None) -> tuple[FoundRecord, ...]:
-    """Read what was seen in the locations, and known from the look before, if there was one."""
+    """Read the items seen in the locations; items unknown to an earlier look are fresh."""
     if seen is None:
         return ()
     return tuple(
-        FoundRecord(location, model.parse(item, location), fresh=known is not None and item != known[index])
+        FoundRecord(location, item, model.parse(item, location), fresh=known is not None and item != known[index])
         for index, (location, item) in enumerate(zip(locations, seen, strict=True))
         if item is not None
     )
 
 
 def _refuser(operation: Write, reply: Reply) -> Procedure[Record | None]:
-    """Have the record that refused a write of one location."""
-    seen = yield from placements.seen_by(operation, _refusal_in(operation, reply))
+    """Find the record that refused a write of one location."""
+    seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
     found = parse_found((operation.location,), seen)
     return found[0].record if found else None
 
 
-def _refusal_in(operation: Write | Transact, reply: Reply) -> ConditionFailed | TransactionFailed:
-    """Insist that a write which was not applied was refused."""
+def refusal_in(operation: Write | Transact, reply: Reply) -> ConditionFailed | TransactionFailed:
+    """Insist on a refusal as the reply to a write without effect."""
     if not isinstance(reply, TransactionFailed if isinstance(operation, Transact) else ConditionFailed):
         raise TypeError(f"the backend answered {operation!r} with {type(reply).__name__}")
     return reply

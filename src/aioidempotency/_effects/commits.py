@@ -78,7 +78,7 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed | Conte
 def expiration_of(wanted: Commit) -> int:
     """Compute the finished record's expiration. Until then, the record tells whether the transaction was applied."""
     ends = max(wanted.now + wanted.lease.retention, wanted.lease.expires_at + wanted.clock_skew)
-    return protocol.expiration_of(wanted.lease.route, wanted.lease.location, ends)
+    return protocol.finished_until(wanted.lease, ends)
 
 
 def commit_once(
@@ -93,8 +93,8 @@ def commit_once(
         verdict = _judge(found, attempt)
         if not isinstance(verdict, Vacant):
             return verdict
-        token = max([token, *(each.record.fencing_token + 1 for each in found)])
-        lease = protocol.grant(attempt, locations[0], token)
+        lease = protocol.take_over(attempt, found, token)
+        token = lease.fencing_token
         put = placements.put(locations, model.finished(lease, result, expiration=lease.expiration), seen)
         writes = put.writes if isinstance(put, Transact) else (put,)
         # Another round is another request, and DynamoDB refuses one token with two sets of parameters.

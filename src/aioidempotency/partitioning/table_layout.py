@@ -11,11 +11,14 @@ first call.
    moves the item on. Only `aioidempotency layout set` moves the item back.
 3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits for a retention
    after the cutover, and `old` for a retention after the return from the cutover.
+4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values,
+   and a store with a new value adds its own. So nobody notices a changed value. A shared namespace does not move: the
+   item can follow a single move, and `new` would not find the records of the other values.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, final
 
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
@@ -60,12 +63,18 @@ class TableLayout:
         since: Epoch seconds at the start of the phase.
         before: The strategy before the phase. None for the first one.
         changes: How often the item was written.
+        beside: The values of other `Static` strategies that share the table with a `Static` one.
     """
 
     description: Description
     since: float
     before: Description | None = None
     changes: int = 1
+    beside: tuple[str, ...] = ()
+
+    def lists(self, wanted: Description) -> bool:
+        """Tell whether the item lists a `Static` strategy; the values of another kind are never listed."""
+        return _is_static(self.description) and (wanted == self.description or wanted.get("value") in self.beside)
 
 
 @final
@@ -123,11 +132,21 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
         found = None if item is None else _parse(item, wanted.location)
         if found is not None:
             verdict = Fits(found) if forced else judge(found, wanted, now=now)
-            steps = _steps(found.description, wanted.description)
-            if isinstance(verdict, Differs) or not (requested or steps == 1):
+            if isinstance(verdict, Differs):
                 return verdict
-            before = found.before if steps == 0 else found.description
-            layout = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes + 1)
+            if not forced and _is_static(found.description) and _is_static(wanted.description):
+                if found.lists(wanted.description):
+                    return verdict
+                beside = (*found.beside, str(wanted.description["value"]))
+                layout = replace(found, beside=beside, changes=found.changes + 1)
+            else:
+                steps = _steps(found.description, wanted.description)
+                if not (requested or steps == 1):
+                    return verdict
+                before = found.before if steps == 0 else found.description
+                layout = TableLayout(
+                    description=wanted.description, since=now, before=before, changes=found.changes + 1
+                )
         # Two stores of neighbouring phases may write at once. Without the condition, the later write could move the
         # item back.
         condition: Condition = Absent() if item is None else Unchanged(item)
@@ -139,8 +158,10 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
 
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     """Compare a store's strategy with the table's note."""
+    if _is_static(found.description) and _is_static(wanted.description):
+        return Fits(found)
     steps = _steps(found.description, wanted.description)
-    if steps is None or abs(steps) > 1:
+    if steps is None or abs(steps) > 1 or found.beside:
         return Differs(found)
     if _ends_move(found, wanted.description) and now < found.since + wanted.retention:
         return Differs(found, until=found.since + wanted.retention)
@@ -165,11 +186,21 @@ def advice(trouble: Differs) -> str:
         return (
             f"Records of the other phase may live until the epoch second {until:.0f}: keep the phase before until then"
         )
+    if (values := trouble.layout.beside) and _is_static(trouble.layout.description):
+        return (
+            f"Stores with other values of Static share the namespace ({', '.join(map(repr, values))}), and their records would "
+            "not be found. Deploy Static; or, where only one value has live records, have the table forget the others with "
+            "`aioidempotency layout set --force`, and move"
+        )
     return (
         "Deploy the table's strategy; or move to the other one step by step with Reshard(old, new, phase). If the "
         "layout item is wrong and no record is live, `aioidempotency layout set --force` corrects the item; "
         "verify_layout=False skips the check"
     )
+
+
+def _is_static(description: Description) -> bool:
+    return description["strategy"] == "Static"
 
 
 def _steps(one: Description, other: Description) -> int | None:
@@ -215,7 +246,9 @@ def _argument(value: object) -> str:
 
 
 def _item(layout: TableLayout, location: Location) -> Item:
-    stored = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    stored: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
+    if layout.beside:
+        stored["beside"] = layout.beside
     names = location.table.names
     return {
         **location.item,
@@ -234,6 +267,7 @@ def _parse(item: Item, location: Location) -> TableLayout:
             since=float(stored["since"]),
             before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
+            beside=tuple(map(str, stored.get("beside", ()))),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(

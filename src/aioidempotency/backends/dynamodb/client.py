@@ -7,7 +7,7 @@ stay botocore's. A client given by the caller is called in the ordinary way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from importlib.metadata import version
@@ -112,6 +112,9 @@ class OwnClients:
                     )
                     raise ConfigurationError(trouble) from error
                 connection.client.meta.events.register("before-call.dynamodb", _replace_body)
+                # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
+                connection.guard = self._guard(connection)
+                await anext(connection.guard)
             return connection.client
 
     async def aclose(self) -> None:
@@ -121,6 +124,15 @@ class OwnClients:
             return
         # Another task may be opening the client, and has the lock until the client can be closed.
         async with connection.lock:
+            if connection.guard is not None:
+                await connection.guard.aclose()
+
+    async def _guard(self, connection: "_Connection") -> AsyncGenerator[None]:
+        """Close a client when this generator is closed: by `aclose`, or with the loop, by `asyncio.run`."""
+        try:
+            yield
+        finally:
+            connection.client = None
             await connection.resources.aclose()
 
     @property
@@ -137,6 +149,7 @@ class _Connection:
         self.lock = anyio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
+        self.guard: AsyncGenerator[None] | None = None
 
 
 def tuned(time_limit: float) -> AioConfig:

@@ -41,6 +41,13 @@ _ADVICE: Final = {
 }
 """Advice for the codes of wrong settings. Every other code means a store that did not answer."""
 
+_TEMPORARY: Final = _ADVICE.keys() - {
+    "ValidationException",
+    "SerializationException",
+    "IdempotentParameterMismatchException",
+}
+"""The codes that others can mend while the program runs: they give a right, make a table, rotate credentials."""
+
 _ADVICE_WITH_EFFECTS: Final = {
     "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
     "ResourceNotFoundException": "one of the tables is not there: create it (the store's own, and that of its events, "
@@ -77,7 +84,7 @@ def translated(  # noqa: PLR0911 - one for each kind
             return ConfigurationError("no AWS region is set; give region_name=, or set AWS_DEFAULT_REGION")
         # Settings, not an outage: with `fail_open`, an outage would run every body.
         case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
-            return ConfigurationError(
+            return _temporary(
                 f"no usable AWS credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
             )
@@ -85,7 +92,8 @@ def translated(  # noqa: PLR0911 - one for each kind
             permission = _PERMISSIONS.get(operation, f"dynamodb:{operation}")
             advice = _ADVICE_WITH_EFFECTS.get(found) if operation == WITH_EFFECTS else None
             advice = (advice or _ADVICE[found]).format(permission=permission)
-            return ConfigurationError(f"{operation} on table {table_name!r} was refused ({found}): {advice}")
+            message = f"{operation} on table {table_name!r} was refused ({found}): {advice}"
+            return _temporary(message) if found in _TEMPORARY else ConfigurationError(message)
         case ClientError():
             return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")
         case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
@@ -93,6 +101,13 @@ def translated(  # noqa: PLR0911 - one for each kind
         case _:
             trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
+
+
+def _temporary(message: str) -> ConfigurationError:
+    """Make an error whose cause others can mend while the program runs."""
+    error = ConfigurationError(message)
+    error.temporary = True
+    return error
 
 
 def code(error: ClientError) -> str:

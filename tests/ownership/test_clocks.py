@@ -1,0 +1,205 @@
+"""A wall clock that leaps, and a machine that sleeps, while a body runs."""
+
+import asyncio
+import time
+
+import pytest
+
+from aioidempotency import AsyncIdempotencyStore, InProgressError, LeaseLostError, MemoryBackend, MismatchError, Wait
+from aioidempotency._core.operations import Put, Update
+from aioidempotency._lease import seconds_asleep
+from tests.ownership.test_lost_blocks import result_of
+from tests.support.scripted import ScriptedBackend
+from tests.support.virtual_time import EPOCH, in_virtual_time, pass_time
+
+LEASE = 60.0
+
+
+class WallClock:
+    """A clock that somebody sets."""
+
+    def __init__(self) -> None:
+        self.off = 0.0
+
+    def __call__(self) -> float:
+        return EPOCH + self.off + asyncio.get_running_loop().time()
+
+
+class Machine:
+    """A machine that sleeps: its wall clock goes on, and its loop's clock does not."""
+
+    def __init__(self) -> None:
+        self.slept = 0.0
+
+    def __call__(self) -> float:
+        return EPOCH + self.slept + asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("leap", [120.0, 86_400.0, -120.0, 59.0])
+def test_duplicates_in_the_process_still_wait_when_the_wall_clock_leaps(leap: float) -> None:
+    """O20: the body of the first call still runs, whatever the clock says."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        clock, bodies = WallClock(), []
+        store = AsyncIdempotencyStore.in_memory(clock=clock, lease=LEASE)
+
+        async def call() -> object:
+            async with store.execute("k", on_in_progress=Wait(50), heartbeat=False, retention=10**6) as execution:
+                if not execution.replayed:
+                    bodies.append("ran")
+                    await pass_time(20)
+                    execution.complete("done")
+            return execution.result
+
+        first = asyncio.ensure_future(call())
+        await pass_time(1)
+        early = asyncio.ensure_future(call())
+        await pass_time(1)
+        clock.off = leap
+        late = asyncio.ensure_future(call())
+        with pytest.raises(InProgressError) as refused:
+            async with store.execute("k"):
+                pass
+        assert 57 < refused.value.retry_after < 60
+        assert [await each for each in (first, early, late)] == ["done"] * 3
+        assert bodies == ["ran"]
+
+    scene()
+
+
+@in_virtual_time
+async def test_a_leap_changes_no_verdict_on_another_payload() -> None:
+    """O15, O20: the record of this process's body counts."""
+    clock = WallClock()
+    store = AsyncIdempotencyStore.in_memory(clock=clock, lease=LEASE)
+
+    async def hold() -> None:
+        async with store.execute("k", fingerprint="a"):
+            await pass_time(10)
+
+    holding = asyncio.ensure_future(hold())
+    await pass_time(1)
+    clock.off = 120
+    with pytest.raises(MismatchError):
+        async with store.execute("k", fingerprint="b"):
+            pass
+    await holding
+
+
+def test_a_call_of_another_loop_is_refused_as_well() -> None:
+    """O20: a thread with a loop of its own, which finds the record in the table."""
+    ahead = 0.0
+    store = AsyncIdempotencyStore.in_memory(clock=lambda: time.time() + ahead, lease=LEASE)
+
+    async def elsewhere() -> str:
+        try:
+            async with store.execute("k"):
+                return "ran"
+        except InProgressError:
+            return "refused"
+
+    async def scene() -> None:
+        nonlocal ahead
+        async with store.execute("k"):
+            ahead = 120.0
+            assert await asyncio.to_thread(asyncio.run, elsewhere()) == "refused"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("slept", [LEASE, 2 * LEASE, 86_400.0])
+def test_a_machine_that_slept_past_the_lease_cancels_its_body_within_a_second(slept: float) -> None:
+    """O20: another process may own the key since."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        machine, inner = Machine(), MemoryBackend()
+        backend = ScriptedBackend(inner)
+        store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+        store._records.asleep = lambda: machine.slept
+        loop = asyncio.get_running_loop()
+        with pytest.raises(LeaseLostError) as lost:
+            async with store.execute("k"):
+                await pass_time(5)
+                machine.slept += slept
+                woke = loop.time()
+                try:
+                    await pass_time(10 * LEASE)
+                finally:
+                    assert loop.time() - woke <= 1
+        assert lost.value.reason == "unanswered"
+
+    scene()
+
+
+@pytest.mark.parametrize("slept", [5.0, 30.0, 55.0])
+def test_a_machine_that_slept_for_less_renews_its_leases(slept: float) -> None:
+    """O20: the body goes on, under a lease that was renewed as soon as it was due."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        machine = Machine()
+        backend = ScriptedBackend(MemoryBackend())
+        store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+        store._records.asleep = lambda: machine.slept
+        async with store.execute("k") as execution:
+            await pass_time(2)
+            machine.slept += slept
+            await pass_time(1.5)
+            assert backend.count(Update) == (1 if slept > 18 else 0)
+            await pass_time(40)
+            assert not execution.lost
+            execution.complete("done")
+        assert await result_of(store, "k") == "done"
+        assert backend.count(Put) == 1
+
+    scene()
+
+
+@in_virtual_time
+async def test_a_sleep_during_a_renewal_counts() -> None:
+    """O20: the renewed lease is as old as its request, the sleep included: half of it is over, so it is renewed again."""
+    machine, updates = Machine(), []
+    slept = False
+
+    class Sleepy:
+        def __init__(self) -> None:
+            self.inner = MemoryBackend()
+
+        async def execute(self, operation: object) -> object:
+            nonlocal slept
+            if isinstance(operation, Update):
+                updates.append(asyncio.get_running_loop().time())
+                machine.slept += 0 if slept else 30
+                slept = True
+            return await self.inner.execute(operation)  # type: ignore[arg-type]
+
+    store = AsyncIdempotencyStore("orders", backend=Sleepy(), clock=machine, lease=LEASE)  # type: ignore[arg-type]
+    store._records.asleep = lambda: machine.slept
+    async with store.execute("k") as execution:
+        await pass_time(45)
+        assert updates == [20, 20, 40]
+        execution.complete("done")
+    assert await result_of(store, "k") == "done"
+
+
+def test_this_machine_tells_how_long_it_slept() -> None:
+    """O20: a number that never falls."""
+    first = seconds_asleep()
+    assert first > -0.05
+    assert seconds_asleep() >= first - 0.05
+
+
+@in_virtual_time
+async def test_one_timer_watches_all_leases_and_ends_with_them() -> None:
+    """O20: it costs one call a second, and nothing when nothing runs."""
+    store = AsyncIdempotencyStore.in_memory(lease=LEASE)
+    leases = store._running[asyncio.get_running_loop()].leases
+    async with store.execute("a"), store.execute("b"):
+        assert leases._watch is not None
+        watch = leases._watch
+        async with store.execute("c"):
+            assert leases._watch is watch
+    await pass_time(3)
+    assert leases._watch is None
