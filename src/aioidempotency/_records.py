@@ -164,7 +164,9 @@ class Records:
                 owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
                 held = self.held.get(owner) if isinstance(owner, str) else None
                 if held is not None and not held.lost and held.remaining > 0:
-                    return attempt.at(held.now, lease=attempt.lease)
+                    judged = attempt.at(held.now, lease=attempt.lease)
+                    # The refusal speaks of the locations that were asked. Other windows would be judged by the wrong ones.
+                    return judged if judged.locations == attempt.locations else attempt
         return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
