@@ -263,7 +263,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         one_of(on_error, "on_error", ("release", "hold"))
         check_errors(store_errors)
         protected = settings.terms.lease if lease is None else settings.protected(lease)
-        return cls(
+        made = cls(
             parts=parts,
             lease=protected,
             retention=settings.terms.retention if retention is None else settings.kept(retention),
@@ -273,6 +273,10 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             on_error=on_error,
             store_errors=store_errors,
         )
+        # Here, and not at each claim: a retention belongs to a function, and nearly always is the store's.
+        if made.retention > parts.records.promised:
+            parts.records.promise(made.retention)
+        return made
 
     def call(
         self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object

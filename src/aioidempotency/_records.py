@@ -65,7 +65,9 @@ class Records:
 
     Attributes:
         cache: The finished records in this process. None without a cache.
-        opening: Verifies the table's layout before the first operation. None without a need.
+        opening: Verifies the table's layout before the first operation, and again after a longer promise. None without a
+            need.
+        promised: The longest retention of the store and its calls, in seconds.
         failed_open: The number of calls that ran unprotected because the store did not answer.
         has_completed: Whether any completion has succeeded.
         uncompleted: A completion refused for a missing permission, in a process without any success.
@@ -87,12 +89,21 @@ class Records:
         self.clock_skew = clock_skew
         self.cache = LocalCache(local_cache) if local_cache else None
         self.opening: Once | None = None
+        self.promised = 0.0
         self.failed_open = 0
         self.has_completed = False
         self.uncompleted: tuple[Lease, SerializedResult, ConfigurationError] | None = None
         self.held: dict[str, RunningLease] = {}
         self.asleep: Callable[[], float] = seconds_asleep
         self._hook = hook
+        self._lock = Lock()  # threads with loops of their own share a store
+
+    def promise(self, retention: float) -> None:
+        """Have the table learn of a longer retention before the next operation, as before the first one."""
+        with self._lock:
+            self.promised = max(self.promised, retention)
+        if self.opening is not None:
+            self.opening.again()
 
     async def claim(self, attempt: Claim) -> Decision:
         """Claim a key, or return the reason against it.

@@ -4,21 +4,34 @@ A changed strategy on live data runs keys twice, without an error: a second atte
 attempt wrote. So the table notes the strategy of its records, and a store with another strategy is refused at the
 first call.
 
-1. One item for each namespace holds the strategy's description, the start of the phase, and the strategy before.
-   Without an item, the first store writes its own strategy.
+1. One item for each namespace holds the strategy's description, the start of the phase, the strategy before, and the
+   longest retention promised. Without an item, the first store writes its own strategy.
 2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
    exclude each other, so a store may be one phase ahead of the table or one phase behind. A store ahead
    moves the item on. Only `aioidempotency layout set` moves the item back.
-3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits for a retention
-   after the cutover, and `old` for a retention after the return from the cutover.
+3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits after the cutover, and `old`
+   after the return from the cutover, for the longest retention that any store or call of the namespace has promised.
+   A store writes its promise before the first record that relies on it, and nobody lowers a promise.
 4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values,
    and a store with a new value adds its own. So nobody notices a changed value. A shared namespace does not move: the
    item can follow a single move, and `new` would not find the records of the other values.
+
+Why the promise is a duration, and no instant. The last record of the old locations is finished before `since`, because a
+move goes on when no node of the phase before runs any more (`layout set` begins the wait anew then). So that record
+answers until `since` and the longest retention at the most: `promised_until`. An instant in the item would have to be
+moved on before it is reached, by a read in every process and a write each hour, as long as there are calls, and by a
+clock on the path of each call. The duration changes only with a longer retention than any before. A store finds that out
+where the options of a call are read, once for each function; the claim then waits for the same flag as the first claim
+of a store. A call with a known retention sends nothing and compares nothing.
+
+Each clock may differ from the others by `clock_skew`, so a record has answered for its retention less `clock_skew` at the
+least. That is what a record of an unmoved table is sure of, too.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import cast, final
 
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
@@ -45,12 +58,14 @@ class WantedLayout:
     Attributes:
         location: The location of the layout item.
         description: The store's strategy.
-        retention: Seconds that the store's records answer.
+        retention: The longest time that the store's records answer, in seconds.
+        promises: Whether the item has to know the retention. Not if somebody only asks.
     """
 
     location: Location
     description: Description
     retention: float
+    promises: bool = True
 
 
 @final
@@ -64,6 +79,7 @@ class TableLayout:
         before: The strategy before the phase. None for the first one.
         changes: How often the item was written.
         beside: The values of other `Static` strategies that share the table with a `Static` one.
+        promised: The longest retention that a store or a call has promised, in seconds. None if the item does not tell.
     """
 
     description: Description
@@ -71,6 +87,12 @@ class TableLayout:
     before: Description | None = None
     changes: int = 1
     beside: tuple[str, ...] = ()
+    promised: float | None = None
+
+    @property
+    def promised_until(self) -> float | None:
+        """Epoch seconds until which records of an earlier phase may answer. None if the item does not tell."""
+        return None if self.promised is None else self.since + self.promised
 
     def lists(self, wanted: Description) -> bool:
         """Tell whether the item lists a `Static` strategy; the values of another kind are never listed."""
@@ -112,7 +134,10 @@ def read(location: Location) -> Procedure[TableLayout | None]:
 
 
 def verify(wanted: WantedLayout, *, now: float) -> Procedure[Verdict]:
-    """Compare a store's strategy with the table's. A store one phase ahead moves the item on."""
+    """Compare a store's strategy with the table's, and write the store's promise if the promise is longer.
+
+    A store one phase ahead moves the item on. A refused store writes nothing.
+    """
     return _write_layout(wanted, now=now, requested=False)
 
 
@@ -125,7 +150,9 @@ def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure
 
 
 def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: bool = False) -> Procedure[Verdict]:
-    layout = TableLayout(description=wanted.description, since=now)
+    layout = TableLayout(
+        description=wanted.description, since=now, promised=wanted.retention if wanted.promises else None
+    )
     # All stores of a deployment start together, and write the item under a condition. The losers read the item again.
     for _ in range(ATTEMPTS):
         (item,) = yield from look((wanted.location,))
@@ -134,19 +161,10 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
             verdict = Fits(found) if forced else judge(found, wanted, now=now)
             if isinstance(verdict, Differs):
                 return verdict
-            if not forced and _is_static(found.description) and _is_static(wanted.description):
-                if found.lists(wanted.description):
-                    return verdict
-                beside = (*found.beside, str(wanted.description["value"]))
-                layout = replace(found, beside=beside, changes=found.changes + 1)
-            else:
-                steps = _steps(found.description, wanted.description)
-                if not (requested or steps == 1):
-                    return verdict
-                before = found.before if steps == 0 else found.description
-                layout = TableLayout(
-                    description=wanted.description, since=now, before=before, changes=found.changes + 1
-                )
+            layout = _next(found, wanted, now=now, requested=requested, forced=forced)
+            if layout == found:
+                return verdict
+            layout = replace(layout, changes=found.changes + 1)
         # Two stores of neighbouring phases may write at once. Without the condition, the later write could move the
         # item back.
         condition: Condition = Absent() if item is None else Unchanged(item)
@@ -156,6 +174,24 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
     return Differs(layout)
 
 
+def _next(found: TableLayout, wanted: WantedLayout, *, now: float, requested: bool, forced: bool) -> TableLayout:
+    """Make the note that a fitting store leaves: the same note if the store has nothing to add."""
+    # Never lowered: who promised more may have ended long ago, and its records still answer.
+    promises = (found.promised, wanted.retention if wanted.promises else None)
+    promised = max((each for each in promises if each is not None), default=None)
+    if not forced and _is_static(found.description) and _is_static(wanted.description):
+        listed = found.lists(wanted.description)
+        beside = found.beside if listed else (*found.beside, str(wanted.description["value"]))
+        return replace(found, beside=beside, promised=promised)
+    steps = _steps(found.description, wanted.description)
+    if not (requested or steps == 1):
+        return replace(found, promised=promised)
+    before = found.before if steps == 0 else found.description
+    return TableLayout(
+        description=wanted.description, since=now, before=before, changes=found.changes, promised=promised
+    )
+
+
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     """Compare a store's strategy with the table's note."""
     if _is_static(found.description) and _is_static(wanted.description):
@@ -163,8 +199,11 @@ def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     steps = _steps(found.description, wanted.description)
     if steps is None or abs(steps) > 1 or found.beside:
         return Differs(found)
-    if _ends_move(found, wanted.description) and now < found.since + wanted.retention:
-        return Differs(found, until=found.since + wanted.retention)
+    if _ends_move(found, wanted.description):
+        # Without a promise, the asking store's own retention has to do.
+        until = found.since + wanted.retention if found.promised_until is None else found.promised_until
+        if now < until:
+            return Differs(found, until=until)
     return Fits(found)
 
 
@@ -249,6 +288,8 @@ def _item(layout: TableLayout, location: Location) -> Item:
     stored: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
     if layout.beside:
         stored["beside"] = layout.beside
+    if layout.promised is not None:
+        stored["promised"] = layout.promised
     names = location.table.names
     return {
         **location.item,
@@ -262,15 +303,24 @@ def _parse(item: Item, location: Location) -> TableLayout:
     names = location.table.names
     try:
         stored = json.loads(str(item[names["data"]]["S"]))
+        description, promised = dict(stored["layout"]), stored.get("promised")
         return TableLayout(
-            description=dict(stored["layout"]),
-            since=float(stored["since"]),
+            description=description,
+            since=_finite(stored["since"]),
             before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
             beside=tuple(map(str, stored.get("beside", ()))),
+            promised=None if promised is None else _finite(promised),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the item {location.key!r} of table {location.table.name!r} does not name a strategy; "
             "`aioidempotency layout set` cannot repair the item: delete the item, and set the layout anew"
         ) from error
+
+
+def _finite(number: object) -> float:
+    # JSON of Python has NaN, and no wait would end, or begin, at that instant.
+    if not isinstance(number, int | float) or not isfinite(number):
+        raise ValueError("no finite number")
+    return float(number)
