@@ -87,7 +87,9 @@ class Namespace(Struct, frozen=True, weakref=False):
         module = named.__module__ or "builtins"
         # Two Lambda functions are often deployed from one code base, with one table.
         lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        name = f"{_module_name(module, getattr(named, '__globals__', None))}.{named.__qualname__}"
+        # A wrapper with `functools.wraps` has the name of the function inside, and its own module's globals.
+        scope_of_module = getattr(inspect.unwrap(named), "__globals__", None)
+        name = f"{_module_name(module, scope_of_module)}.{named.__qualname__}"
         scope = named.__qualname__.rpartition(".")[0]
         return cls(f"{lambda_name}.{name}" if lambda_name else name, module, scope)
 
@@ -106,7 +108,7 @@ def _module_name(module: str, scope: Mapping[str, object] | None) -> str:
     """Name a module as an import would, even if the module is a program's main module."""
     if module not in MAIN:
         return module
-    if scope is None:
+    if scope is None or scope.get("__name__") != module:
         scope = vars(sys.modules[module]) if module in sys.modules else {}
     # `-m` sets `__spec__`, so a script started either way, and an import of the same module, agree on a name.
     name = getattr(scope.get("__spec__"), "name", None)
@@ -186,9 +188,11 @@ class _Definition(Struct, frozen=True):
         if not inspect.isroutine(inner):
             attributes = getattr(inner, "__dict__", {})
             held.update((f"attribute {name!r}", look.describe(value)) for name, value in attributes.items())
-        code = getattr(called, "__code__", None)
-        name = getattr(called, "__qualname__", "")
-        scope = getattr(called, "__globals__", {})
+        # All functions under one decorator run its wrapper's code. The code of the function inside tells them apart.
+        original = inspect.unwrap(called)
+        code = getattr(original, "__code__", None)
+        name = getattr(original, "__qualname__", "")
+        scope = getattr(original, "__globals__", {})
         return cls(code, "<locals>" in name, lambda: _is_stale(code, name, scope), held)
 
 
@@ -277,7 +281,7 @@ class _Look:
             held[f"default {name!r}"] = self.describe(value)
         return held
 
-    def describe(self, value: Any) -> object:  # noqa: PLR0911 - one for each kind of value
+    def describe(self, value: Any) -> object:  # noqa: C901, PLR0911 - one branch for each kind of value
         """Describe one value. `_OPAQUE` stands for a value that does not count."""
         self._left -= 1
         kind = type(value)
@@ -300,6 +304,9 @@ class _Look:
         if issubclass(kind, MethodType):
             return [self.describe(value.__func__), self.describe(type(value.__self__))]
         if issubclass(kind, FunctionType):
+            # By name, where there is one function of the name: a new definition of it is the same function.
+            if "<locals>" not in value.__qualname__:
+                return (value.__module__, value.__qualname__)
             return {"": _place(value.__code__), **self.held_by(value)}
         return _OPAQUE
 

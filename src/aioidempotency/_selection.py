@@ -211,11 +211,11 @@ def check_names(
     return None if () in paths else frozenset(path[0] for path in paths)
 
 
-def _advice(name: str, known: "list[str]") -> str:
+def _advice(name: str, known: "list[str]", what: str = "parameters") -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; write {close[0]!r}"
-    return f"; write one of {', '.join(known)}" if known else ": the function takes none"
+    return f"; write one of {', '.join(known)}" if known else f"; there are no {what}"
 
 
 def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: str) -> None:
@@ -230,7 +230,7 @@ def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: 
             listed = sorted({each for one in members if one is not None for each in one})
             raise ConfigurationError(
                 f"{subject}: {'.'.join(path)!r} never finds anything: the annotated type of {path[0]!r} has no "
-                f"{name!r}{_advice(name, listed)}, or give a callable"
+                f"{name!r}{_advice(name, listed, 'fields')}. A property is read by a callable: key=lambda ..."
             )
 
 

@@ -1,4 +1,4 @@
-"""Facts about a decorated function: whether the function is awaitable, and the types of its parameters and result."""
+"""Facts about a decorated function: whether the function is awaitable, and the types of parameters and result."""
 
 import functools
 import inspect
@@ -44,12 +44,12 @@ def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[obj
 
 
 def _called(target: Callable[..., Any]) -> Callable[..., Any]:
-    """Find the code behind an object: the function itself, or the `__call__` of its class."""
+    """Find the code behind an object: the function, or the `__call__` of the class."""
     return target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
 
 
 def qualified_name(named: object) -> str:
-    """Name a function or a class as `module.qualname`, and another object by its class."""
+    """Name a function or a class as `module.qualname`, and another object by class."""
     named_one: Any = named if hasattr(named, "__qualname__") else type(named)
     return f"{named_one.__module__}.{named_one.__qualname__}"
 
@@ -83,7 +83,7 @@ def parameter_types(function: AnyFunction) -> dict[str, object]:
 
 
 def _resolved(called: Callable[..., Any], annotation: object) -> object:
-    """Resolve one annotation in the scope of its function."""
+    """Resolve one annotation in the scope of the function."""
     scope = getattr(inspect.unwrap(called), "__globals__", {})
     # A bare holder of the one annotation, because `get_type_hints` fails as a whole if one name is unknown.
     only = SimpleNamespace(__annotations__={"this": annotation})

@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 
@@ -226,4 +226,4 @@ def _report_unraisable(error: Exception, message: str) -> None:
     facts = SimpleNamespace(
         exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__, err_msg=message, object=None
     )
-    sys.unraisablehook(facts)
+    sys.unraisablehook(cast("Any", facts))  # its class cannot be made by hand

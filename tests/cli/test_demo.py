@@ -208,8 +208,16 @@ async def test_a_table_with_another_key_is_refused(env: dict[str, str], engine: 
 @pytest.mark.parametrize(
     ("missing", "arguments", "advice"),
     [
-        ("typer", ("--version",), 'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"'),
-        ("rich", ("--version",), 'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"'),
+        (
+            "typer",
+            ("--version",),
+            'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"',
+        ),
+        (
+            "rich",
+            ("--version",),
+            'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"',
+        ),
         ("moto", ("demo",), 'aioidempotency[demo], in a clone: pip install ".[demo]"'),
     ],
 )
