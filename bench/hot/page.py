@@ -1,9 +1,11 @@
 """The numbers of the page `docs/pages/hot-partitions.md`, from the file of a run of `bench.placements`."""
 
+import math
+
 from bench.hot.results import Result
 from bench.hot.settings import BUCKETS, NO_LIMITS, PLACEMENTS, STATIC
 from bench.pages import setting, table
-from bench.spread import Spread
+from bench.spread import Spread, spread
 
 
 def blocks(result: Result) -> dict[str, str]:
@@ -18,18 +20,22 @@ def blocks(result: Result) -> dict[str, str]:
     }
 
 
-def ratio(result: Result) -> float:
-    """Say how many times the calls of a static value 32 buckets complete, at the highest load."""
+def ratio(result: Result) -> Spread:
+    """Divide the calls that 32 buckets complete at the highest load, in each round, by those of a static value."""
     top = max(result.settings.loads)
-    return result.completed(top, BUCKETS) / result.completed(top, STATIC)
+    done = {(row.strategy, row.round): row.completed_per_second for row in result.rows if row.offered == top}
+    pairs = [(done[BUCKETS, number], done[STATIC, number]) for number in range(1, result.settings.rounds + 1)]
+    # In the one short round of a quick run, a static value may complete nothing.
+    return spread([buckets / static if static else math.inf for buckets, static in pairs])
 
 
 def _ratio(result: Result) -> str:
     top, limit = max(result.settings.loads), result.settings.partition_limit
     static, buckets = (_number(result.completed(top, name)) for name in (STATIC, BUCKETS))
+    median, least, most = map(_number, ratio(result))
     return (
         f"At {top} offered calls a second, `{BUCKETS}` completes {buckets} and `{STATIC}` {static}: "
-        f"**{_number(ratio(result))} times the calls**. By arithmetic one partition of this run takes {limit:g} new "
+        f"**{median} times the calls** ({least} to {most} in the rounds). By arithmetic one partition of this run takes {limit:g} new "
         f"calls a second, and the offered load is {top / limit:g} times as much."
     )
 

@@ -100,19 +100,18 @@ class Worker:
 @contextmanager
 def working(contestant: Contestant, url: str) -> Iterator[Worker]:
     """Run a contestant's worker until the block ends."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*contestant.command, url],
         cwd=_ROOT,
         env={name: os.environ[name] for name in _KEPT if name in os.environ} | _AWS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        yield Worker(contestant, process)
-    finally:
-        # It ends with its standard input.
-        with suppress(subprocess.TimeoutExpired, OSError):
-            process.communicate(timeout=_STOP_LIMIT)
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            yield Worker(contestant, process)
+        finally:
+            # The worker ends with its standard input.
+            with suppress(subprocess.TimeoutExpired, OSError):
+                process.communicate(timeout=_STOP_LIMIT)
+            process.kill()

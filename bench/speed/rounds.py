@@ -47,7 +47,7 @@ def run(
 ) -> tuple[list[Row], list[Row]]:
     """Measure, and give the rows of all rounds, and the memory of calls in flight."""
     with running() as server, ExitStack() as processes:
-        memory = _memory(contestants, max(settings.concurrencies), server.url)
+        memory = _memory(contestants, max(settings.concurrencies), server)
         workers = [processes.enter_context(working(each, server.url)) for each in contestants]
         contest = _Contest(server, workers, settings)
         for number in range(settings.rounds + 1):
@@ -70,11 +70,13 @@ def keys(workload: Workload, prefix: str, concurrency: int, calls: int) -> list[
     ]
 
 
-def _memory(contestants: Sequence[Contestant], concurrency: int, url: str) -> list[Row]:
+def _memory(contestants: Sequence[Contestant], concurrency: int, server: Server) -> list[Row]:
     rows = []
     for each in contestants:
         if each.memory:
-            with working(each, url) as worker:
+            # All use the same keys: after one contestant, the calls of the next would replay, and not wait in their bodies.
+            server.renew_table()
+            with working(each, server.url) as worker:
                 answer = worker.ask(do="memory", keys=[], concurrency=concurrency)
             rows.append({"contestant": each.name, "concurrency": concurrency, **answer})
     return rows

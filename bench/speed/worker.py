@@ -83,9 +83,12 @@ async def _bytes_of(calls: Calls, concurrency: int, start: Callable[[int], Await
     calls.barrier = barrier = asyncio.Barrier(concurrency + 1)
     before = _allocated()
     running = [asyncio.ensure_future(start(number)) for number in range(concurrency)]
-    while barrier.n_waiting < concurrency:  # noqa: ASYNC110 - see below
+    while barrier.n_waiting < concurrency:
         # There is no event for this, and one of our own would be memory of each call.
         await asyncio.sleep(0.001)
+        for each in running:
+            if each.done():
+                raise ValueError(f"a call ended with {each.result()!r}, and did not wait in its body")
     grown = _allocated() - before
     await barrier.wait()
     await asyncio.gather(*running)

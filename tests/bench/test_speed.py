@@ -87,13 +87,13 @@ def test_goals_of_both_senses_can_be_missed() -> None:
 
 
 def test_the_command_measures_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In small, with one contestant."""
+    """In small, with two contestants, each of whose calls in flight are weighed."""
     output = tmp_path / "speed.json"
-    small = ["--concurrency", "2", "--rounds", "1", "--seconds", "0.01", "--only", "group commit"]
+    small = ["--concurrency", "2", "--rounds", "1", "--seconds", "0.01", "--only", "group commit", "plain path"]
     main([*small, "--output", str(output), "--plots", str(tmp_path)])
     result = json.loads(output.read_text())
     assert {each["workload"] for each in result["figures"]} == set(contest.WORKLOADS)
-    assert result["memory"][0]["bytes_per_call"] > 0
+    assert [each["contestant"] for each in result["memory"]] == ["group commit", "plain path"]
     assert len(result["goals"]) == len(goals.GOALS) + 1
     assert str(tmp_path) not in json.dumps(result["versions"] | result["machine"])
     assert "| group commit |" in capsys.readouterr().out
