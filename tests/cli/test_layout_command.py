@@ -126,7 +126,7 @@ async def test_the_end_of_the_wait_is_that_of_the_longest_retention(command: Com
     for step in (PREPARE, CUTOVER):
         assert (await run(command, "layout", "set", step)).exit_code == 0
     said = json.loads((await run(command, "layout", "show", "--json")).stdout)
-    assert (said["promised"], said["promised_until"]) == (86_400, said["since"] + 86_400)
+    assert (said["promised_before"], said["promised_until"]) == (86_400, said["since"] + 86_400)
     until = f"{datetime.fromtimestamp(said['promised_until'], UTC):%Y-%m-%d %H:%M:%S} UTC"
     assert (
         f"next: HashBuckets(n=8, prefix='idempotency'), from {until} on"

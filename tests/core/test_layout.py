@@ -44,11 +44,14 @@ def item(
     said: dict[str, Any],
     since: float = NOW,
     before: object = None,
+    *,
     changes: int = 1,
     promised: float | None = RETENTION,
+    promised_before: float | None = None,
     **more: object,
 ) -> dict[str, Any]:
-    known = {} if promised is None else {"promised": promised}
+    promises = {"promised": promised, "promised_before": promised_before}
+    known = {name: value for name, value in promises.items() if value is not None}
     text = json.dumps({"layout": said, "since": since, "before": before, **more, **known})
     return {**PLACE.item, "d": {"S": text}, "f": {"N": str(changes)}}
 
@@ -192,6 +195,7 @@ def test_who_is_ahead_moves_the_table_on() -> None:
         before=PREPARE.description(),
         changes=3,
         promised=RETENTION,
+        promised_before=RETENTION,
     )
     assert isinstance(table.opens(PREPARE), Fits)
     assert table.says.description == CUTOVER.description()
@@ -263,7 +267,7 @@ def test_saying_the_same_again_begins_the_wait_anew() -> None:
     assert isinstance(table.opens(NEW), Differs)
 
 
-@pytest.mark.parametrize("promising", [OLD, PREPARE, CUTOVER])
+@pytest.mark.parametrize("promising", [OLD, PREPARE])
 def test_new_waits_for_the_longest_promise_of_any_store(promising: Partitioning) -> None:
     """P8: and not for the retention of the store that opens the table, whether longer or shorter."""
     table = Opened(OLD)
@@ -272,9 +276,44 @@ def test_new_waits_for_the_longest_promise_of_any_store(promising: Partitioning)
     for retention in (60, RETENTION, 10 * 86_400):
         table.now = NOW + 86_399
         assert table.opens(NEW, retention) == Differs(table.says, until=NOW + 86_400)
-        assert table.says.promised == 86_400, "a refused store promises nothing"
+        assert table.says.promised == RETENTION, "a refused store promises nothing"
         table.now += 1
         assert isinstance(layout.judge(table.says, laid(NEW, retention), now=table.now), Fits)
+
+
+def test_a_longer_promise_for_records_that_new_finds_lengthens_no_wait() -> None:
+    """P8: a cutover node puts them into the new locations; for the next move, the promise counts."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER)
+    table.now += RETENTION
+    table.opens(CUTOVER, 86_400)
+    assert isinstance(table.opens(NEW, 60), Fits)
+    assert (table.says.promised, table.says.promised_before) == (86_400, None)
+    newest = HashBuckets(16)
+    for phase in ("prepare", "cutover"):
+        table.opens(Reshard(NEW, newest, phase), 60)
+    assert table.opens(newest, 60) == Differs(table.says, until=table.now + 86_400)
+
+
+def test_a_prepare_node_that_is_behind_promises_for_the_old_locations() -> None:
+    """P8: its first longer call may come after the cutover has begun."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER)
+    table.opens(PREPARE, 86_400)
+    assert (table.says.promised, table.says.promised_before) == (RETENTION, 86_400)
+    assert table.says.promised_until == NOW + 86_400
+    table.now += RETENTION
+    assert table.opens(NEW) == Differs(table.says, until=NOW + 86_400)
+
+
+def test_a_step_by_force_keeps_every_promise() -> None:
+    """P8: nobody knows where the records are then."""
+    table = Opened(OLD)
+    table.opens(OLD, 86_400)
+    table.shelf.run(layout.move(laid(CUTOVER, 60), now=NOW, forced=True))
+    assert (table.says.promised, table.says.promised_before) == (86_400, 86_400)
 
 
 def test_going_back_waits_for_the_longest_promise_too() -> None:
@@ -292,10 +331,11 @@ def test_going_back_waits_for_the_longest_promise_too() -> None:
 def test_a_longer_promise_is_one_conditional_write_that_moves_nothing() -> None:
     """P8: also by a store one phase behind; a shorter one, or one of the same length, writes nothing."""
     cutover = {**CUTOVER.description()}
-    found = item(cutover, since=5.0, before=PREPARE.description(), changes=7)
-    for strategy in (PREPARE, CUTOVER):
+    found = item(cutover, since=5.0, before=PREPARE.description(), changes=7, promised_before=RETENTION)
+    for strategy, longest in ((PREPARE, (RETENTION, RETENTION + 1)), (CUTOVER, (RETENTION + 1, RETENTION))):
         played = play(layout.verify(laid(strategy, RETENTION + 1), now=NOW), Found(found), Applied())
-        longer = item(cutover, since=5.0, before=PREPARE.description(), changes=8, promised=RETENTION + 1)
+        promises = dict(zip(("promised", "promised_before"), longest, strict=True))
+        longer = item(cutover, since=5.0, before=PREPARE.description(), changes=8, **promises)
         assert played.operations == (Get(PLACE), Put(PLACE, longer, Unchanged(found)))
         for retention in (1, RETENTION):
             played = play(layout.verify(laid(strategy, retention), now=NOW), Found(found))
@@ -337,13 +377,24 @@ def test_an_item_without_a_promise_waits_for_who_opens() -> None:
     assert played.operations == (Get(PLACE), Put(PLACE, item(SAID, changes=2), Unchanged(old)))
 
 
+def test_a_table_whose_first_store_is_in_a_move_waits_for_its_retention() -> None:
+    """P8: whoever used the table before has told nothing, so both strategies get that promise."""
+    table = Opened(CUTOVER)
+    assert (table.says.promised, table.says.promised_before) == (RETENTION, RETENTION)
+    assert table.opens(NEW, 60) == Differs(table.says, until=NOW + RETENTION)
+
+
 def test_the_command_promises_only_what_it_is_given() -> None:
     """P8: for stores that do not verify their layout, and so write nothing."""
     table = Opened(OLD)
     table.set(OLD, 86_400)
     assert table.says.promised == RETENTION
     table.set(OLD, 86_400, promises=True)
-    assert table.says.promised == 86_400
+    assert (table.says.promised, table.says.promised_before) == (86_400, None)
+    for phase in (PREPARE, CUTOVER):
+        table.opens(phase)
+    table.set(CUTOVER, 90_000, promises=True)
+    assert (table.says.promised, table.says.promised_before) == (90_000, 90_000), "for nodes of both phases"
     fresh = play(layout.move(laid(OLD, promises=False), now=NOW), Found(None), Applied())
     assert fresh.outcome == Fits(TableLayout(description=SAID, since=NOW))
 

@@ -37,9 +37,9 @@ def show(
     if as_json:
         before = None if found.before is None else layout.as_code(found.before)
         facts = {"layout": layout.as_code(found.description), "since": found.since, "before": before}
-        moving = found.description["strategy"] == "Reshard"
-        promises = {"promised": found.promised, "promised_until": found.promised_until if moving else None}
-        typer.echo(json.dumps({**facts, "beside": found.beside, "changes": found.changes, **promises}))
+        promises = {"promised": found.promised, "promised_before": found.promised_before}
+        facts = {**facts, "beside": found.beside, "changes": found.changes, **promises}
+        typer.echo(json.dumps({**facts, "promised_until": found.promised_until}))
     else:
         typer.echo(_text(found))
 

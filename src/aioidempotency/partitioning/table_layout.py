@@ -5,13 +5,15 @@ attempt wrote. So the table notes the strategy of its records, and a store with 
 first call.
 
 1. One item for each namespace holds the strategy's description, the start of the phase, the strategy before, and the
-   longest retention promised. Without an item, the first store writes its own strategy.
+   longest retentions promised. Without an item, the first store writes its own strategy.
 2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
    exclude each other, so a store may be one phase ahead of the table or one phase behind. A store ahead
    moves the item on. Only `aioidempotency layout set` moves the item back.
 3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits after the cutover, and `old`
-   after the return from the cutover, for the longest retention that any store or call of the namespace has promised.
-   A store writes its promise before the first record that relies on it, and nobody lowers a promise.
+   after the return from the cutover, for the longest retention that any store or call has promised for a record in
+   those locations. A store writes its promise before the first record that relies on it, and nobody lowers a promise.
+   The two strategies of a move have a promise each. Otherwise a longer call on the last `cutover` node, whose record
+   `new` finds, would keep `new` waiting.
 4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values,
    and a store with a new value adds its own. So nobody notices a changed value. A shared namespace does not move: the
    item can follow a single move, and `new` would not find the records of the other values.
@@ -79,7 +81,9 @@ class TableLayout:
         before: The strategy before the phase. None for the first one.
         changes: How often the item was written.
         beside: The values of other `Static` strategies that share the table with a `Static` one.
-        promised: The longest retention that a store or a call has promised, in seconds. None if the item does not tell.
+        promised: The longest retention of a store or a call whose records are put where this phase puts records, in
+            seconds. None if the item does not tell.
+        promised_before: The same for the other strategy of a move.
     """
 
     description: Description
@@ -88,11 +92,12 @@ class TableLayout:
     changes: int = 1
     beside: tuple[str, ...] = ()
     promised: float | None = None
+    promised_before: float | None = None
 
     @property
     def promised_until(self) -> float | None:
-        """Epoch seconds until which records of an earlier phase may answer. None if the item does not tell."""
-        return None if self.promised is None else self.since + self.promised
+        """Epoch seconds until which records of a move's other strategy may answer. None if the item does not tell."""
+        return None if self.promised_before is None else self.since + self.promised_before
 
     def lists(self, wanted: Description) -> bool:
         """Tell whether the item lists a `Static` strategy; the values of another kind are never listed."""
@@ -150,8 +155,13 @@ def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure
 
 
 def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: bool = False) -> Procedure[Verdict]:
+    given = wanted.retention if wanted.promises else None
+    # Who used the table before it had an item is unknown. The best guess for both strategies of a move is this store.
     layout = TableLayout(
-        description=wanted.description, since=now, promised=wanted.retention if wanted.promises else None
+        description=wanted.description,
+        since=now,
+        promised=given,
+        promised_before=given if _phases(wanted.description) else None,
     )
     # All stores of a deployment start together, and write the item under a condition. The losers read the item again.
     for _ in range(ATTEMPTS):
@@ -176,20 +186,47 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
 
 def _next(found: TableLayout, wanted: WantedLayout, *, now: float, requested: bool, forced: bool) -> TableLayout:
     """Make the note that a fitting store leaves: the same note if the store has nothing to add."""
-    # Never lowered: who promised more may have ended long ago, and its records still answer.
-    promises = (found.promised, wanted.retention if wanted.promises else None)
-    promised = max((each for each in promises if each is not None), default=None)
+    given = wanted.retention if wanted.promises else None
     if not forced and _is_static(found.description) and _is_static(wanted.description):
         listed = found.lists(wanted.description)
         beside = found.beside if listed else (*found.beside, str(wanted.description["value"]))
-        return replace(found, beside=beside, promised=promised)
+        return replace(found, beside=beside, promised=_longest(found.promised, given))
     steps = _steps(found.description, wanted.description)
-    if not (requested or steps == 1):
-        return replace(found, promised=promised)
-    before = found.before if steps == 0 else found.description
-    return TableLayout(
-        description=wanted.description, since=now, before=before, changes=found.changes, promised=promised
-    )
+    note = found
+    if requested or steps == 1:
+        before = found.before if steps == 0 else found.description
+        note = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes)
+    # Nothing is lowered: a store that promised more may have ended long ago, and its records still answer.
+    here, left = _carried(found, note.description)
+    puts_here = _home(wanted.description) == _home(note.description)
+    # A person speaks for all stores, of both phases.
+    if puts_here or requested:
+        here = _longest(here, given)
+    if not puts_here or requested:
+        left = _longest(left, given)
+    # After a move, nothing is left that could answer from the other locations.
+    return replace(note, promised=here, promised_before=left if _phases(note.description) else None)
+
+
+def _carried(found: TableLayout, description: Description) -> tuple[float | None, float | None]:
+    """Assign the item's promises to the two strategies of another phase."""
+    if _home(found.description) == _home(description):
+        return found.promised, found.promised_before
+    if _phases(found.description) and _phases(description):
+        return found.promised_before, found.promised
+    longest = _longest(found.promised, found.promised_before)  # only by force, so nobody knows where records are
+    return longest, longest
+
+
+def _home(description: Description) -> object:
+    """Find the strategy that puts new records."""
+    if not _phases(description):
+        return description
+    return description["old" if description["phase"] == "prepare" else "new"]
+
+
+def _longest(*promises: float | None) -> float | None:
+    return max((each for each in promises if each is not None), default=None)
 
 
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
@@ -290,6 +327,8 @@ def _item(layout: TableLayout, location: Location) -> Item:
         stored["beside"] = layout.beside
     if layout.promised is not None:
         stored["promised"] = layout.promised
+    if layout.promised_before is not None:
+        stored["promised_before"] = layout.promised_before
     names = location.table.names
     return {
         **location.item,
@@ -303,20 +342,24 @@ def _parse(item: Item, location: Location) -> TableLayout:
     names = location.table.names
     try:
         stored = json.loads(str(item[names["data"]]["S"]))
-        description, promised = dict(stored["layout"]), stored.get("promised")
         return TableLayout(
-            description=description,
+            description=dict(stored["layout"]),
             since=_finite(stored["since"]),
             before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
             beside=tuple(map(str, stored.get("beside", ()))),
-            promised=None if promised is None else _finite(promised),
+            promised=_promise(stored.get("promised")),
+            promised_before=_promise(stored.get("promised_before")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the item {location.key!r} of table {location.table.name!r} does not name a strategy; "
             "`aioidempotency layout set` cannot repair the item: delete the item, and set the layout anew"
         ) from error
+
+
+def _promise(stored: object) -> float | None:
+    return None if stored is None else _finite(stored)
 
 
 def _finite(number: object) -> float:
