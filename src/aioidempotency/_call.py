@@ -274,8 +274,9 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             store_errors=store_errors,
         )
         # Here, and not at each claim: a retention belongs to a function, and nearly always is the store's.
-        if made.retention > parts.records.promised:
-            parts.records.promise(made.retention)
+        lasts = max(made.retention, protected + settings.terms.clock_skew)
+        if lasts > parts.records.promised:
+            parts.records.promise(lasts)
         return made
 
     def call(
@@ -431,6 +432,8 @@ class Call:
         options = self._options
         settings = options.parts.settings
         left = None if DEADLINE.get() is None else time_left()
+        if left is not None and left + settings.terms.clock_skew > self._records.promised:
+            self._records.promise(left + settings.terms.clock_skew)
         label = settings.label
         if label is AUTO:  # read in line: a call for each attempt would buy nothing, since a process has one name
             known = _label.process if _label.REQUEST_ID.get() is None else None

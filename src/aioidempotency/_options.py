@@ -108,7 +108,7 @@ class Settings:
         """Make the layout that the store expects of the table. None if all layouts of the store's key are alike.
 
         Args:
-            retention: The longest retention of the store's calls.
+            retention: The longest that a record of the store's calls counts, in seconds.
         """
         if self.layout.partitioning is None:
             return None

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from math import ceil
 from threading import Lock
 from typing import TypeVar, final
 
@@ -67,7 +68,8 @@ class Records:
         cache: The finished records in this process. None without a cache.
         opening: Verifies the table's layout before the first operation, and again after a longer promise. None without a
             need.
-        promised: The longest retention of the store and its calls, in seconds.
+        promised: The longest that a record of the store and its calls counts, in seconds: by the longest retention, or by a
+            longer lease.
         failed_open: The number of calls that ran unprotected because the store did not answer.
         has_completed: Whether any completion has succeeded.
         uncompleted: A completion refused for a missing permission, in a process without any success.
@@ -98,10 +100,12 @@ class Records:
         self._hook = hook
         self._lock = Lock()  # threads with loops of their own share a store
 
-    def promise(self, retention: float) -> None:
-        """Have the table learn of a longer retention before the next operation, as before the first one."""
+    def promise(self, lasts: float) -> None:
+        """Have the table learn that records count for longer, before the next operation, as before the first one."""
+        # Rounded up to the minute: retentions until the end of a day, or the time left of a Lambda call, would each be a
+        # little longer than the last one, and a write.
         with self._lock:
-            self.promised = max(self.promised, retention)
+            self.promised = max(self.promised, 60.0 * ceil(lasts / 60))
         if self.opening is not None:
             self.opening.again()
 

@@ -191,7 +191,7 @@ class AsyncIdempotencyStore:
             local_cache=whole_number(local_cache, "local_cache"),
         )
         # A constructor cannot await, so the first operation of any kind waits for the check.
-        records.promised = terms.retention
+        records.promised = max(terms.retention, terms.lease + terms.clock_skew)
         if verify_layout and settings.layout.partitioning is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from aioidempotency import (
     Static,
     StoreError,
     TimeBuckets,
+    deadline,
     idempotent,
 )
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Transact
@@ -251,6 +253,24 @@ async def test_a_deployment_with_a_shorter_retention_waits_for_the_longer_one_be
         await make(**by(MOVE[1])).verify_layout()
 
 
+@pytest.mark.parametrize("limit", ["lease", "deadline"])
+async def test_a_key_that_is_held_for_longer_than_the_retention_is_held_through_a_move(
+    limit: str, backend: Backend
+) -> None:
+    """P8, O9: a killed call keeps its key until its lease is over, and a lease may outlast the retention."""
+    clock = FakeClock()
+    async with stores({"backend": backend, "clock": clock, "retention": 60, **by(MOVE[0])}) as make:
+        with deadline(900) if limit == "deadline" else nullcontext():
+            lease = await claimed(make(), "k", lease=900 if limit == "lease" else None)
+        for phase in (PREPARE, CUTOVER):
+            await make(**by(phase)).verify_layout()
+        clock.advance(lease.expires_at - clock())
+        with pytest.raises(LayoutMismatchError):
+            await make(**by(MOVE[1])).claim("k")
+        clock.advance(62)
+        await claimed(make(**by(MOVE[1])), "k")
+
+
 async def test_a_promise_costs_one_read_and_one_write_for_the_first_longer_call(backend: Backend) -> None:
     """P8: a call of a retention that the table knows sends nothing more; nor does a decorated one that is the first."""
     counting = ScriptedBackend(backend)
@@ -264,7 +284,7 @@ async def test_a_promise_costs_one_read_and_one_write_for_the_first_longer_call(
         assert about_layout() == [Get]
         await asyncio.gather(*(store.claim(number, retention=DAY) for number in range(20)))
         assert about_layout() == [Get, Get, Put]
-        for retention in (None, 60, 3600, DAY):
+        for retention in (None, 60, 3600, DAY - 59, DAY):
             await store.claim(f"r{retention}", retention=retention)
         assert about_layout() == [Get, Get, Put]
         counting.operations.clear()
@@ -310,8 +330,8 @@ async def test_who_does_not_verify_promises_nothing(backend: Backend) -> None:
         assert [type(each) for each in counting.operations if is_layout(each)] == [Get, Put]
 
 
-async def claimed(store: AsyncIdempotencyStore, key: str) -> Any:
-    decision = await store.claim(key)
+async def claimed(store: AsyncIdempotencyStore, key: str, **options: Any) -> Any:
+    decision = await store.claim(key, **options)
     assert isinstance(decision, Claimed)
     return decision.lease
 

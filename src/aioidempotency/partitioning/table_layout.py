@@ -24,7 +24,8 @@ answers until `since` and the longest retention at the most: `promised_until`. A
 moved on before it is reached, by a read in every process and a write each hour, as long as there are calls, and by a
 clock on the path of each call. The duration changes only with a longer retention than any before. A store finds that out
 where the options of a call are read, once for each function; the claim then waits for the same flag as the first claim
-of a store. A call with a known retention sends nothing and compares nothing.
+of a store. A call with a known retention sends nothing and compares nothing. A lease that is longer than the retention
+counts as one: a killed call, or `on_error="hold"`, keeps its key until then.
 
 Each clock may differ from the others by `clock_skew`, so a record has answered for its retention less `clock_skew` at the
 least. That is what a record of an unmoved table is sure of, too.
@@ -60,7 +61,7 @@ class WantedLayout:
     Attributes:
         location: The location of the layout item.
         description: The store's strategy.
-        retention: The longest time that the store's records answer, in seconds.
+        retention: The longest that a record of the store counts, in seconds: its retention, or a longer lease.
         promises: Whether the item has to know the retention. Not if somebody only asks.
     """
 
