@@ -90,7 +90,8 @@ class AsyncIdempotencyStore:
         read_first: Read before claiming: worthwhile for many duplicates of large results. DynamoDB bills a refused
             write by the stored item's size, at up to 20 times the price of a read.
         clock_skew: The largest difference between the clocks of two machines, in seconds.
-        verify_layout: Whether the first call compares the table's layout with `layout`, by one read.
+        verify_layout: Whether the first call compares the table's layout with `layout`, by one read. The table then also
+            learns the longest retention, for which a move with `Reshard` has to wait.
         outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, if that
             has a sort key.
         compress_over: The longest uncompressed result, in characters of JSON. None compresses nothing. Powertools
@@ -190,7 +191,8 @@ class AsyncIdempotencyStore:
             local_cache=whole_number(local_cache, "local_cache"),
         )
         # A constructor cannot await, so the first operation of any kind waits for the check.
-        if verify_layout and settings.wanted_layout is not None:
+        records.promised = max(terms.retention, terms.lease + terms.clock_skew)
+        if verify_layout and settings.layout.partitioning is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
@@ -761,14 +763,16 @@ class AsyncIdempotencyStore:
         await store.verify_layout()
         ```
 
-        The first call of a store does the same, unless `verify_layout=False`. A table without a layout item gets the
-        store's layout. A table one phase of `Reshard` behind the store moves on to the store's phase.
+        The first call of a store does the same, unless `verify_layout=False`. So does the first call with a longer
+        retention than any before. A table without a layout item gets the store's layout. A table one phase of `Reshard`
+        behind the store moves on to the store's phase. A table that knows of shorter retentions only learns the longest
+        one of this store.
 
         Raises:
             LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
             StoreError: The store did not answer.
         """
-        if (wanted := self._settings.wanted_layout) is not None:
+        if (wanted := self._settings.wanted_layout(self._records.promised)) is not None:
             # Unverified, because a verified procedure waits for this very check.
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)

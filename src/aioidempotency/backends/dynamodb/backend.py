@@ -5,13 +5,13 @@ an owner recognises its own write (`protocol`, rule 1).
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Final, TypeVar, final
 
 from botocore.exceptions import ClientError
 
 from aioidempotency._backoff import Backoff
-from aioidempotency._core.model import Table
+from aioidempotency._core.model import Item, Table
 from aioidempotency._core.operations import Get, Operation, Reply, Transact
 from aioidempotency.backends.dynamodb import batches, errors, requests, tables
 from aioidempotency.backends.dynamodb.batches import Outcome
@@ -193,6 +193,20 @@ class DynamoDBBackend:
             counted += page
             if after is None:
                 return counted
+
+    async def keys(self, table: Table, partition: str, *, now: float) -> AsyncGenerator[list[str], None]:
+        """List the sort keys of one partition's unexpired records, a page of a query at a time.
+
+        The errors are those of `count`.
+        """
+        client = await self._ready(table.name)
+        after: Item | None = None
+        while True:
+            listing = tables.keys(client, table, partition, now=now, after=after)
+            page, after = await self._answered("Query", table.name, listing)
+            yield page
+            if after is None:
+                return
 
     async def aclose(self) -> None:
         """Close the running loop's client, if opened by the backend. A later call opens a new client."""

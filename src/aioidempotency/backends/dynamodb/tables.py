@@ -34,16 +34,29 @@ async def count(
     A page is one read of DynamoDB, up to 1 MB, and costs the read units of all items on the page. The layout item
     has no expiration, and is not counted.
     """
-    parameters: dict[str, Any] = {
+    page = await client.query(**_unexpired(table, partition, now, after), Select="COUNT")
+    return int(page["Count"]), page.get("LastEvaluatedKey") or None
+
+
+async def keys(
+    client: Any, table: Table, partition: str, *, now: float, after: Item | None
+) -> tuple[list[str], Item | None]:
+    """List the sort keys of the unexpired records on one page of a partition, as `count` counts the records."""
+    parameters = _unexpired(table, partition, now, after)
+    parameters["ExpressionAttributeNames"]["#sort"] = table.sort_attribute
+    page = await client.query(**parameters, ProjectionExpression="#sort")
+    return [str(item[table.sort_attribute]["S"]) for item in page["Items"]], page.get("LastEvaluatedKey") or None
+
+
+def _unexpired(table: Table, partition: str, now: float, after: Item | None) -> dict[str, Any]:
+    return {
         "TableName": table.name,
-        "Select": "COUNT",
         "KeyConditionExpression": "#key = :key",
         "FilterExpression": "#expiration >= :now",
         "ExpressionAttributeNames": {"#key": table.names["key"], "#expiration": table.names["expiration"]},
         "ExpressionAttributeValues": {":key": {"S": partition}, ":now": {"N": str(int(now))}},
+        **({} if after is None else {"ExclusiveStartKey": after}),
     }
-    page = await client.query(**parameters, **({} if after is None else {"ExclusiveStartKey": after}))
-    return int(page["Count"]), page.get("LastEvaluatedKey") or None
 
 
 def _table_definition(table: Table) -> dict[str, Any]:
