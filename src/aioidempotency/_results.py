@@ -43,12 +43,18 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
     """Write a result, compressed if the text has more than `compress_over` characters.
 
     Raises:
-        SerializationError: The codec cannot write the result, or the item would exceed 400 KB.
+        SerializationError: The codec cannot write the result, its text is not whole, or the item would exceed 400 KB.
     """
     text = codec.encode(result)
     encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
         encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+    # Only text can be stored. ASCII is text, and is told without a look at each character.
+    if not encoded.data.isascii():
+        try:
+            encoded.data.encode()
+        except UnicodeEncodeError as error:
+            raise SerializationError("the record", "half of a character", "let codec= escape it") from error
     # The exact size of an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded

@@ -158,9 +158,11 @@ class AsyncIdempotencyStore:
                 time_limit=time_limit(terms.lease),
             )
         if group_commit is not None:
-            plain_only = GroupCommitUnavailable(table_name)
             asked = grouped(
-                asked, group_commit, closes_inner=backend is None, fell_back=lambda: self._records.report(plain_only)
+                asked,
+                group_commit,
+                closes_inner=backend is None,
+                fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
             )
         records = Records(
             asked,

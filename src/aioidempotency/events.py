@@ -144,10 +144,11 @@ class KeyMissing:
 @final
 @dataclass(frozen=True, slots=True)
 class GroupCommitUnavailable:
-    """Operations are sent one by one, because the permissions for batches are missing and `fallback` asks for it."""
+    """Operations are sent one by one, because a batch was refused. `cause` says why; each cause is told once."""
 
     level: ClassVar[int] = logging.WARNING
     table_name: str
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 Event = (

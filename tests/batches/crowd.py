@@ -95,9 +95,9 @@ class Crowd:
 
     def __init__(self, **settings: int | bool) -> None:
         self.inner = Inner()
-        self.fell_back = 0
+        self.causes: list[IdempotencyError] = []
         given = GroupCommit(**settings)  # type: ignore[arg-type] # numbers and flags, as they are named
-        self.backend = GroupCommitBackend(self.inner, given, closes_inner=True, fell_back=self._note)
+        self.backend = GroupCommitBackend(self.inner, given, closes_inner=True, fell_back=self.causes.append)
         self.calls: dict[str, asyncio.Task[Reply]] = {}
 
     async def call(self, *operations: Operation) -> None:
@@ -117,9 +117,6 @@ class Crowd:
         """Let everything end."""
         self.inner.let_all_go()
         return await asyncio.gather(*self.calls.values(), return_exceptions=True)
-
-    def _note(self) -> None:
-        self.fell_back += 1
 
 
 async def settle() -> None:

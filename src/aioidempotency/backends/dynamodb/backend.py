@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from aioidempotency._backoff import Backoff
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Get, Operation, Reply, Transact
-from aioidempotency.backends.dynamodb import batches, errors, requests, tables
+from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
+from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import Call, Config, DynamoDBClient, OwnClients, Session, send
 from aioidempotency.exceptions import ConfigurationError
@@ -31,6 +32,9 @@ CONFLICT_PAUSES: Final = (0.05, 0.8)
 
 CONFLICT_TRIES: Final = 5
 """The most repetitions after a conflict, which DynamoDB did not apply and no retry mode of botocore repeats."""
+
+NO_ANSWER_TRIES: Final = 2
+"""The most repetitions after a response that is no answer: as many as botocore makes after a broken connection."""
 
 _METHODS: Final = {
     "GetItem": "get_item",
@@ -84,6 +88,7 @@ class DynamoDBBackend:
             raise ConfigurationError(f"client= has settings of its own; leave {names} out, or client=")
         self.time_limit = time_limit
         self._given = client
+        answers.watch(client)
         self._own = OwnClients(
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
@@ -105,7 +110,7 @@ class DynamoDBBackend:
             raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from error
 
     async def _send(self, client: Any, operation: Operation) -> Reply:
-        """Send an operation, and repeat the send after a conflict with a transaction."""
+        """Send an operation, and repeat the send after a conflict with a transaction, or without an answer."""
         request = requests.request(operation)
         call: Call = getattr(client, _METHODS[request.operation])
         backoff: Backoff | None = None
@@ -113,10 +118,15 @@ class DynamoDBBackend:
             try:
                 # botocore adds a token to the parameters of a transaction, so only botocore can write the body.
                 if self._given is None and not isinstance(operation, Transact):
-                    response = await send(call, request.parameters)
+                    response = await send(call, request.operation, request.parameters)
                 else:
                     response = await call(**request.parameters)
                 return requests.reply(operation, response)
+            except NoAnswerError:
+                backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=NO_ANSWER_TRIES)
+                pause = backoff.next(asyncio.get_running_loop().time())
+                if pause is None:
+                    raise
             except ClientError as error:
                 refused = requests.refusal(operation, errors.code(error), error.response)
                 # A failed condition is a reply at once. A failure for a temporary reason is a reply, or an error,
@@ -140,7 +150,7 @@ class DynamoDBBackend:
         """Execute operations on different items of one table, all reads or all writes, each independently.
 
         Raises:
-            StoreError: DynamoDB did not answer within the time limit, or refused the whole request.
+            StoreError: DynamoDB did not answer within the time limit, or is throttled.
             BatchError: The engine takes no batches, or the permissions are missing.
         """
         table = operations[0].location.table
@@ -151,7 +161,10 @@ class DynamoDBBackend:
             reading = batches.read(client, gets, own_client=own_client)
             return await self._answered("BatchGetItem", table.name, reading)
         if not self._probed:
-            await self._answered("BatchExecuteStatement", table.name, batches.probe(client, table))
+            probing = batches.probe(client, table, own_client=own_client)
+            doubt = await self._answered("BatchExecuteStatement", table.name, probing)
+            if doubt is not None:
+                return [doubt for _ in operations]
             self._probed = True
         writing = batches.write(client, operations, own_client=own_client)
         return await self._answered("BatchExecuteStatement", table.name, writing)
