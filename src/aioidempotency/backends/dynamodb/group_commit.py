@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple, final
 
 from aioidempotency._backoff import Backoff
@@ -49,6 +50,13 @@ FIRST_PAUSE: Final = 0.05
 
 LAST_PAUSE: Final = 1.0
 """Seconds of the longest pause."""
+
+LONGEST_WAIT: Final = 3
+"""How many time limits an operation waits for its turn while the store answers others.
+
+The time limit alone is for a store that is silent: a crowd that takes longer to serve is no outage. With the default
+lease, three time limits are half of the lease, after which a claim has to be renewed before anyone relies on it.
+"""
 
 PLAIN_FOR: Final = 60.0
 """Seconds for which operations of one kind are plain calls after a refusal. Then batches are tried again.
@@ -246,6 +254,7 @@ class BatchQueue:
         self._falls_back = falls_back
         self._closed = False
         self._will_send = False
+        self._answered = self._heard = -inf
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         # The writes' items under way, and behind each item the writes that wait for its batch, oldest first. So a batch
@@ -352,13 +361,15 @@ class BatchQueue:
         """
         batch: list[_Queued] = []
         reads: dict[object, _Queued] = {}
-        now = self._loop.time()
+        now, heard = self._loop.time(), self._heard
+        # Only from here on: an answer after a silence does not make good for those who waited through the silence.
+        self._heard = self._answered
         # The request that is kept for owners carries nothing else: claims would fill it as well.
         for queue in (self.owners, self.waiting) if self._has_room else (self.owners,):
             while len(batch) < self._settings.max_batch and (queue or (queue is self.waiting and self._admit())):
                 queued = queue.popleft()
                 item = item_key(queued.operation.location)
-                if queued.is_over(now):
+                if queued.is_over(now, heard):
                     if queued.has_item:
                         self._free(item)
                 elif isinstance(queued.operation, Get):
@@ -392,7 +403,7 @@ class BatchQueue:
         behind = self._items_under_way[item]
         while behind:
             queued = behind.popleft()
-            if not queued.is_over(self._loop.time()):
+            if not queued.is_over(self._loop.time(), self._heard):
                 queued.has_item = True
                 (self.owners if queued.is_owners else self.waiting).appendleft(queued)
                 return
@@ -438,6 +449,8 @@ class BatchQueue:
             outcomes = [_own(error) for _ in batch]
         except IdempotencyError as error:
             outcomes = [_own(error) for _ in batch]
+        else:
+            self._answered = self._loop.time()
         alone: list[_Queued] = []
         for queued, outcome in zip(batch, outcomes, strict=True):
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
@@ -454,10 +467,11 @@ class BatchQueue:
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         """Make a plain call. What it raises is the answer of this operation alone."""
-        if queued.is_over(self._loop.time()):
+        if queued.is_over(self._loop.time(), self._heard):
             return
         try:
             queued.resolve(await self._inner.execute(queued.operation))
+            self._answered = self._loop.time()
         except IdempotencyError as error:
             queued.resolve(error)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises, nobody may wait for ever
@@ -512,11 +526,18 @@ class _Queued:
         self.has_item = False
         self.followers: list[_Queued] = []
 
-    def is_over(self, now: float) -> bool:
-        """Tell whether nobody waits for an answer any more. Whoever waited too long is answered here."""
+    def is_over(self, now: float, heard: float) -> bool:
+        """Tell whether nobody waits for an answer any more. Whoever waited too long is answered here.
+
+        Args:
+            now: The loop's time.
+            heard: The loop's time of the store's last answer.
+        """
         # A cancelled caller: before the send, no write can have happened.
         if now > self.until and not self.answer.done():
-            self.resolve(_unanswered(self.operation, f"not sent within {self.limit:g} s"))
+            waits = LONGEST_WAIT if now <= heard + self.limit else 1
+            if now > self.until + (waits - 1) * self.limit:
+                self.resolve(_unanswered(self.operation, f"not sent within {waits * self.limit:g} s"))
         return self.answer.done()
 
     def resolve(self, outcome: Reply | IdempotencyError) -> None:
