@@ -11,12 +11,14 @@ from typing import Any, Final, TypeVar, final
 from botocore.exceptions import ClientError
 
 from aioidempotency._backoff import Backoff
+from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Get, Operation, Reply, Transact
+from aioidempotency._core.operations import Delete, Get, Operation, Reply, Transact, Update
 from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import Call, Config, DynamoDBClient, OwnClients, Session, send
+from aioidempotency.backends.dynamodb.room import Room
 from aioidempotency.exceptions import ConfigurationError
 
 T = TypeVar("T")
@@ -35,6 +37,9 @@ CONFLICT_TRIES: Final = 5
 
 NO_ANSWER_TRIES: Final = 2
 """The most repetitions after a response that is no answer: as many as botocore makes after a broken connection."""
+
+OF_OWNERS: Final = (Update, Delete)
+"""Completions, renewals and releases: only an owner updates or deletes a record."""
 
 _METHODS: Final = {
     "GetItem": "get_item",
@@ -93,6 +98,7 @@ class DynamoDBBackend:
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
         self._probed = False
+        self._rooms: PerLoop[Room] = PerLoop(lambda: Room.of(self._given or self._own.opened()))
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -103,11 +109,27 @@ class DynamoDBBackend:
         """
         # Every call of the library passes here, so the body of `_answered` is repeated inline.
         client: Any = self._given or self._own.opened() or await self._ready(operation.location.table.name)
+        room: Room | None = None
         try:
             async with asyncio.timeout(self.time_limit):
+                # Owners never wait for claims: `room`. A transaction of an owner begins with an update.
+                first = operation.writes[0] if isinstance(operation, Transact) else operation
+                if not isinstance(first, OF_OWNERS):
+                    of_loop = self._rooms[asyncio.get_running_loop()]
+                    if of_loop.free > 0:
+                        of_loop.free -= 1
+                    else:
+                        await of_loop.wait()
+                    room = of_loop
                 return await self._send(client, operation)
         except errors.RAISED as error:
             raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from error
+        finally:
+            if room is not None:
+                if room.waiting:
+                    room.leave()
+                else:
+                    room.free += 1
 
     async def _send(self, client: Any, operation: Operation) -> Reply:
         """Send an operation, and repeat the send after a conflict with a transaction, or without an answer."""
@@ -209,6 +231,7 @@ class DynamoDBBackend:
 
     async def aclose(self) -> None:
         """Close the running loop's client, if opened by the backend. A later call opens a new client."""
+        self._rooms.pop(asyncio.get_running_loop(), None)
         await self._own.aclose()
 
     async def _ready(self, table_name: str) -> Any:

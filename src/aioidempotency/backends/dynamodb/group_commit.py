@@ -21,7 +21,7 @@ Invariants:
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from math import inf
@@ -30,8 +30,9 @@ from typing import Final, NamedTuple, final
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Update
+from aioidempotency._core.operations import Get, Operation, Put, Reply
 from aioidempotency.backends import DescribesKeys
+from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
 from aioidempotency.backends.dynamodb.partiql import has_statement, item_key
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
@@ -66,9 +67,6 @@ A permission seldom returns, and each try costs a refused request.
 
 MOST_CAUSES: Final = 100
 """The most causes of a fallback that are told, each once. There are as many as DynamoDB has error codes."""
-
-OF_OWNERS: Final = (Update, Delete)
-"""Completions, renewals and releases: only an owner updates or deletes a record."""
 
 STATEMENTS: Final = (Put, *OF_OWNERS)
 """The operations that need PartiQL to share a request."""
@@ -436,21 +434,7 @@ class BatchQueue:
         if len(batch) == 1:
             await self._execute_alone(batch[0])
             return
-        outcomes: list[Outcome]
-        try:
-            outcomes = await self._inner.execute_many([queued.operation for queued in batch])
-        except BatchError as error:
-            kinds = dict.fromkeys(type(queued.operation) for queued in batch)
-            if len(kinds) > 1:
-                # A refused request does not say which statements were at fault: those of each kind are sent apart.
-                for kind in kinds:
-                    await self._execute([queued for queued in batch if type(queued.operation) is kind])
-                return
-            outcomes = [_own(error) for _ in batch]
-        except IdempotencyError as error:
-            outcomes = [_own(error) for _ in batch]
-        else:
-            self._answered = self._loop.time()
+        outcomes = await self._outcomes([queued.operation for queued in batch])
         alone: list[_Queued] = []
         for queued, outcome in zip(batch, outcomes, strict=True):
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
@@ -464,6 +448,24 @@ class BatchQueue:
                 assert not isinstance(outcome, Alone)  # noqa: S101 - an operation alone always falls back
                 queued.resolve(outcome)
         await asyncio.gather(*map(self._execute_alone, alone))
+
+    async def _outcomes(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Send operations in one request. A request that fails as a whole is an outcome of each operation."""
+        try:
+            outcomes = await self._inner.execute_many(operations)
+        except BatchError as error:
+            kinds = dict.fromkeys(map(type, operations))
+            if len(kinds) == 1:
+                return [_own(error) for _ in operations]
+            # A refused request does not say which statements were at fault: those of each kind are sent apart.
+            apart = {
+                kind: iter(await self._outcomes([each for each in operations if type(each) is kind])) for kind in kinds
+            }
+            return [next(apart[type(each)]) for each in operations]
+        except IdempotencyError as error:
+            return [_own(error) for _ in operations]
+        self._answered = self._loop.time()
+        return outcomes
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         """Make a plain call. What it raises is the answer of this operation alone."""
