@@ -96,21 +96,14 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the cost of an execution, and those of its peers."""
+    """Measure the cost of an execution, and that of its peers: ten minutes."""
     session.install(".", *group("bench"))
     session.run("python", "-m", "bench.speed", *session.posargs)
 
 
 @nox.session
-def bench_profile(session: nox.Session) -> None:
-    """Sample where the processor time of an execution goes: a minute."""
-    session.install(".", *group("bench"))
-    session.run("python", "-m", "bench.profile", *session.posargs)
-
-
-@nox.session
 def bench_placements(session: nox.Session) -> None:
-    """Measure placements at rising load, on a model with the limit of each partition: eight minutes."""
+    """Measure placements at rising load, on MiniStack with a limit for each partition: four minutes."""
     session.install(".", *group("bench"))
     session.run("python", "-m", "bench.placements", *session.posargs)
 

@@ -1,15 +1,13 @@
-"""A figure over the rounds of a benchmark."""
+"""A figure over the rounds of a benchmark, and percentiles inside one."""
 
+import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The median of the rounds, and how far they lie apart."""
+class Spread(NamedTuple):
+    """The median of the rounds, the least and the most; in a file a list of these three."""
 
     median: float
     least: float
@@ -19,3 +17,8 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread:
     """Put the values of the rounds together."""
     return Spread(statistics.median(values), min(values), max(values))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Find the smallest of the values that so many of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * share) - 1)]

@@ -1,1 +1,1 @@
-"""What `bench.placements` is made of: schedules, calls, rounds of measurements, and what is drawn from them."""
+"""What `bench.placements` is made of: a proxy with limits, calls on a schedule, and what is shown of them."""

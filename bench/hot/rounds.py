@@ -1,115 +1,76 @@
-"""Rounds of measurements: each placement under each load, on fresh tables of a fresh server.
-
-Several measurements share the client process at a time, as far as `Settings.at_once` allows, and their
-tables share the server: a table has partitions of its own, with units of their own.
-"""
+"""Rounds of measurements: each placement under each load, one after the other, on fresh servers in each round."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
-from aiobotocore.session import AioSession
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
 
+from aioidempotency import DynamoDBBackend
 from bench.hot.arrivals import schedule
-from bench.hot.calls import Calls, Outcome
-from bench.hot.counts import by_table
-from bench.hot.playing import play, reached
+from bench.hot.calls import Calls
 from bench.hot.results import Row, counted
-from bench.hot.settings import PLACEMENTS, STREAMS, Measurement, Settings, batches
-from tests.support.engines import Engine, model_engine
+from bench.hot.settings import NO_LIMITS, PLACEMENTS, Settings
+from tests.support.engines import ministack_engine, serving
 
-Progress = Callable[[str], object]
+_NEVER_MET: Final = 1000.0
+"""The scale of partitions without limits; their requests pass a proxy too, so that all placements pay for one."""
+
+_TIMEOUT: Final = 10.0
+"""Seconds for a connection or an answer: a busy machine makes a call late, and never makes one fail."""
 
 
-async def measure_round(settings: Settings, session: AioSession, turn: int, progress: Progress) -> list[Row]:
-    """Measure all placements under all loads, once; who plays together differs from turn to turn."""
-    rows: list[Row] = []
-    with model_engine() as free:
-        for stream in STREAMS:
-            played = _Played(settings=settings, session=session, free=free, stream=stream, turn=turn)
-            for batch in batches(settings, turn):
-                progress(f"round {turn + 1}, {stream} keys: " + ", ".join(map(str, batch)))
-                rows += await _in_time(played, batch)
+@contextmanager
+def servers(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Run MiniStack behind two proxies, one with the limits of the settings and one without; give their URLs."""
+    with (
+        ministack_engine() as engine,
+        serving("bench.hot.proxy", engine.endpoint_url, f"--scale={settings.scale}") as (limited, _),
+        serving("bench.hot.proxy", engine.endpoint_url, f"--scale={_NEVER_MET}") as (free, _),
+    ):
+        yield limited, free
+
+
+async def measure_round(settings: Settings, number: int, progress: Callable[[str], object]) -> list[Row]:
+    """Measure all placements under all loads, once."""
+    rows = []
+    with servers(settings) as (limited, free):
+        for offered in settings.loads:
+            progress(f"round {number}: {offered} calls a second")
+            rows += [
+                await _measured(settings, free if name == NO_LIMITS else limited, offered, name, number)
+                for name in PLACEMENTS
+            ]
     return rows
 
 
-async def _in_time(played: "_Played", batch: Sequence[Measurement], tries: int = 1) -> list[Row]:
-    """Measure; where calls began late, measure again, and half of them at a time, so often as the settings allow."""
-    found = [replace(row, tries=tries) for row in await played.together(batch)]
-    if max(row.late_ms for row in found) <= played.settings.late_limit_ms or not played.may_repeat():
-        return found
-    halves = [half for half in (batch[::2], batch[1::2]) if half]
-    return [row for half in halves for row in await _in_time(played, half, tries + 1)]
+async def _measured(settings: Settings, url: str, offered: int, strategy: str, number: int) -> Row:
+    """Measure one placement under one load; again, where calls began late."""
+    # Each round has keys of its own, and a prefix of its own, so its keys fall into other buckets.
+    prefix = f"round-{number}"
+    arrivals = schedule(offered, settings.warm_up + settings.window, prefix)
+    seconds = settings.warm_up + settings.window + settings.patience
+    tries, late = 0, True
+    found: dict[str, Any] = {}
+    while late and tries < settings.tries:
+        tries += 1
+        backend = _opened(url, settings)
+        calls = Calls(backend, f"placements-{time.monotonic_ns()}", PLACEMENTS[strategy](prefix))
+        wall, processor = time.monotonic(), time.process_time()
+        outcomes = await calls.play(arrivals, prefix, seconds=seconds)
+        busy = (time.process_time() - processor) / (time.monotonic() - wall)
+        await backend.aclose()
+        found = {**counted(outcomes, settings), "client_busy": round(busy, 3)}
+        late = found["late_ms"] > settings.late_limit_ms
+    return Row(offered=offered, strategy=strategy, round=number, tries=tries, **found)
 
 
-def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Put the rows of all rounds in an order in which they can be read."""
-    return sorted(rows, key=_place)
-
-
-def _place(row: Row) -> tuple[int, int, int, int]:
-    names = [each.name for each in PLACEMENTS]
-    return STREAMS.index(row.stream), row.offered, names.index(row.strategy), row.round
-
-
-@final
-@dataclass(slots=True, kw_only=True)
-class _Played:
-    """The measurements of one stream in one round, on a server without limits and fresh ones with them."""
-
-    settings: Settings
-    session: AioSession
-    free: Engine
-    stream: str
-    turn: int
-    plays: int = 0
-    repeats: int = 0
-
-    def may_repeat(self) -> bool:
-        """Tell whether something may be measured again, and count that it is."""
-        self.repeats += 1
-        return self.repeats <= self.settings.repeats
-
-    async def together(self, batch: Sequence[Measurement]) -> list[Row]:
-        """Play some at the same time, and put together what the client and the servers counted."""
-        settings = self.settings
-        self.plays += 1
-        with model_engine(**settings.limits) as engine:
-            async with (
-                reached(engine, self.session, settings) as limited,
-                reached(self.free, self.session, settings) as free,
-            ):
-                backends = [limited if each.placement.limited else free for each in batch]
-                tables = [f"{self.stream}-{self.plays}-{number}" for number in range(len(batch))]
-                # Another prefix puts the buckets on other partitions: one table is luckier than another.
-                prefix = f"round-{self.turn + 1}"
-                made = zip(backends, tables, batch, strict=True)
-                calls = [Calls(backend, table, each.placement.made(prefix)) for backend, table, each in made]
-                outcomes, busy = await self._outcomes(batch, calls)
-            servers = by_table(engine) | by_table(self.free)
-        found = zip(batch, outcomes, tables, strict=True)
-        return [self._row(each, ended, servers[table], busy) for each, ended, table in found]
-
-    async def _outcomes(
-        self, batch: Sequence[Measurement], calls: Sequence[Calls]
-    ) -> tuple[list[list[Outcome]], float]:
-        """Play the schedules; measure, too, how busy this process was."""
-        seconds = self.settings.warm_up + self.settings.window
-        schedules = [schedule(self.stream, each.offered, seconds, f"round {self.turn + 1}") for each in batch]
-        before = time.monotonic(), time.process_time()
-        outcomes = await play(calls, schedules, seconds=seconds + self.settings.patience)
-        return outcomes, (time.process_time() - before[1]) / (time.monotonic() - before[0])
-
-    def _row(self, each: Measurement, outcomes: Sequence[Outcome], server: dict[str, Any], busy: float) -> Row:
-        found: dict[str, Any] = counted(outcomes, self.settings) | server
-        del found["splits"]
-        return Row(
-            stream=self.stream,
-            offered=each.offered,
-            strategy=each.placement.name,
-            round=self.turn + 1,
-            tries=1,
-            client_busy=round(busy, 3),
-            **found,
-        )
+def _opened(url: str, settings: Settings) -> DynamoDBBackend:
+    session = get_session()
+    session.set_credentials("bench", "bench")
+    config = AioConfig(
+        connect_timeout=_TIMEOUT, read_timeout=_TIMEOUT, retries={"total_max_attempts": settings.attempts}
+    )
+    return DynamoDBBackend(session=session, endpoint_url=url, region_name="eu-central-1", config=config)

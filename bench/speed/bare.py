@@ -1,13 +1,11 @@
 """Two bare calls of aiobotocore: what an execution would cost if the library cost nothing.
 
-They send what the library sends, to the byte but for the values, and read nothing of the answers but
-that a duplicate was refused.
+They send the library's own requests, which a call of the library is asked for once; of those only the key changes.
+They read nothing of the answers but that a duplicate was refused.
 """
 
 import json
-import os
-import socket
-import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, final
 
@@ -15,92 +13,60 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
+from aioidempotency import AsyncIdempotencyStore
 from aioidempotency.backends.dynamodb.client import tuned as tuned_as_ours
-from bench.speed.calls import Gate
-from bench.speed.jobs import RESULT, TABLE
+from bench.speed.calls import Calls
+from bench.speed.jobs import TABLE
+from bench.speed.ours import Decorated
 
-_PREFIX: Final = "bench.speed.ours.Decorated.__init__.<locals>.charge#"
 _DIGEST: Final = 64
-_OWNER: Final = "0123456789abcdef" * 2
-_CLAIMED_BY: Final = f"{socket.gethostname()} {os.getpid()}"
+"""Characters of a key's digest, at the end of the item's key."""
+
 _TIME_LIMIT: Final = 10.0
 
 
 @final
-class TwoCalls:
+class Recording:
+    """A client that answers everything with success, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, dict[str, Any]] = {}
+
+    def __getattr__(self, method: str) -> Any:
+        async def answer(**parameters: Any) -> Mapping[str, Any]:
+            self.asked[method] = parameters
+            return {}
+
+        return answer
+
+
+@final
+class TwoCalls(Calls):
     """A put if absent, and an update if owned."""
 
-    def __init__(self, client: Any, resources: AsyncExitStack) -> None:
-        self.bodies = 0
-        self.gate: Gate | None = None
+    def __init__(self, client: Any, resources: AsyncExitStack, asked: Mapping[str, dict[str, Any]]) -> None:
+        super().__init__()
         self._client = client
         self._resources = resources
+        self._put, self._update = asked["put_item"], asked["update_item"]
+        self._prefix = self._update["Key"]["id"]["S"][:-_DIGEST]
 
     async def call(self, key: str) -> object:
         """Send both, or read from the first one's refusal what the second one wrote."""
-        location = {"S": (_PREFIX + key.rjust(_DIGEST, "0"))}
-        now = time.time()
+        location = {"id": {"S": self._prefix + key.rjust(_DIGEST, "0")}}
         try:
-            await self._client.put_item(**put(location, now))
+            await self._client.put_item(**{**self._put, "Item": {**self._put["Item"], **location}})
         except ClientError as error:
             return json.loads(error.response["Item"]["data"]["S"])
         result = await self.body()
-        await self._client.update_item(**update(location, now, json.dumps(result, separators=(",", ":"))))
+        values = self._update["ExpressionAttributeValues"]
+        values = {**values, ":new_data": {"S": json.dumps(result, separators=(",", ":"))}}
+        await self._client.update_item(**{**self._update, "Key": location, "ExpressionAttributeValues": values})
         return result
-
-    async def body(self) -> object:
-        """Answer, at the gate if there is one."""
-        self.bodies += 1
-        if self.gate is not None:
-            await self.gate.wait()
-        return RESULT
 
     async def aclose(self) -> None:
         """Close the client."""
         await self._resources.aclose()
-
-
-def put(location: dict[str, str], now: float) -> dict[str, Any]:
-    """Write the parameters of a claim."""
-    return {
-        "TableName": TABLE,
-        "Item": {
-            "id": location,
-            "status": {"S": "INPROGRESS"},
-            "in_progress_expiration": {"N": str(round((now + 60) * 1000))},
-            "expiration": {"N": str(int(now + 3600))},
-            "owner": {"S": _OWNER},
-            "fencing_token": {"N": str(round(now * 1000))},
-            "claimed_by": {"S": _CLAIMED_BY},
-        },
-        "ConditionExpression": "attribute_not_exists(#key)",
-        "ExpressionAttributeNames": {"#key": "id"},
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
-
-
-def update(location: dict[str, str], now: float, data: str) -> dict[str, Any]:
-    """Write the parameters of a completion."""
-    return {
-        "TableName": TABLE,
-        "Key": {"id": location},
-        "UpdateExpression": "SET #status = :new_status, #expiration = :new_expiration, #data = :new_data",
-        "ConditionExpression": "#owner = :owner AND #status = :status",
-        "ExpressionAttributeNames": {
-            "#owner": "owner",
-            "#status": "status",
-            "#expiration": "expiration",
-            "#data": "data",
-        },
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        "ExpressionAttributeValues": {
-            ":owner": {"S": _OWNER},
-            ":status": {"S": "INPROGRESS"},
-            ":new_status": {"S": "COMPLETED"},
-            ":new_expiration": {"N": str(int(now + 3600))},
-            ":new_data": {"S": data},
-        },
-    }
 
 
 async def tuned(url: str) -> TwoCalls:
@@ -114,6 +80,8 @@ async def default(url: str) -> TwoCalls:
 
 
 async def _opened(url: str, config: AioConfig | None) -> TwoCalls:
+    recording = Recording()
+    await Decorated(AsyncIdempotencyStore(TABLE, client=recording)).call("key")
     resources = AsyncExitStack()
     creating = get_session().create_client("dynamodb", endpoint_url=url, config=config)
-    return TwoCalls(await resources.enter_async_context(creating), resources)
+    return TwoCalls(await resources.enter_async_context(creating), resources, recording.asked)

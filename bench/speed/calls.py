@@ -1,35 +1,34 @@
-"""What a worker needs of its contestant."""
+"""What is measured of a contestant that is a coroutine: one idempotent call after another, on one client."""
 
-from typing import Protocol
+import asyncio
+from abc import ABC, abstractmethod
 
-
-class Gate(Protocol):
-    """Where bodies wait, if a measurement wants calls in flight."""
-
-    async def wait(self) -> object:
-        """Wait until the measurement is over."""
-        ...
+from bench.speed.jobs import RESULT
 
 
-class Calls(Protocol):
-    """A contestant: one idempotent call after another, on one client.
+class Calls(ABC):
+    """The calls of one contestant, and their body.
 
     Attributes:
         bodies: How often the body ran.
-        gate: Where the body waits; None: it answers at once.
+        barrier: Where bodies wait, if a measurement wants calls in flight; None: they answer at once.
     """
 
-    bodies: int
-    gate: Gate | None
+    def __init__(self) -> None:
+        self.bodies = 0
+        self.barrier: asyncio.Barrier | None = None
 
+    @abstractmethod
     async def call(self, key: str) -> object:
         """Execute the body for this key, or replay what it answered."""
-        ...
 
-    async def body(self) -> object:
-        """Do the work that must not be done twice."""
-        ...
-
+    @abstractmethod
     async def aclose(self) -> None:
         """Close the client."""
-        ...
+
+    async def body(self) -> dict[str, str]:
+        """Do the work that must not be done twice."""
+        self.bodies += 1
+        if self.barrier is not None:
+            await self.barrier.wait()
+        return RESULT

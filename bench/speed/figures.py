@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from bench.speed.jobs import Workload
-from bench.speed.rounds import Row
-from bench.spread import Spread, spread
+from bench.speed.contest import Workload
+from bench.spread import spread
+
+Row = dict[str, Any]
+"""One span: contestant, workload, concurrency, round, and what was measured."""
 
 Cell = tuple[str, Workload, int]
 """Contestant, workload and concurrency."""
@@ -25,26 +27,21 @@ FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
 """How each figure of a span is computed; requests and units are those of one execution."""
 
 
-def summary(rows: Sequence[Row]) -> dict[Cell, dict[str, Spread]]:
-    """Compute all figures of all measurements."""
-    return {
-        cell: {name: spread([figure(row) for row in of_cell]) for name, figure in FIGURES.items()}
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Compute all figures of all measurements, each as a median, a least and a most."""
+    return [
+        {"contestant": cell[0], "workload": cell[1], "concurrency": cell[2]}
+        | {
+            name: [_short(each) for each in spread([figure(row) for row in of_cell])]
+            for name, figure in FIGURES.items()
+        }
         for cell, of_cell in _by_cell(rows).items()
-    }
+    ]
 
 
 def by_round(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
     """Give one figure of one measurement in each round; empty where there was none."""
     return {row["round"]: FIGURES[figure](row) for row in _by_cell(rows).get(cell, ())}
-
-
-def written(found: Mapping[Cell, Mapping[str, Spread]]) -> list[dict[str, Any]]:
-    """Write a summary as JSON has it."""
-    return [
-        {"contestant": cell[0], "workload": cell[1], "concurrency": cell[2]}
-        | {name: [_short(each.median), _short(each.least), _short(each.most)] for name, each in figures.items()}
-        for cell, figures in found.items()
-    ]
 
 
 def _by_cell(rows: Sequence[Row]) -> dict[Cell, list[Row]]:

@@ -3,133 +3,76 @@
 A ratio is taken in each round, of spans that were a few seconds apart, and the median of those counts.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
-from bench.speed import contest
-from bench.speed.figures import Cell, by_round
-from bench.speed.jobs import Workload
-from bench.speed.rounds import Row
-from bench.spread import Spread, spread
+from bench.speed.contest import BARE, CACHE, GROUP_COMMIT, PLAIN, POWERTOOLS, POWERTOOLS_THREADS, THREADS, Contestant
+from bench.speed.figures import Cell, Row, by_round
+from bench.spread import spread
 
 MANY: Final = 64
 SOME: Final = 32
 MOST: Final = 256
-Values = Sequence[float]
+Sense = Literal["at most", "at least"]
+Goal = tuple[str, Sense, float, str, Cell, Cell | None]
+"""A name, a bound and its sense, and a figure: that of one measurement, or of one over another."""
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """One goal; `values` finds what was measured for it in the rows of all rounds and in those of memory."""
-
-    name: str
-    sense: Literal["at most", "at least"]
-    bound: float
-    values: Callable[[Sequence[Row], Sequence[Row]], Values]
+def _fresh(contestant: Contestant, concurrency: int) -> Cell:
+    return contestant.name, "fresh", concurrency
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A goal and what came out; None where nothing was measured for it."""
-
-    goal: Goal
-    measured: Spread | None
-
-    @property
-    def met(self) -> bool | None:
-        """Tell whether the median is on the right side."""
-        if self.measured is None:
-            return None
-        if self.goal.sense == "at most":
-            return self.measured.median <= self.goal.bound
-        return self.measured.median >= self.goal.bound
-
-    def written(self) -> dict[str, Any]:
-        """Write it as JSON has it."""
-        measured = self.measured and [self.measured.median, self.measured.least, self.measured.most]
-        return {"goal": self.goal.name, self.goal.sense: self.goal.bound, "measured": measured, "met": self.met}
-
-
-def outcomes(rows: Sequence[Row], memory: Sequence[Row]) -> Sequence[Outcome]:
-    """Hold what was measured against the goals."""
-    found = [(goal, goal.values(rows, memory)) for goal in GOALS]
-    return [Outcome(goal, spread(values) if values else None) for goal, values in found]
-
-
-def _ratio(figure: str, one: Cell, other: Cell) -> Callable[[Sequence[Row], Sequence[Row]], Values]:
-    def values(rows: Sequence[Row], _: Sequence[Row]) -> Values:
-        above, below = by_round(rows, one, figure), by_round(rows, other, figure)
-        return [above[number] / below[number] for number in above.keys() & below.keys()]
-
-    return values
-
-
-def _plainly(figure: str, cell: Cell) -> Callable[[Sequence[Row], Sequence[Row]], Values]:
-    return lambda rows, _: list(by_round(rows, cell, figure).values())
-
-
-def _kept(_: Sequence[Row], memory: Sequence[Row]) -> Values:
-    return [max(row["bytes_per_call"] for row in memory) / 1024] if memory else []
-
-
-def _fresh(contestant: contest.Contestant, concurrency: int) -> Cell:
-    workload: Workload = "fresh"
-    return contestant.name, workload, concurrency
-
-
-_GROUPED: Final = _fresh(contest.GROUP_COMMIT, MANY)
 _RATE: Final = "per_processor_second"
-GOALS: Final = (
-    Goal(
-        name=f"plain path over two bare tuned calls, processor time, fresh, {MANY} at once",
-        sense="at most",
-        bound=1.10,
-        values=_ratio("processor_us", _fresh(contest.PLAIN, MANY), _fresh(contest.BARE, MANY)),
+_GROUPED: Final = _fresh(GROUP_COMMIT, MANY)
+_OF_GROUPED: Final = f"group commit, fresh, {MANY} at once"
+_OF_MEMORY: Final = "memory of a call in flight beyond its body's, in KB"
+GOALS: Final[Sequence[Goal]] = (
+    (
+        f"plain path over two bare tuned calls, processor time, fresh, {MANY} at once",
+        *("at most", 1.10, "processor_us", _fresh(PLAIN, MANY), _fresh(BARE, MANY)),
     ),
-    Goal(
-        name=f"group commit, fresh, {MANY} at once, over Powertools on one thread, per processor second",
-        sense="at least",
-        bound=10,
-        values=_ratio(_RATE, _GROUPED, _fresh(contest.POWERTOOLS, 1)),
+    (
+        f"{_OF_GROUPED}, over Powertools on one thread, per processor second",
+        *("at least", 10, _RATE, _GROUPED, _fresh(POWERTOOLS, 1)),
     ),
-    Goal(
-        name=f"group commit, fresh, {MANY} at once, over Powertools on {contest.THREADS} threads",
-        sense="at least",
-        bound=18,
-        values=_ratio(_RATE, _GROUPED, _fresh(contest.POWERTOOLS_THREADS, MANY)),
+    (
+        f"{_OF_GROUPED}, over Powertools on {THREADS} threads",
+        *("at least", 18, _RATE, _GROUPED, _fresh(POWERTOOLS_THREADS, MANY)),
     ),
-    Goal(
-        name=f"group commit, fresh, {MANY} at once, over two bare tuned calls",
-        sense="at least",
-        bound=7,
-        values=_ratio(_RATE, _GROUPED, _fresh(contest.BARE, MANY)),
+    (f"{_OF_GROUPED}, over two bare tuned calls", "at least", 7, _RATE, _GROUPED, _fresh(BARE, MANY)),
+    (
+        "a lone call with group commit over the plain path, p50",
+        *("at most", 1.05, "p50_ms", _fresh(GROUP_COMMIT, 1), _fresh(PLAIN, 1)),
     ),
-    Goal(
-        name="a lone call with group commit over the plain path, p50",
-        sense="at most",
-        bound=1.05,
-        values=_ratio("p50_ms", _fresh(contest.GROUP_COMMIT, 1), _fresh(contest.PLAIN, 1)),
+    (
+        f"group commit over the plain path, p99, {MANY} at once",
+        *("at most", 0.5, "p99_ms", _GROUPED, _fresh(PLAIN, MANY)),
     ),
-    Goal(
-        name=f"group commit over the plain path, p99, {MANY} at once",
-        sense="at most",
-        bound=0.5,
-        values=_ratio("p99_ms", _GROUPED, _fresh(contest.PLAIN, MANY)),
+    (
+        "a duplicate from the local cache, processor time in us",
+        *("at most", 25, "processor_us", (CACHE.name, "duplicates", MANY), None),
     ),
-    Goal(
-        name="a duplicate from the local cache, processor time in us",
-        sense="at most",
-        bound=25,
-        values=_plainly("processor_us", (contest.CACHE.name, "duplicates", MANY)),
-    ),
-    Goal(name="memory of a call in flight beyond its body's, in KB", sense="at most", bound=8, values=_kept),
-    Goal(
-        name=f"group commit, fresh, {MOST} at once over {SOME} at once, per processor second",
-        sense="at least",
-        bound=1.0,
-        values=_ratio(_RATE, _fresh(contest.GROUP_COMMIT, MOST), _fresh(contest.GROUP_COMMIT, SOME)),
+    (
+        f"group commit, fresh, {MOST} at once over {SOME} at once, per processor second",
+        *("at least", 1.0, _RATE, _fresh(GROUP_COMMIT, MOST), _fresh(GROUP_COMMIT, SOME)),
     ),
 )
+
+
+def outcomes(rows: Sequence[Row], memory: Sequence[Row]) -> list[dict[str, Any]]:
+    """Say of each goal what was measured, and whether the median is on the right side; None where nothing was."""
+    found = []
+    for name, sense, bound, figure, one, other in GOALS:
+        above, below = by_round(rows, one, figure), by_round(rows, other, figure) if other else None
+        values = [
+            above[each] / (below[each] if below is not None else 1) for each in above if below is None or each in below
+        ]
+        found.append(_outcome(name, sense, bound, values))
+    of_memory = [max(row["bytes_per_call"] for row in memory) / 1024] if memory else []
+    return [*found, _outcome(_OF_MEMORY, "at most", 8, of_memory)]
+
+
+def _outcome(name: str, sense: Sense, bound: float, values: Sequence[float]) -> dict[str, Any]:
+    measured = spread(values) if values else None
+    met = None if measured is None else measured.median <= bound if sense == "at most" else measured.median >= bound
+    return {"goal": name, sense: bound, "measured": measured, "met": met}

@@ -1,21 +1,19 @@
 """What a worker is asked and what it answers: one line of JSON each, until its standard input ends.
 
-A worker is one contestant in a process of its own, so that processor time and memory are its alone.
-`prepare` executes the keys that duplicates come for; `warm` opens connections; `measure` is the span
-that counts; `memory` counts what a call in flight keeps, in a process that has done nothing else.
+A job has `keys`, one for each call, and `concurrency`, how many calls are under way at once. `do` is "run",
+"measure", or "memory": count what a call in flight keeps. A worker is one contestant in a process of its own, so
+that processor time and memory are its alone.
 """
 
+import gc
 import json
-import math
 import resource
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-Workload = Literal["fresh", "duplicates", "mix"]
-WORKLOADS: Final[tuple[Workload, ...]] = ("fresh", "duplicates", "mix")
-MIXED: Final = 4
-"""In a mix, of so many calls one is a duplicate."""
+from bench.spread import percentile
 
 TABLE: Final = "bench"
 RESULT: Final = {"receipt": "r-1"}
@@ -23,47 +21,29 @@ RESULT: Final = {"receipt": "r-1"}
 
 Job = Mapping[str, Any]
 Answer = dict[str, Any]
+Run = Callable[[Sequence[str], int], Sequence[float]]
+"""Makes a call for each key, so many at once, and gives the latencies in seconds."""
 
 
-def known(job: Job) -> Sequence[str]:
-    """Name the keys that have been executed before."""
-    return [f"{job['prefix']}-known-{number}" for number in range(job["known"])]
-
-
-def keys(job: Job) -> Sequence[str]:
-    """Name the key of each call, in order."""
-    old = known(job)
-    workload: Workload = job["workload"]
-    repeats = {"fresh": 0, "duplicates": 1, "mix": MIXED}[workload]
-    name = f"{job['prefix']}-{workload}-{job['concurrency']}"
-    return [
-        old[number % len(old)] if repeats and number % repeats == 0 else f"{name}-{number}"
-        for number in range(job["calls"])
-    ]
-
-
-def fresh(job: Job) -> int:
-    """Tell how many of the calls have a key of their own, and so how often the body has to run."""
-    return len(set(keys(job)) - set(known(job)))
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """Find the value that this share of the values does not exceed."""
-    return ordered[math.ceil(len(ordered) * share) - 1]
-
-
-def measured(latencies: Sequence[float], *, wall: float, processor: float) -> Answer:
-    """Put the figures of a span together; times are in seconds."""
-    ordered = sorted(latencies)
-    # Linux counts in KB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
+def answered(job: Job, run: Run, bodies: Callable[[], int]) -> Answer:
+    """Do a job, and measure it if that is what was asked; `bodies` tells how often the body ran so far."""
+    keys, concurrency = job["keys"], job["concurrency"]
+    if job["do"] == "run":
+        run(keys, concurrency)
+        return {}
+    gc.collect()
+    before, wall, processor = bodies(), time.perf_counter(), time.process_time()
+    latencies = run(keys, concurrency)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return {
-        "calls": len(ordered),
+        "calls": len(latencies),
         "wall": wall,
         "processor": processor,
-        "p50": percentile(ordered, 0.5),
-        "p99": percentile(ordered, 0.99),
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "p50": percentile(latencies, 0.5),
+        "p99": percentile(latencies, 0.99),
+        # Linux counts in KB, macOS in bytes.
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "bodies": bodies() - before,
     }
 
 

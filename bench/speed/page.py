@@ -1,14 +1,13 @@
-"""The numbers of the page `docs/pages/speed.md`, from a run of `bench.speed` and one of `bench.profile`."""
+"""The numbers of the page `docs/pages/speed.md`, from the file of a run of `bench.speed`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from bench.pages import table
+from bench.pages import setting, table
 from bench.speed import contest
 from bench.speed.goals import MANY
 
 Result = Mapping[str, Any]
-"""What a run wrote, read from its file."""
 
 _COLUMNS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "processor time": lambda row: f"{row['processor_us'][0]:,.0f} µs",
@@ -21,7 +20,7 @@ _COLUMNS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 
 
-def blocks(speed: Result, before: Result, after: Result) -> dict[str, str]:
+def blocks(speed: Result) -> dict[str, str]:
     """Write all numbers of the page, by the names of their blocks."""
     return {
         "setting": _setting(speed),
@@ -29,31 +28,27 @@ def blocks(speed: Result, before: Result, after: Result) -> dict[str, str]:
         **{workload: _workload(speed, workload) for workload in ("fresh", "duplicates", "mix")},
         "concurrency": _concurrency(speed),
         "memory": _memory(speed),
-        "profile": _profile(before, after),
     }
 
 
 def _setting(speed: Result) -> str:
-    machine, settings = speed["machine"], speed["settings"]
-    packages = ", ".join(f"{name} {version}" for name, version in speed["versions"].items())
-    busiest = max(row["server_share"][2] for row in speed["figures"])
-    rows = [
-        ("Machine", f"{machine['cores']} cores, {machine['processor']}; {machine['system']}, {machine['python']}"),
-        ("Versions", packages),
-        ("Command", f"`{speed['command']}`"),
-        ("Server", f"the model in `bench/model`, without limits; busy {busiest:.0%} of the time at most"),
-        ("Rounds", f"{settings['rounds']}, of spans of {settings['seconds']:g} s; tables have their median"),
-        *(("Left out", f"{name}: {reason}") for name, reason in speed["left_out"].items()),
-    ]
-    return table(("", ""), rows, numbers=":---")
+    settings, busiest = speed["settings"], max(row["server_share"][2] for row in speed["figures"])
+    rows = {
+        "Server": f"{speed['server']}; busy {busiest:.0%} of the time at most",
+        "Rounds": f"{settings['rounds']}, of spans of {settings['seconds']:g} s; tables have their median",
+    }
+    left_out = "; ".join(f"{name}: {reason}" for name, reason in speed["left_out"].items())
+    return setting(
+        speed["machine"], speed["versions"], speed["command"], rows | ({"Left out": left_out} if left_out else {})
+    )
 
 
 def _goals(speed: Result) -> str:
     rows = []
     for goal in speed["goals"]:
         sense = "at most" if "at most" in goal else "at least"
-        median, least, most = goal["measured"]
-        verdict = "met" if goal["met"] else "**missed**"
+        median, least, most = goal["measured"] or (float("nan"),) * 3
+        verdict = {True: "met", False: "**missed**", None: "not measured"}[goal["met"]]
         rows.append((goal["goal"], f"{sense} {goal[sense]:g}", f"{median:.2f}", f"{least:.2f} to {most:.2f}", verdict))
     return table(("Goal", "wanted", "measured", "in its rounds", ""), rows)
 
@@ -63,7 +58,8 @@ def _workload(speed: Result, workload: str) -> str:
         (name, *(column(row) for column in _COLUMNS.values()))
         for name in contest.ORDER
         for row in speed["figures"]
-        if row["contestant"] == name and row["workload"] == workload and row["concurrency"] == _most_like(name)
+        if (row["contestant"], row["workload"]) == (name, workload)
+        and row["concurrency"] == contest.usual_concurrency(name, MANY)
     ]
     return table((f"{MANY} at once", *_COLUMNS), rows)
 
@@ -85,29 +81,3 @@ def _memory(speed: Result) -> str:
         for row in speed["memory"]
     ]
     return table(("A call in flight keeps", "itself", "its body"), rows)
-
-
-def _profile(before: Result, after: Result) -> str:
-    shown = [
-        ("two bare calls", after["shares"]["two bare calls, tuned"]),
-        ("plain path, before", before["shares"]["plain path"]),
-        ("plain path", after["shares"]["plain path"]),
-        ("group commit, before", before["shares"]["group commit"]),
-        ("group commit", after["shares"]["group commit"]),
-    ]
-    areas = list(dict.fromkeys(area for _, shares in shown for area in shares))
-    rows = [(area, *(f"{shares[area]:.1f} %" if area in shares else "" for _, shares in shown)) for area in areas]
-    sums = [
-        (f"**{whose}, in all**", *(f"{_sum(shares, whose):.1f} %" for _, shares in shown))
-        for whose in ("client", "ours")
-    ]
-    return table(("Share of samples", *(name for name, _ in shown)), rows + sums)
-
-
-def _sum(shares: Mapping[str, float], whose: str) -> float:
-    return sum(share for area, share in shares.items() if area.startswith(whose))
-
-
-def _most_like(name: str) -> int:
-    """Powertools on one thread makes one call at a time."""
-    return 1 if name == contest.POWERTOOLS.name else MANY

@@ -4,7 +4,6 @@ Its functions are plain ones, so that calls side by side are threads. Everything
 for the client's pool, which has a connection for each thread, as botocore's own has for ten.
 """
 
-import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from aws_lambda_powertools.utilities.idempotency import (
 from botocore.config import Config
 
 from bench.speed import jobs
-from bench.speed.jobs import RESULT, TABLE, Answer, Job
 
 _REMAINING: Final = 60_000
 
@@ -39,40 +37,23 @@ class Worker:
     """A decorated function, and the threads that call it."""
 
     def __init__(self, threads: int, url: str) -> None:
+        self.started: list[str] = []
         self._pool = None if threads == 1 else ThreadPoolExecutor(threads)
-        self._started: list[str] = []
         client = boto3.client("dynamodb", endpoint_url=url, config=Config(max_pool_connections=max(10, threads)))
         config = IdempotencyConfig()
         config.register_lambda_context(Context())
-        layer = DynamoDBPersistenceLayer(TABLE, boto3_client=client)
+        layer = DynamoDBPersistenceLayer(jobs.TABLE, boto3_client=client)
 
         @idempotent_function(  # type: ignore[untyped-decorator]
             data_keyword_argument="order", persistence_store=layer, config=config
         )
         def charge(order: str) -> dict[str, str]:
-            self._started.append(order)
-            return RESULT
+            self.started.append(order)
+            return jobs.RESULT
 
         self._call: Callable[..., object] = charge
 
-    def answer(self, job: Job) -> Answer:
-        """Answer one job."""
-        concurrency: int = job["concurrency"]
-        if job["do"] == "measure":
-            before = len(self._started)
-            answer = self._span(jobs.keys(job), concurrency)
-            return {**answer, "bodies": len(self._started) - before}
-        keys = jobs.known(job)
-        self._all(keys if job["do"] == "prepare" else keys[:concurrency], concurrency)
-        return {}
-
-    def _span(self, keys: Sequence[str], concurrency: int) -> Answer:
-        gc.collect()
-        wall, processor = time.perf_counter(), time.process_time()
-        latencies = self._all(keys, concurrency)
-        return jobs.measured(latencies, wall=time.perf_counter() - wall, processor=time.process_time() - processor)
-
-    def _all(self, keys: Sequence[str], concurrency: int) -> Sequence[float]:
+    def run(self, keys: Sequence[str], concurrency: int) -> Sequence[float]:
         """Keep so many calls under way, or waiting for a thread; one thread needs no pool."""
         if self._pool is None:
             return [self._timed(key, time.perf_counter()) for key in keys]
@@ -87,10 +68,11 @@ class Worker:
     def _timed(self, key: str, start: float) -> float:
         result = self._call(order=key)
         latency = time.perf_counter() - start
-        if result != RESULT:
+        if result != jobs.RESULT:
             raise ValueError(f"{key} was answered with {result!r}")
         return latency
 
 
 if __name__ == "__main__":
-    jobs.serve(Worker(int(sys.argv[1]), sys.argv[2]).answer)
+    worker = Worker(int(sys.argv[1]), sys.argv[2])
+    jobs.serve(lambda job: jobs.answered(job, worker.run, lambda: len(worker.started)))

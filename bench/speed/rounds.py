@@ -7,22 +7,23 @@ in another order each round, and what counts are ratios inside a round.
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, final
+from itertools import product
+from typing import Final, final
 
-from bench.speed import jobs
-from bench.speed.contest import Contestant
-from bench.speed.jobs import WORKLOADS, Workload
-from bench.speed.server import Server, serving
-from bench.speed.workers import Worker, working
+from bench.speed.contest import WORKLOADS, Contestant, Workload
+from bench.speed.figures import Cell, Row
+from bench.speed.processes import Server, Worker, running, working
 
 KNOWN: Final = 320
 """Keys that duplicates come for: more than there are calls at once, and fewer than a cache holds."""
 
+MIXED: Final = 4
+"""In a mix, of so many calls one is a duplicate."""
+
+_PREPARING: Final = 64
 _PROBED: Final = 4
 _FEWEST: Final = 64
 _MOST: Final = 20_000
-Row = dict[str, Any]
-"""One span: contestant, workload, concurrency, round, and its figures."""
 
 
 @final
@@ -39,21 +40,14 @@ class Settings:
     concurrencies: tuple[int, ...] = (1, 8, 32, 64, 128, 256)
     rounds: int = 5
     seconds: float = 0.5
-    workloads: tuple[Workload, ...] = WORKLOADS
-
-    @property
-    def cells(self) -> Sequence[tuple[Workload, int]]:
-        """Name the measurements."""
-        return [(workload, concurrency) for workload in self.workloads for concurrency in self.concurrencies]
 
 
 def run(
     contestants: Sequence[Contestant], settings: Settings, progress: Callable[[str], object]
 ) -> tuple[list[Row], list[Row]]:
     """Measure, and give the rows of all rounds, and the memory of calls in flight."""
-    with serving() as server, ExitStack() as processes:
-        server.renew_table()
-        memory = _memory(contestants, max(settings.concurrencies), server.url)
+    with running() as server, ExitStack() as processes:
+        memory = _memory(contestants, max(settings.concurrencies), server)
         workers = [processes.enter_context(working(each, server.url)) for each in contestants]
         contest = _Contest(server, workers, settings)
         for number in range(settings.rounds + 1):
@@ -62,12 +56,28 @@ def run(
     return contest.rows, memory
 
 
-def _memory(contestants: Sequence[Contestant], concurrency: int, url: str) -> list[Row]:
+def known(prefix: str) -> list[str]:
+    """Name the keys that are executed before those calls come that repeat them."""
+    return [f"{prefix}-known-{number}" for number in range(KNOWN)]
+
+
+def keys(workload: Workload, prefix: str, concurrency: int, calls: int) -> list[str]:
+    """Name the key of each call, in order."""
+    old, every = known(prefix), {"fresh": 0, "duplicates": 1, "mix": MIXED}[workload]
+    return [
+        old[number % KNOWN] if every and number % every == 0 else f"{prefix}-{workload}-{concurrency}-{number}"
+        for number in range(calls)
+    ]
+
+
+def _memory(contestants: Sequence[Contestant], concurrency: int, server: Server) -> list[Row]:
     rows = []
     for each in contestants:
         if each.memory:
-            with working(each, url) as worker:
-                answer = worker.ask(do="memory", concurrency=concurrency, **_named(worker, "memory"))
+            # All use the same keys: after one contestant, the calls of the next would replay, and not wait in their bodies.
+            server.renew_table()
+            with working(each, server.url) as worker:
+                answer = worker.ask(do="memory", keys=[], concurrency=concurrency)
             rows.append({"contestant": each.name, "concurrency": concurrency, **answer})
     return rows
 
@@ -81,39 +91,40 @@ class _Contest:
         self._server = server
         self._workers = workers
         self._settings = settings
-        self._calls: dict[tuple[str, Workload, int], int] = {}
+        self._calls: dict[Cell, int] = {}
 
     def round(self, number: int) -> None:
-        """Let every contestant take its turn at every measurement."""
+        """Let every contestant take its turn at every measurement, on a table that is empty before."""
         self._server.renew_table()
         for worker in self._workers:
-            worker.ask(do="prepare", concurrency=1 if worker.contestant.alone else 64, **_named(worker, number))
-        cells = self._settings.cells if number % 2 else self._settings.cells[::-1]
-        for workload, concurrency in cells:
-            first = number % len(self._workers)
+            at_once = 1 if worker.contestant.alone else _PREPARING
+            worker.ask(do="run", keys=known(_prefix(worker, number)), concurrency=at_once)
+        cells = list(product(WORKLOADS, self._settings.concurrencies))
+        first = number % len(self._workers)
+        for workload, concurrency in cells if number % 2 else cells[::-1]:
             for worker in (*self._workers[first:], *self._workers[:first]):
                 if worker.contestant.takes(workload, concurrency):
                     self._turn(worker, workload, concurrency, number)
 
     def _turn(self, worker: Worker, workload: Workload, concurrency: int, number: int) -> None:
-        cell = (worker.contestant.name, workload, concurrency)
-        job = {**_named(worker, number), "workload": workload, "concurrency": concurrency}
+        cell, prefix = (worker.contestant.name, workload, concurrency), _prefix(worker, number)
         calls = self._calls.get(cell, max(_FEWEST, _PROBED * concurrency))
-        worker.ask(do="warm", **job)
+        asked = keys(workload, prefix, concurrency, calls)
+        # So many calls open as many connections as are needed.
+        worker.ask(do="run", keys=known(prefix)[:concurrency], concurrency=concurrency)
         before = self._server.report()["processor"]
-        answer = worker.ask(do="measure", calls=calls, **job)
+        answer = worker.ask(do="measure", keys=asked, concurrency=concurrency)
         counted = self._server.report()
         counted["processor"] -= before
-        if answer["bodies"] != jobs.fresh({**job, "calls": calls}):
-            raise ValueError(f"{cell[0]} ran its body {answer['bodies']} times in {job}")
-        if not number:
+        if answer["bodies"] != len(set(asked) - set(known(prefix))):
+            raise ValueError(f"{cell} ran its body {answer['bodies']} times in {calls} calls")
+        if number:
+            row = dict(zip(("contestant", "workload", "concurrency"), cell, strict=True))
+            self.rows.append({**row, "round": number, **answer, "server": counted})
+        else:
             fitting = round(self._settings.seconds * calls / answer["wall"])
             self._calls[cell] = min(_MOST, max(fitting, _FEWEST, _PROBED * concurrency))
-            return
-        row = dict(zip(("contestant", "workload", "concurrency"), cell, strict=True))
-        self.rows.append({**row, "round": number, **answer, "server": counted})
 
 
-def _named(worker: Worker, number: int | str) -> Row:
-    name = worker.contestant.name.replace(" ", "-")
-    return {"prefix": f"{name}-{number}", "known": KNOWN}
+def _prefix(worker: Worker, number: int) -> str:
+    return f"{worker.contestant.name.replace(' ', '-')}-{number}"

@@ -4,13 +4,13 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import tracemalloc
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from bench.speed import bare, jobs, ours
 from bench.speed.calls import Calls
 from bench.speed.jobs import Answer, Job
-from bench.speed.memory import per_call_in_flight
 
 CONTESTANTS: Final[dict[str, Callable[[str], Coroutine[Any, Any, Calls]]]] = {
     "plain": ours.plain,
@@ -20,43 +20,36 @@ CONTESTANTS: Final[dict[str, Callable[[str], Coroutine[Any, Any, Calls]]]] = {
     "bare-default": bare.default,
 }
 
+_WARMING: Final = (16, 4, 2, 1, 1)
+"""Parts of the calls that are made before those whose memory is counted: pools and caches have their size then.
+
+The parts grow, since a client that is slowed by the counting may not open all connections in time at once.
+"""
+
 
 def main(name: str, url: str) -> None:
     """Open the contestant's client, and answer jobs on one event loop."""
     with asyncio.Runner() as runner:
         calls = runner.run(CONTESTANTS[name](url))
+
+        def answer(job: Job) -> Answer:
+            if job["do"] == "memory":
+                return runner.run(memory_in_flight(calls, job["concurrency"]))
+            return jobs.answered(job, lambda keys, at_once: runner.run(run(calls, keys, at_once)), lambda: calls.bodies)
+
         try:
-            jobs.serve(lambda job: runner.run(_answer(calls, job)))
+            jobs.serve(answer)
         finally:
             runner.run(calls.aclose())
 
 
-async def _answer(calls: Calls, job: Job) -> Answer:
-    concurrency: int = job["concurrency"]
-    if job["do"] == "memory":
-        return await per_call_in_flight(calls, concurrency, job["prefix"])
-    if job["do"] == "measure":
-        before = calls.bodies
-        answer = await _span(calls, jobs.keys(job), concurrency)
-        return {**answer, "bodies": calls.bodies - before}
-    keys = jobs.known(job)
-    await _all(calls, iter(keys if job["do"] == "prepare" else keys[:concurrency]), concurrency, [])
-    return {}
-
-
-async def _span(calls: Calls, keys: Sequence[str], concurrency: int) -> Answer:
-    latencies: list[float] = []
-    gc.collect()
-    wall, processor = time.perf_counter(), time.process_time()
-    await _all(calls, iter(keys), concurrency, latencies)
-    return jobs.measured(latencies, wall=time.perf_counter() - wall, processor=time.process_time() - processor)
-
-
-async def _all(calls: Calls, keys: Iterator[str], concurrency: int, latencies: list[float]) -> None:
+async def run(calls: Calls, keys: Sequence[str], concurrency: int) -> list[float]:
     """Keep so many calls under way: each task takes the next key when its call is over."""
+    latencies = []
+    rest = iter(keys)
 
     async def one_after_the_other() -> None:
-        for key in keys:
+        for key in rest:
             start = time.perf_counter()
             result = await calls.call(key)
             latencies.append(time.perf_counter() - start)
@@ -66,6 +59,46 @@ async def _all(calls: Calls, keys: Iterator[str], concurrency: int, latencies: l
     async with asyncio.TaskGroup() as tasks:
         for _ in range(concurrency):
             tasks.create_task(one_after_the_other())
+    return latencies
+
+
+async def memory_in_flight(calls: Calls, concurrency: int) -> Answer:
+    """Count the bytes that a call in flight keeps, beyond what its body keeps.
+
+    They are bytes of Python objects, which tracemalloc counts. The resident memory of a process also grows by what
+    its allocator rounds up and never gives back, so it cannot tell a kilobyte from none.
+    """
+    for number, part in enumerate(_WARMING):
+        if number == len(_WARMING) - 1:
+            tracemalloc.start()
+        await asyncio.gather(*(calls.call(f"{number}-{each}") for each in range(-(-concurrency // part))))
+    whole = await _bytes_of(calls, concurrency, lambda number: calls.call(f"waiting-{number}"))
+    body = await _bytes_of(calls, concurrency, lambda _: calls.body())
+    tracemalloc.stop()
+    return {"bytes_per_call": (whole - body) / concurrency, "bytes_of_the_body": body / concurrency}
+
+
+async def _bytes_of(calls: Calls, concurrency: int, start: Callable[[int], Awaitable[object]]) -> int:
+    """Count the bytes that appear while so many wait at the barrier in their bodies."""
+    calls.barrier = barrier = asyncio.Barrier(concurrency + 1)
+    before = _allocated()
+    running = [asyncio.ensure_future(start(number)) for number in range(concurrency)]
+    while barrier.n_waiting < concurrency:
+        # There is no event for this, and one of our own would be memory of each call.
+        await asyncio.sleep(0.001)
+        for each in running:
+            if each.done():
+                raise ValueError(f"a call ended with {each.result()!r}, and did not wait in its body")
+    grown = _allocated() - before
+    await barrier.wait()
+    await asyncio.gather(*running)
+    calls.barrier = None
+    return grown
+
+
+def _allocated() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import { DynamoDBPersistenceLayer } from '@aws-lambda-powertools/idempotency/dyn
 
 const TABLE = 'bench';
 const RESULT = { receipt: 'r-1' };
-const MIXED = 4;
 const REMAINING = 60_000;
 
 let bodies = 0;
@@ -23,19 +22,6 @@ const charge = makeIdempotent(
   },
   { persistenceStore, config },
 );
-
-function known(job) {
-  return Array.from({ length: job.known }, (_, number) => `${job.prefix}-known-${number}`);
-}
-
-function keysOf(job) {
-  const old = known(job);
-  const repeats = { fresh: 0, duplicates: 1, mix: MIXED }[job.workload];
-  const name = `${job.prefix}-${job.workload}-${job.concurrency}`;
-  return Array.from({ length: job.calls }, (_, number) =>
-    repeats && number % repeats === 0 ? old[number % old.length] : `${name}-${number}`,
-  );
-}
 
 async function all(keys, concurrency) {
   const latencies = [];
@@ -57,11 +43,10 @@ function percentile(ordered, share) {
 }
 
 async function measure(job) {
-  const keys = keysOf(job);
   const before = bodies;
   const processor = process.cpuUsage();
   const wall = performance.now();
-  const latencies = await all(keys, job.concurrency);
+  const latencies = await all(job.keys, job.concurrency);
   const spent = process.cpuUsage(processor);
   const ordered = latencies.sort((one, other) => one - other);
   return {
@@ -77,8 +62,7 @@ async function measure(job) {
 
 async function answer(job) {
   if (job.do === 'measure') return measure(job);
-  const keys = known(job);
-  await all(job.do === 'prepare' ? keys : keys.slice(0, job.concurrency), job.concurrency);
+  await all(job.keys, job.concurrency);
   return {};
 }
 

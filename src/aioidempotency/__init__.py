@@ -1,4 +1,17 @@
-"""Idempotent coroutine handlers on DynamoDB."""
+"""Idempotent coroutine handlers on DynamoDB.
+
+```python
+from aioidempotency import AsyncIdempotencyStore, idempotent
+
+store = AsyncIdempotencyStore.in_memory()  # in production: AsyncIdempotencyStore("table")
+
+@idempotent(store, key="order_id")
+async def charge(order_id: str) -> str:
+    return f"receipt for {order_id}"
+
+print(await charge("1"))
+```
+"""
 
 from typing import Final
 

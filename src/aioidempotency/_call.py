@@ -1,15 +1,17 @@
 """One call, from claim to completion.
 
-`Call` is the block around one call, and holds all that belongs to it. Whatever ends a block decides its
-record: leaving it completes, an error or a cancellation inside it releases.
+`Call` is the block around one call. The end of the block decides the record: a normal end completes the record, and an
+error or a cancellation releases the key.
 
-1. Everything about a call is decided before its first request. A body that changes its arguments changes nothing.
-2. Completion and release are idempotent. So a cancellation that arrives during them runs them once more, shielded
-   and bounded in time, and then passes on. The same goes for a completion with writes of the caller's: each try of
-   it is the same transaction.
-3. Where those writes are refused, it is as if the block had raised the refusal.
-4. From its claim to its end, a call stands in the table of calls under way, where its duplicates find it. Whatever
-   ends it takes it out: a duplicate that follows it would wait for ever.
+Invariants:
+
+1. Key, fingerprint and owner are decided before the first request. A body that changes its arguments changes nothing.
+2. Completion and release are idempotent. A cancellation during either one repeats the request, shielded and bounded in
+   time, and then passes on. A completion with writes of the caller's sends the same transaction each time.
+3. A refusal of the caller's writes counts as an error of the block.
+4. From claim to end, a call is in the table of calls in flight, where duplicates in the same loop find the call. Every
+   way out of a call removes the entry: a duplicate that follows a call without an end would wait for ever.
+5. Nothing is sent for a block in a forked process: the parent owns the record.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ from typing import Literal, Self, final
 from msgspec import Struct
 
 from aioidempotency import _keys as keys
-from aioidempotency import _results
+from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -36,7 +38,7 @@ from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
 from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
-from aioidempotency._options import Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
+from aioidempotency._options import AUTO, Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
 from aioidempotency._records import Records
 from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
 from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
@@ -57,19 +59,31 @@ FIRST_PAUSE, LAST_PAUSE = 0.2, 5.0
 """Seconds of the first and of the longest pause before a completion is sent again, doubled each time, with jitter."""
 
 REFUSALS = 3
-"""How often a completion may be refused for want of rights, in a process in which none has ever succeeded."""
+"""How often a completion may be refused for want of rights in a process without any successful completion."""
 
 
 @final
 class Execution:
-    """One call: whether it has to run, and what it answers.
+    """One call inside its block: whether the body has to run, and the result.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    for _ in range(2):
+        async with store.execute("invoice-42") as execution:
+            if not execution.replayed:
+                execution.complete({"sent": True})
+        assert execution.result == {"sent": True}
+    ```
 
     Attributes:
         key: The record's key, `namespace#digest`.
-        replayed: Whether the call was executed before; then the body has nothing to do.
-        result: The first answer, when replayed; else what `complete` was given.
-        lease: The right to run as it was granted; None in a replay, or when failing open.
-        record: The finished record, when replayed.
+        replayed: Whether an earlier call was executed. The body then has nothing to do.
+        result: The first call's result in a replay, else the value given to `complete`.
+        lease: The lease as granted. None in a replay, and in a call that runs unprotected (`fail_open`).
+        record: The finished record in a replay, else None.
     """
 
     __slots__ = (
@@ -119,10 +133,10 @@ class Execution:
     def current() -> "Execution":
         """Find the execution around the running code, also inside a decorated function.
 
-        Its `lease.fencing_token` is what systems behind the body can compare.
+        Downstream systems can compare `Execution.current().lease.fencing_token`.
 
         Raises:
-            LookupError: The code runs outside of any.
+            LookupError: No execution is around the running code.
         """
         execution = CURRENT.get()
         if execution is None:
@@ -130,10 +144,10 @@ class Execution:
         return execution
 
     def complete(self, value: object) -> None:
-        """Give the result that is stored when the block is left.
+        """Set the result. The end of the block stores the result.
 
         Raises:
-            RuntimeError: The call is a replay: it has its result.
+            RuntimeError: The call is a replay, and has a result.
         """
         if self.replayed:
             raise RuntimeError(f"{self.key} is a replay and has its result; test `execution.replayed` first")
@@ -161,14 +175,14 @@ class Execution:
         return Transaction(self._pending)
 
     def derive_key(self, step: str) -> str:
-        """Make a key for a step of this call in another system: 64 hexadecimal digits.
+        """Derive the idempotency key of a step of this call in another system: 64 hexadecimal digits.
 
-        It depends on the namespace, the key and the step alone, so each attempt of this call has the same
-        one. It does not show the key; as with any digest, a short key can be found by trying.
+        The derived key depends on the namespace, the key and the step alone, so every attempt of this call derives the
+        same key. The derived key does not show the key; but a short key can be found by trial, as with any digest.
 
         Raises:
-            MissingKeyError: The step has no name.
-            SerializationError: The name is no text.
+            MissingKeyError: The name of the step is empty.
+            SerializationError: The name of the step is not a text.
         """
         if not isinstance(step, str):
             raise SerializationError("the step", type(step).__name__, "name it by a text")
@@ -187,7 +201,7 @@ CURRENT: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", d
 
 @final
 class Parts(Struct, frozen=True, kw_only=True):
-    """The parts of a store that its calls work with.
+    """The parts of a store that its calls use.
 
     Attributes:
         settings: The store's settings.
@@ -214,8 +228,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         heartbeat: Seconds between renewals; None for no renewals.
         patience: How long to wait for another owner.
         read_first: Whether to read before claiming.
-        on_error: Whether an error of the body gives the key back, or holds it until its lease ends.
-        store_errors: Errors that are results.
+        on_error: Whether an error of the body releases the key, or holds the key until the lease ends.
+        store_errors: The classes of errors to store as results.
     """
 
     parts: Parts
@@ -240,7 +254,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         store_errors: tuple[type[Exception], ...] = (),
         read_first: bool | None = None,
     ) -> Self:
-        """Validate what users say of their calls; None is the store's own setting.
+        """Validate the options of calls. None stands for the store's setting.
 
         Raises:
             ConfigurationError: An option makes no sense.
@@ -263,7 +277,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     def call(
         self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
     ) -> "Call":
-        """Make one call. Its key, fingerprint (a digest) and owner never change from here on.
+        """Make one call. Key, fingerprint (a digest) and owner never change afterwards.
 
         Raises:
             MissingKeyError: The key is None or empty.
@@ -283,14 +297,14 @@ class CallOptions(Struct, frozen=True, kw_only=True):
 
 @final
 class Call:
-    """The block around one call: claims when it is entered, completes or releases when it is left.
+    """The block around one call. Entry claims the key; exit completes the record, or releases the key.
 
     Args:
         key: The record's key, `namespace#digest`.
         route: Where the record may be.
-        owner: The 128 random bits that mark the record as this call's.
-        fingerprint: The digest of the payload, when there is one.
-        result_type: What a replayed result is read back as.
+        owner: 128 random bits, which mark the record as owned by this call.
+        fingerprint: The digest of the payload, or None.
+        result_type: The type of a replayed result.
     """
 
     __slots__ = (
@@ -327,9 +341,10 @@ class Call:
         self._used = False
 
     async def __aenter__(self) -> Execution:
-        """Claim the key; the errors are those of `AsyncIdempotencyStore.execute`."""
+        """Claim the key. Raises the errors of `AsyncIdempotencyStore.execute`."""
         if self._used:
-            raise RuntimeError("a block is entered once; call `execute` again for another one")
+            # A second entry would find the claim of the first one, take it for its own, and run beside the first.
+            raise RuntimeError("a block is entered once; call `execute` again for another block")
         self._used = True
         parts = self._options.parts
         loop = asyncio.get_running_loop()
@@ -345,7 +360,7 @@ class Call:
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
         except StoreError as error:
-            if not parts.settings.fail_open:
+            if error.contended or not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
             self._records.report(FailedOpen(self._key, error))
@@ -354,7 +369,7 @@ class Call:
             try:
                 self._execution = self._decided(decision)
             except BaseException:
-                # Nobody enters the block, so nobody would leave it: the key is given back here.
+                # The block was not entered, so no exit follows. The key is released here.
                 if self._running is not None:
                     self._drop(self._running)
                 self._end(None)
@@ -366,11 +381,11 @@ class Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Complete the record, or release it when the block raised."""
+        """Complete the record; or release the key, if the block raised or lost its lease."""
         CURRENT.set(self._outer)
         execution, running = self._execution, self._running
         assert execution is not None  # noqa: S101 - the block was entered
-        execution._effects = None  # noqa: SLF001 - ends the transaction: nothing is added from here on
+        execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
         self._here.leases.end(running)
@@ -382,7 +397,7 @@ class Call:
                 pending.close(ENDED)
             if error is not None:
                 left = await self._fail(running, error)
-            elif running.lost:  # the body swallowed its cancellation, and did not come to its result
+            elif running.lost:  # the body swallowed the cancellation, so the result may be half of one
                 await self._give_back(running)
             elif pending:
                 left = await self._commit(running, pending)
@@ -397,9 +412,9 @@ class Call:
             self._lose(running, error, cancelled=cancelled)
 
     def _lose(self, running: RunningLease, error: BaseException | None, *, cancelled: bool) -> None:
-        """Raise the error of a lost lease. An error of the body passes instead, and so does the caller's cancellation."""
+        """Raise `LeaseLostError`. An error of the body, or a cancellation by the caller, passes instead."""
         refused = isinstance(running.cause, LeaseLostError)
-        if not refused:  # else the renewal that was refused has reported the loss
+        if not refused:  # a refused renewal has reported the loss already
             self._records.report(LeaseLost(self._key))
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return
@@ -408,10 +423,14 @@ class Call:
         raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
 
     def attempt(self) -> Claim:
-        """Make an attempt to own the key as of now. Inside a `deadline`, the lease is the time that is left."""
+        """Make an attempt to claim the key as of now. Inside a `deadline`, the lease is the remaining time."""
         options = self._options
         settings = options.parts.settings
         left = None if DEADLINE.get() is None else time_left()
+        label = settings.label
+        if label is AUTO:  # read in line: a call for each attempt would buy nothing, since a process has one name
+            known = _label.process if _label.REQUEST_ID.get() is None else None
+            label = known or _label.automatic()
         return Claim(
             route=self._route,
             owner=self._owner,
@@ -421,11 +440,11 @@ class Call:
             clock_skew=settings.terms.clock_skew,
             fingerprint=self._fingerprint,
             read_first=options.read_first,
-            label=settings.label(),
+            label=label,
         )
 
     async def _claim(self) -> Decision:
-        """Claim in the table, and let duplicates in this loop look at what comes of it."""
+        """Claim the key in the table, in flight: duplicates in this loop follow this call instead of the table."""
         self._mine = self._here.in_flight[self._key] = InFlightCall()
         try:
             decision = await self._records.claim(self.attempt())
@@ -437,9 +456,9 @@ class Call:
         return decision
 
     async def _wait(self, refusal: InProgress | None) -> Decision:
-        """Wait for another owner as long as the caller is patient; claim the key when it is free.
+        """Wait for another owner, as long as the caller's patience; claim the key once the key is free.
 
-        None as the refusal: a call in this loop is the owner, and was not looked at yet.
+        `refusal` is None if a call in this loop owns the key, and was not followed yet.
         """
         outer = CURRENT.get()
         left = time_left()
@@ -463,15 +482,18 @@ class Call:
                 decision = await self._claim()
             else:
                 decision = await follow(other, self.attempt, gives_up=gives_up)
-                # The first of its followers takes the place of a call whose lease is over, and is followed by the others.
+                # The lease of that call is over. Its first follower claims the key, and the others follow the claim:
+                # without this, a thousand followers would send a thousand claims.
                 if decision is None and self._here.in_flight.get(self._key, other) is other:
                     decision = await self._claim()
 
     def _decided(self, decision: Decision) -> Execution:  # noqa: C901 - one branch for each decision
-        """Act on a decision: hold the lease, replay, or refuse."""
+        """Act on a decision: hold the lease, replay the result, or refuse the call."""
         options = self._options
         records = self._records
-        if isinstance(decision, Claimed):  # first of all: what raises from here on finds a lease to give back
+        if isinstance(
+            decision, Claimed
+        ):  # before anything that can raise: `__aenter__` then finds the lease to release
             lease = decision.lease
             since = asyncio.get_running_loop().time() - records.used(lease)
             heartbeat = options.heartbeat if DEADLINE.get() is None else None
@@ -502,7 +524,7 @@ class Call:
                 raise MismatchError(record)
 
     def _end(self, left: Record | None, failure: StoreError | None = None) -> None:
-        """Tell the duplicates in this loop what this call has left, or that the store did not answer it."""
+        """End the call for the duplicates in this loop: with the record left in the table, or with the store's failure."""
         mine, self._mine = self._mine, None
         if mine is None:
             return
@@ -516,7 +538,7 @@ class Call:
             mine.wake()
 
     def _encoded(self, running: RunningLease) -> SerializedResult:
-        """Write the block's result as it is stored."""
+        """Serialize the block's result."""
         assert self._execution is not None  # noqa: S101 - the block was entered
         return _results.serialize_or_tombstone(
             self._execution.result, running.lease, self._options.parts.settings, self._records.report
@@ -525,9 +547,9 @@ class Call:
     async def _complete(
         self, running: RunningLease, result: SerializedResult, *, shielded: bool = False
     ) -> Record | None:
-        """Store a result; while the store does not answer, try until the lease ends.
+        """Store a result, with retries until the lease ends.
 
-        `shielded`: the caller was cancelled, and this is the try in any case, which nothing cancels but its time bound.
+        `shielded` marks the repetition after a cancellation, which only its time bound can cancel.
         """
         backoff: Backoff | None = None
         records, refusals = self._records, 0
@@ -540,7 +562,8 @@ class Call:
                     raise
                 except (StoreError, ConfigurationError) as error:
                     refusals += isinstance(error, ConfigurationError)
-                    # Whoever may not complete at all would run every body every time.
+                    # Without the right to complete, every body would run again after each lease. So this process
+                    # makes no further claims until a completion succeeds.
                     hopeless = refusals >= REFUSALS and not records.has_completed
                     if hopeless and isinstance(error, ConfigurationError):
                         records.uncompleted = (running.lease, result, error)
@@ -560,7 +583,7 @@ class Call:
             raise
 
     async def _commit(self, running: RunningLease, pending: PendingWrites) -> Record:
-        """Apply the block's writes and store its result. What refuses the writes counts as the block's own error."""
+        """Apply the block's writes and store the result. A refusal of the writes counts as an error of the block."""
         effects = self._options.parts.effects
         encoded = self._encoded(running)
         failures: list[IdempotencyError] = []
@@ -584,7 +607,7 @@ class Call:
                 await self._fail(running, failures[0], lasts=_lasts(failures[0]))
 
     async def _send(self, running: RunningLease, wanted: Commit, failures: list[IdempotencyError]) -> Record:
-        """Send a transaction until it is answered, or the lease ends. Note what refused it among the failures."""
+        """Send a transaction, with retries until the lease ends. Append a refusal to `failures`."""
         backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
         while True:
             try:
@@ -600,11 +623,11 @@ class Call:
                     raise
 
     async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Record | None:
-        """Store the error that ended the block, hold the key, or give it back; what may pass is no result."""
+        """Store the error of the block, hold the key, or release the key. A temporary error is no result."""
         if isinstance(error, self._options.store_errors) and lasts:
             try:
                 return await self._complete(running, _results.serialize_error(error))
-            except IdempotencyError:  # reported where it was raised; it must not hide the body's own error
+            except IdempotencyError:  # already reported; raised here, it would hide the body's own error
                 return None
         if self._options.on_error == "hold":
             return None
@@ -615,21 +638,21 @@ class Call:
         return None
 
     async def _give_back(self, running: RunningLease) -> None:
-        """Release the key, also when the caller is cancelled meanwhile."""
+        """Release the key, even if the caller is cancelled meanwhile."""
         await in_any_case(lambda: self._release(running), otherwise=self._release_failed)
 
     def _drop(self, running: RunningLease) -> None:
-        """Give up a lease whose block was never entered."""
+        """Release the lease of a block that was not entered."""
         self._here.leases.end(running)
         self._records.held.pop(self._owner, None)
         self._here.leases.release(self._release(running), f"release {self._key}")
 
     async def _release(self, running: RunningLease) -> None:
-        """Give the key back. What goes wrong here must not hide the error that ended the body."""
+        """Release the key. Raises nothing: a failure must not hide the error of the body."""
         try:
             await self._records.release(running.lease)
         except LeaseLostError:
-            if not running.lost:  # else the loss is what cancelled the body, and is reported as that
+            if not running.lost:  # a loss that cancelled the body is reported by `_lose`
                 self._records.report(LeaseLost(self._key))
         except IdempotencyError as error:
             self._release_failed(error)
@@ -638,7 +661,7 @@ class Call:
 
     @property
     def _result(self) -> object:
-        """What the body gave, for an error that would hide it."""
+        """The body's result, for an error that would hide the result."""
         return None if self._execution is None else self._execution.result
 
     def _completion_failed(self, cause: IdempotencyError | None = None) -> None:
@@ -649,7 +672,7 @@ class Call:
 
 
 def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
-    """Tell whether an execution is that of an owner, or runs inside of it."""
+    """Tell whether an execution, or one around that execution, belongs to an owner."""
     while execution is not None and owner is not None:
         if execution.lease is not None and execution.lease.owner == owner:
             return True
@@ -658,5 +681,5 @@ def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
 
 
 def _lasts(refusal: IdempotencyError) -> bool:
-    """Tell whether what refused a transaction is a result that can be stored: a condition, and nothing that may pass."""
+    """Tell whether a refused transaction is a result to store: a failed condition, and no temporary refusal."""
     return isinstance(refusal, TransactionError) and not refusal.retryable

@@ -1,4 +1,7 @@
-"""The decorator: makes a coroutine function idempotent."""
+"""The decorator, `idempotent`, makes a coroutine function idempotent.
+
+All facts of a function (namespace, parameters, types) are found when decorating. A call finds its key and runs.
+"""
 
 import functools
 import inspect
@@ -20,6 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OnReplay = Callable[[Any, Record], object]
+"""Called with a stored result and its record. The answer replaces the result, unless the answer is None."""
 
 
 def idempotent(
@@ -40,42 +44,54 @@ def idempotent(
     on_replay: OnReplay | None = None,
     result_type: object = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """Make a coroutine function run once for each key; a later call gets the first one's result.
+    """Make a coroutine function run once for each key. A later call gets the first call's result.
 
-    Everything about a call is decided before its body runs: a body that changes its arguments changes
-    nothing. An error that the body raises releases the key and passes on as itself.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, idempotent
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    @idempotent(store, key="order_id")
+    async def charge(order_id: str) -> str:
+        return f"receipt for {order_id}"
+
+    assert await charge("1") == await charge("1")  # the second call replays
+    ```
+
+    The call's key and fingerprint are read before the body runs, so a body may change its arguments. An error in the
+    body releases the key and passes on unchanged. The errors of a call are those of `AsyncIdempotencyStore.execute`.
 
     Args:
-        store: Where the records are.
-        key: What makes two calls the same: a JMESPath expression over `{argument name: value}`, a
-            callable over the arguments, or None for all arguments. `self` and `cls` count only where
-            the expression or the callable names them.
-        fingerprint: What must be equal between two calls with one key, given likewise; None checks
-            nothing. An expression that finds nothing is the fingerprint of null.
-        namespace: The part of the key that tells functions apart. The default is the one that
-            `namespace_of` tells, `module.qualname` for most functions: it changes when the function is renamed.
-        retention: Seconds that a finished record answers, instead of the store's.
-        lease: Seconds after which a call whose process died frees its key, instead of the store's.
-        heartbeat: Whether the lease is renewed while the body runs; or the seconds between renewals,
-            a third of the lease at the most.
-        on_in_progress: What a duplicate does while the first call runs: raise `InProgressError`, or
-            `Wait(seconds)` for its result.
-        on_error: Whether an error of the body gives the key back, or holds it until its lease ends.
-        store_errors: Errors that are results: stored, and raised again by replays; as the same class
-            where it can be rebuilt from its arguments, else as an `IdempotencyError` that names it.
-        read_first: Whether to read before claiming, instead of the store's.
-        missing_key: What to do with a call that has no key: raise `MissingKeyError`, or run it
-            unprotected, with one warning in the log.
-        missing_parts: What to do with a call in whose key a part is null, such as `[tenant, order_id]`
-            without a tenant: raise `MissingKeyError`, or take null for a value like any other.
-        on_replay: Called with the stored result and its record, and awaited if need be; what it
-            returns is the answer, unless it is None.
-        result_type: What a replay is read back as; by default the return annotation.
+        store: The store of the records.
+        key: The source of the key: a JMESPath expression over `{argument name: value}`, a callable over the arguments,
+            or None for all arguments. `self` and `cls` count only if the expression or the callable uses them.
+        fingerprint: The source of a value that must be equal between two calls with one key, given like `key`. None
+            compares nothing. An expression without a match gives the fingerprint of null.
+        namespace: The part of the key that keeps functions apart. Without one, `namespace_of` names the namespace:
+            `module.qualname` for most functions. A renamed function then starts with no records.
+        retention: Seconds for which a finished record answers, in place of the store's setting.
+        lease: Seconds until a dead process's call frees its key, in place of the store's setting.
+        heartbeat: Whether to renew the lease while the body runs, or the seconds between renewals: a third of the lease
+            at most.
+        on_in_progress: The reaction of a duplicate while the first call runs: raise `InProgressError`, or wait for the
+            result with `Wait(seconds)`.
+        on_error: Whether an error in the body releases the key, or holds the key until the end of the lease.
+        store_errors: Classes of errors that are results. These errors are stored, and replays raise them again: in the
+            same class if the error can be rebuilt from its arguments, else as an `IdempotencyError` with the class's
+            name.
+        read_first: Whether to read before claiming, in place of the store's setting.
+        missing_key: The reaction to a call without a key: raise `MissingKeyError`, or run unprotected, with one warning
+            in the log.
+        missing_parts: The reaction to a null part of a key, such as `[tenant, order_id]` without a tenant: raise
+            `MissingKeyError`, or allow null as a value.
+        on_replay: Called with the stored result and its record, and awaited if necessary. The answer replaces the
+            result, unless the answer is None.
+        result_type: The type of a replayed result. Without one, the return annotation counts.
 
     Raises:
-        ConfigurationError: When decorating: the function is not a coroutine function, an expression begins
-            with a name that is no parameter, the return type cannot be read back, another function of the
-            store has the same namespace, or a setting makes no sense.
+        ConfigurationError: When decorating. The function is no coroutine function, an expression begins with an unknown
+            parameter, the return type cannot be read back, another function of the store has the same namespace, or a
+            setting makes no sense.
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
     one_of(missing_parts, "missing_parts", ("raise", "allow"))
@@ -91,6 +107,7 @@ def idempotent(
     )
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        # Decorate the function inside, so that the order of the decorators is free.
         if isinstance(function, classmethod | staticmethod):
             method: Any = function
             return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
@@ -108,6 +125,8 @@ def idempotent(
         constant = target.namespace.text
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            # Key and fingerprint are found here, once: the body may change the arguments, and waiting must not find
+            # another key.
             material = find_key(args, kwargs)
             if missing_key == "run" and is_missing(material):
                 target.warn_once()
@@ -117,11 +136,14 @@ def idempotent(
                 material,
                 fingerprint=payload,
                 namespace=constant if namespace_for is None else namespace_for(args, kwargs),
+                # A resolved type costs one look at a list. Annotations may name a class defined later, so the first
+                # call resolves.
                 result_type=target.resolved[0] if target.resolved else target.result_type(),
             ) as execution:
                 if not execution.replayed:
                     execution.result = await function(*args, **kwargs)
             result = execution.result
+            # After the block: an error of the hook does not touch the record.
             if on_replay is not None and execution.record is not None:
                 result = await _replaced(on_replay, result, execution.record)
             return result  # type: ignore[return-value] # read back as the function's return type
@@ -130,6 +152,7 @@ def idempotent(
         functools.update_wrapper(call, target.function, updated=functools.WRAPPER_UPDATES if is_function else ())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
         setattr(call, MARK, target.namespace)
+        # A given namespace may be shared on purpose. A derived one is shared by accident alone.
         if namespace is None:
             store._functions.add(constant, function, call, in_key=target.in_key)  # noqa: SLF001 - the decorator is the store's other half
         return call
@@ -138,7 +161,7 @@ def idempotent(
 
 
 async def _replaced(on_replay: OnReplay, result: object, record: Record) -> object:
-    """Ask the hook for the answer to a replay; None leaves it as it is."""
+    """Ask the hook for the answer to a replay."""
     answer = on_replay(result, record)
     if inspect.isawaitable(answer):
         answer = await answer
@@ -147,16 +170,16 @@ async def _replaced(on_replay: OnReplay, result: object, record: Record) -> obje
 
 @final
 class _Target:
-    """One decorated function: where its calls find their keys, and what their results are read back as.
+    """One decorated function: the source of its keys, and the type of its results.
 
     Attributes:
-        function: The function itself, without the arguments that a `partial` holds.
-        namespace: The part of the key that tells functions apart.
-        namespace_for: Finds the namespace of a method's call, which depends on the receiver; None for a function.
+        function: The function itself, without the arguments held by a `partial`.
+        namespace: The part of the key that keeps functions apart.
+        namespace_for: Finds the namespace of a method's call, by receiver. None for a function.
         find_key: Finds the key's material.
-        find_payload: Finds the fingerprint's material; None where there is no fingerprint.
-        in_key: The parameters whose values are in the key, as far as that is known.
-        resolved: What results are read back as, once that is known.
+        find_payload: Finds the fingerprint's material. None without a fingerprint.
+        in_key: The parameters whose values are in the key, as far as known.
+        resolved: The type of results, once known. Empty before.
     """
 
     def __init__(
@@ -182,6 +205,7 @@ class _Target:
         if fingerprint is not None:
             find, _ = finder(fingerprint, self.function, option="fingerprint", name=name, types=types)
             self.find_payload = _holding(find, held_args, held_kwargs)
+        # An inherited method may answer differently for each class, so the receiver's class is part of the namespace.
         self.namespace_for = self._receiver_namespace() if namespace is None else None
         self.resolved: list[object] = []
         self._store = store
@@ -190,7 +214,7 @@ class _Target:
         self._resolve_early()
 
     def result_type(self) -> object:
-        """Resolve what a replay is read back as.
+        """Resolve the type of a replayed result.
 
         Raises:
             ConfigurationError: The annotation cannot be resolved, or not be read back.
@@ -208,7 +232,7 @@ class _Target:
             self._store.warn_of_missing_key(self.namespace.text)
 
     def _receiver_namespace(self) -> Callable[[tuple[object, ...], Mapping[str, object]], str] | None:
-        """Make a function that names the namespace of a method's call; None where all calls have one."""
+        """Make a function that finds the namespace of a method's call. None if all calls have one namespace."""
         namespace = self.namespace
         if inspect.ismethod(self.function):
             bound = namespace.of_receiver(self.function.__self__)
@@ -217,7 +241,9 @@ class _Target:
         receiver = Parameters.of(self.function).receiver
         if receiver is None:
             return None
-        names: WeakKeyDictionary[type, str] = WeakKeyDictionary()  # by class: a method is called with few of them
+        # By class: a method has few classes of receivers and many calls. Weak, so that a class made at run time can
+        # go.
+        names: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
         def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
             value = args[0] if args else kwargs.get(receiver)
@@ -230,16 +256,17 @@ class _Target:
         return find
 
     def _resolve_early(self) -> None:
-        """Find a bad return type when decorating; one that is defined later is looked at by the first call."""
+        """Find a bad return type when decorating."""
         try:
             self.result_type()
         except ConfigurationError as error:
+            # A name defined further down in the module is unknown now. The first call looks again.
             if not isinstance(error.__cause__, NameError):
                 raise
 
 
 def _holding(find: Find, held_args: tuple[object, ...], held_kwargs: Mapping[str, object]) -> Find:
-    """Have the arguments that a `partial` holds count like any others."""
+    """Make arguments held by a `partial` count like any others."""
     if not held_args and not held_kwargs:
         return find
     return lambda args, kwargs: find((*held_args, *args), {**held_kwargs, **kwargs})

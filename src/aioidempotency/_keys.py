@@ -1,8 +1,9 @@
-"""What makes two calls the same call: the key in their arguments, its canonical JSON, and the record's key.
+"""The key of a record: canonical JSON of the key material, and a digest.
 
-The canonical form is that of Powertools for Python (sorted keys, ASCII escapes, default separators),
-so `1`, `1.0`, `true` and `"1"` are four different keys. The digest is SHA-256: with a hash that can
-be collided, one tenant could be handed another's answer.
+1. Equal material has one key, and different material has different keys. The canonical form is that of Powertools for
+   Python (sorted keys, ASCII escapes, default separators), so `1`, `1.0`, `true` and `"1"` have four different keys.
+2. The digest is SHA-256. With a hash that can be collided, one tenant could get another tenant's answer.
+3. A value without a canonical form is refused. Text such as `<Order object at 0x7f...>` would differ at each call.
 """
 
 import dataclasses
@@ -24,12 +25,12 @@ import msgspec
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError, SerializationError
 
 LONGEST_NAMESPACE = 400
-"""Bytes of one namespace: two of them and a digest fit into a sort key, which takes 1,024 bytes."""
+"""Bytes of one namespace. Two namespaces and a digest fit in a sort key, 1,024 bytes."""
 
 _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 NATIVE = frozenset({str, int, float, bool, type(None)})
-"""The types of JSON's own scalars. A value of a subclass may be read otherwise."""
+"""The types of JSON's own scalars. Subclasses may be read otherwise."""
 
 _MASKED = re.compile("[*•●]{3,}")
 
@@ -42,11 +43,11 @@ _SELECT = "select the fields that make the key, with key="
 
 
 def canonical(material: object, *, subject: str = "the key material") -> bytes:
-    """Write key material so that equal requests give equal bytes.
+    """Write key material as bytes, equal for equal requests.
 
     Raises:
-        SerializationError: The material holds bytes, a set, NaN, a number of thousands of digits, a masked secret, or an
-            object of an unknown type.
+        SerializationError: The material contains bytes, a set, NaN, a number of thousands of digits, a masked secret,
+            or an object of an unknown type.
     """
     try:
         return _ENCODER.encode(_checked(material, subject)).encode()
@@ -57,20 +58,21 @@ def canonical(material: object, *, subject: str = "the key material") -> bytes:
 
 
 def digest(material: object, *, subject: str = "the key material") -> str:
-    """Digest key material: hex SHA-256 of its canonical form."""
+    """Digest key material: hex SHA-256 of the canonical form."""
     if type(material) is str:  # the common key: the encoder below would write the same, by a longer way
         return hashlib.sha256(encode_basestring_ascii(material).encode()).hexdigest()
     return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
 
 
 def record_key(material: object, store_namespace: str, namespace: str) -> str:
-    """Make a record's key, `namespace#digest`; the store's own namespace comes first.
+    """Make a record's key, `namespace#digest`. The store's own namespace comes first.
 
     Raises:
         MissingKeyError: The material is None or empty.
         ConfigurationError: The namespace cannot be part of a key.
         SerializationError: The material has no canonical form.
     """
+    # The common key is a text, and needs no look at its type.
     if not material if type(material) is str else is_missing(material):
         raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
     if not isinstance(namespace, str):
@@ -79,12 +81,17 @@ def record_key(material: object, store_namespace: str, namespace: str) -> str:
 
 
 def check_namespace(namespace: str) -> None:
-    """Refuse namespaces that could make two functions' keys alike, or a key longer than DynamoDB takes."""
+    """Require a namespace that keeps functions apart, and fits in DynamoDB's longest key.
+
+    Raises:
+        ConfigurationError: The namespace is no text, contains `#`, or is too long.
+    """
+    # A lone surrogate has no UTF-8 form, so no request could contain the key.
     if not isinstance(namespace, str) or "#" in namespace or any("\ud800" <= char <= "\udfff" for char in namespace):
-        raise ConfigurationError(f"a namespace is a text without '#', which ends it in a key: not {namespace!r}")
+        raise ConfigurationError(f"a namespace is a text without '#', the end mark of a namespace: not {namespace!r}")
     if len(namespace.encode(errors="replace")) > LONGEST_NAMESPACE:
         raise ConfigurationError(
-            f"a namespace has {LONGEST_NAMESPACE} bytes at the most: {namespace[:40]!r}... has more"
+            f"a namespace has {LONGEST_NAMESPACE} bytes at most, and {namespace[:40]!r}... has more; give a shorter one"
         )
 
 
@@ -95,7 +102,7 @@ def _prefix(store_namespace: str, namespace: str) -> str:
 
 
 def is_missing(material: object) -> bool:
-    """Tell whether material is no key: None, an empty text or container, or one of nothing but None."""
+    """Tell whether material is no key: None, an empty text or container, or a container of None alone."""
     match opened(material):
         case None | "":
             return True
@@ -108,10 +115,10 @@ def is_missing(material: object) -> bool:
 
 
 class Unknown:
-    """A value of a type that has no canonical form; an expression may still look into it.
+    """A value of a type without a canonical form. An expression may still select a part of the value.
 
-    A mock or a proxy says by its `__class__` that it is a text. So types are asked for by `type`, and what is left
-    over travels in here, where no `isinstance` takes it for what it is not.
+    A mock or a proxy claims by its `__class__` to be a text. So types are read with `type`, and other values travel
+    inside this class, where no `isinstance` mistakes a mock for a text.
     """
 
     __slots__ = ("inner",)
@@ -121,10 +128,10 @@ class Unknown:
 
 
 def opened(value: object) -> object:
-    """Turn one value of a known type into what JSON has; its members stay as they are. Others come back `Unknown`.
+    """Turn one value of a known type into JSON's types. Members stay unchanged. Other values become `Unknown`.
 
     Raises:
-        SerializationError: The value raises when it is read, or a pydantic model shows a masked secret.
+        SerializationError: The value raises when read, or a pydantic model shows a masked secret.
     """
     kind = type(value)
     if kind in NATIVE:
@@ -137,15 +144,17 @@ def opened(value: object) -> object:
         if names is not None:
             return {name: getattr(value, name) for name in names}
         return value if issubclass(kind, Unknown) else _opened_by_shape(value, kind)
+    # `canonical` turns a recursion error into a refusal.
     except (SerializationError, RecursionError):
         raise
     except Exception as error:  # noqa: BLE001 - a user's property may raise anything
+        # Without the user's error as cause, because its text may contain data.
         raised = f"a {kind.__name__} that raises {type(error).__name__} when it is read"
         raise SerializationError("the key material", raised, _SELECT) from None
 
 
 def field_names(kind: Any, *, pydantic: bool = True) -> tuple[str, ...] | None:
-    """List the fields of a class whose objects have no others; None for a class that is none of the known kinds."""
+    """List the fields of a class whose objects have no others. None for other kinds of classes."""
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
     if hasattr(kind, "__attrs_attrs__"):
@@ -154,6 +163,7 @@ def field_names(kind: Any, *, pydantic: bool = True) -> tuple[str, ...] | None:
         return tuple(kind.__struct_fields__)
     if typing.is_typeddict(kind):
         return tuple(kind.__annotations__)
+    # A model that allows extra fields has members that no list names.
     if pydantic and _is_model(kind) and getattr(kind, "model_config", {}).get("extra") != "allow":
         return tuple(kind.model_fields)
     return None
@@ -164,10 +174,11 @@ def _is_model(kind: Any) -> bool:
 
 
 def _opened_by_shape(value: Any, kind: type) -> object:
-    """Open a pydantic object, a date, a time, a UUID; anything else is unknown.
+    """Open a pydantic object, a date, a time or a UUID. Other objects are unknown.
 
-    The class is asked what it can do, not the object: one with `__getattr__` has an answer for every name.
+    The class is asked, not the object: an object with `__getattr__` answers every name.
     """
+    # Before dates: a model may define `isoformat` for itself.
     if _is_model(kind):
         return _opened_model(value)
     if hasattr(kind, "isoformat"):
@@ -183,8 +194,8 @@ def _opened_by_shape(value: Any, kind: type) -> object:
 def _opened_model(model: Any) -> dict[str, object]:
     """Open a pydantic model field by field.
 
-    Its own dump would make two models alike that are not: it masks secrets and leaves out excluded
-    fields. It serves for the types that only pydantic knows.
+    The model's own dump would make different models alike, because a dump masks secrets and leaves out excluded fields.
+    The dump serves only for types known to pydantic alone.
     """
     members = {name: getattr(model, name) for name in type(model).model_fields} | (model.model_extra or {})
     strange = {name for name, member in members.items() if _is_strange(member)}
@@ -200,13 +211,13 @@ def _opened_model(model: Any) -> dict[str, object]:
 
 
 def _is_strange(value: object) -> bool:
-    """Tell whether a value is one that pydantic alone may know, and no secret."""
+    """Tell whether a value may be known to pydantic alone, and is no secret."""
     kind = type(value)
     return isinstance(opened(value), Unknown) and not issubclass(kind, _REFUSED) and not hasattr(kind, _SECRET)
 
 
 def _checked(value: object, subject: str) -> object:
-    """Open a value and all its members, and refuse what has no canonical form."""
+    """Open a value and all members. Refuse a value without a canonical form."""
     shown = opened(value)
     match shown:
         case float():
@@ -218,6 +229,7 @@ def _checked(value: object, subject: str) -> object:
             return shown
         case dict():
             checked = {_name(name, subject): _checked(member, subject) for name, member in shown.items()}
+            # `{Color.RED: ..., "red": ...}` has two members and one JSON name, so two requests would look alike.
             if len(checked) < len(shown):
                 raise SerializationError(subject, "a mapping with one name twice", "make its keys texts that differ")
             return checked
@@ -237,6 +249,7 @@ def _name(name: object, subject: str) -> str:
 
 
 _CONVERSIONS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
+    # The first match counts: an `IntEnum` is an `int`, too.
     (Enum, lambda value: opened(value.value)),
     ((str, bool, int, float, list, tuple, dict), lambda value: value),
     ((Decimal, PurePath), str),

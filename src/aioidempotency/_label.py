@@ -21,11 +21,11 @@ _BEFORE_AN_ID: Final = LONGEST - 64
 
 def automatic() -> str:
     """Name this process, and the invocation that runs."""
-    global _process  # noqa: PLW0603 - one for the process
-    if _process is None:
-        _process = _named()
+    global process  # noqa: PLW0603 - one for the process
+    if process is None:
+        process = _named()
     request = REQUEST_ID.get()
-    return _process if request is None else cut(f"{cut(_process, _BEFORE_AN_ID)} {request}")
+    return process if request is None else cut(f"{cut(process, _BEFORE_AN_ID)} {request}")
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
@@ -41,10 +41,11 @@ def _named() -> str:
 
 
 def _forget() -> None:
-    global _process  # noqa: PLW0603 - one for the process
-    _process = None
+    global process  # noqa: PLW0603 - one for the process
+    process = None
 
 
-_process: str | None = None
+process: str | None = None
+"""The process's name, once a claim has asked for it."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)

@@ -1,8 +1,8 @@
 """The namespace of a function: the part of a key that keeps two functions with equal arguments apart.
 
-A derived namespace must be the same wherever the same function runs (as a script, with `-m`, imported), and differ
-between two functions that can answer differently. Where names cannot tell two functions apart, the second one is
-refused when it is decorated: nobody would notice before one has answered the other's call.
+1. A derived namespace is the same wherever the same function runs: as a script, with `-m`, or imported.
+2. Two functions with different answers have different namespaces. If names cannot keep two functions apart, the second
+   one is refused when decorated. Otherwise one function would silently answer the other's calls.
 """
 
 import datetime as dt
@@ -28,24 +28,32 @@ MARK: Final = "__idempotency_namespace__"
 """The attribute of a decorated function that holds its `Namespace`."""
 
 MAIN: Final = frozenset({"__main__", "__mp_main__"})
-"""What Python calls the module of a program, and its copy in a process that `multiprocessing` spawned."""
+"""Python's names for a program's main module, and for the copy in a process spawned by `multiprocessing`."""
 
 MOST_VALUES: Final = 1000
-"""How many of the values that a function holds are compared; of what an application holds, the rest does not count."""
+"""The most values of a function to compare. Further values, of a large application object say, do not count."""
 
 
 def namespace_of(function: Callable[..., object]) -> str:
-    """Tell the namespace of a function's records, for `store.get` and `store.forget`.
+    """Name the namespace of a function's records, for `store.get` and `store.forget`.
 
-    A decorated function has the one of its `namespace=`, or `module.qualname`, as any function has under `store.run`:
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, namespace_of
 
-    - in AWS Lambda, the name of the Lambda function and a dot come first;
-    - for a program's main module stands its name as given to `-m`, or the name of its file without `.py`;
-    - a method of a class that inherited it has `@` and the name of that class behind it.
+    async def charge(order_id: str) -> str:
+        return f"receipt for {order_id}"
 
-        async def charge(order_id: str) -> str: ...
+    store = AsyncIdempotencyStore.in_memory()
+    await store.run("1", charge, "1")
+    record = await store.get("1", namespace=namespace_of(charge))
+    print(record and record.result)
+    ```
 
-        record = await store.get("1", namespace=namespace_of(charge))
+    A decorated function has the namespace given as `namespace=`. All other functions have `module.qualname`:
+
+    - In AWS Lambda, the Lambda function's name and a dot come first.
+    - The main module of a program goes by the name given to `-m`, or by the file's name without `.py`.
+    - A method of an inheriting class ends with `@` and the name of that class.
     """
     target = unbound(function)[0]
     receiver = target.__self__ if inspect.ismethod(target) else None
@@ -54,11 +62,11 @@ def namespace_of(function: Callable[..., object]) -> str:
 
 @final
 class Namespace(Struct, frozen=True, weakref=False):
-    """Names the records of one function.
+    """The name of one function's records.
 
     Attributes:
         text: The namespace, without a receiver.
-        module: The module of the function, as Python calls it; None where the user gave the namespace.
+        module: The function's module in Python's words. None for a namespace given by the user.
         scope: The qualified name of the class that defines a method.
     """
 
@@ -68,22 +76,26 @@ class Namespace(Struct, frozen=True, weakref=False):
 
     @classmethod
     def of(cls, function: Callable[..., object]) -> "Namespace":
-        """Read the namespace of a decorated function, or derive that of any other."""
+        """Read the namespace of a decorated function, or derive the namespace of any other."""
         known = getattr(function, MARK, None)
         return known if isinstance(known, Namespace) else cls.derived(function)
 
     @classmethod
     def derived(cls, function: Callable[..., object]) -> "Namespace":
-        """Name a function by its module and qualified name; an object with `__call__` by its class."""
+        """Derive a namespace from module and qualified name. An object with `__call__` goes by its class."""
         named: Any = function if hasattr(function, "__qualname__") else type(function)
         module = named.__module__ or "builtins"
+        # Two Lambda functions are often deployed from one code base, with one table.
         lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        name = f"{_module_name(module, getattr(named, '__globals__', None))}.{named.__qualname__}"
+        # A wrapper with `functools.wraps` has the name of the function inside, and its own module's globals.
+        scope_of_module = getattr(inspect.unwrap(named), "__globals__", None)
+        name = f"{_module_name(module, scope_of_module)}.{named.__qualname__}"
         scope = named.__qualname__.rpartition(".")[0]
         return cls(f"{lambda_name}.{name}" if lambda_name else name, module, scope)
 
     def of_receiver(self, receiver: object) -> str:
-        """Add the class of a method's receiver, where that is not the class which defines the method."""
+        """Add the class of a method's receiver, unless that class defines the method."""
+        # A namespace given by the user is used unchanged, for all classes.
         if receiver is None or self.module is None:
             return self.text
         kind = receiver if isinstance(receiver, type) else type(receiver)
@@ -93,11 +105,12 @@ class Namespace(Struct, frozen=True, weakref=False):
 
 
 def _module_name(module: str, scope: Mapping[str, object] | None) -> str:
-    """Name a module as an import would, also where it is a program's main module."""
+    """Name a module as an import would, even if the module is a program's main module."""
     if module not in MAIN:
         return module
-    if scope is None:
+    if scope is None or scope.get("__name__") != module:
         scope = vars(sys.modules[module]) if module in sys.modules else {}
+    # `-m` sets `__spec__`, so a script started either way, and an import of the same module, agree on a name.
     name = getattr(scope.get("__spec__"), "name", None)
     if isinstance(name, str) and name not in MAIN:
         return name.removesuffix(".__main__")
@@ -120,44 +133,49 @@ class Functions:
         *,
         in_key: Container[str] = (),
     ) -> None:
-        """Note a decorated function, as long as its wrapper lives.
+        """Add a decorated function, for as long as its wrapper lives.
 
         Args:
-            namespace: The derived one.
-            function: The function as it was given.
+            namespace: The derived namespace.
+            function: The given function.
             wrapper: The decorated function.
-            in_key: The parameters that are in the key: two functions that hold other values of them share no record.
+            in_key: The parameters in the key. Two functions that hold different values of these share no record.
 
         Raises:
             ConfigurationError: Another living function has this namespace, and could answer differently.
         """
         new = _Definition.of(function, in_key)
+        # Weak references, so that a function made for one request, say, can go.
         living = [(ref, old) for ref, old in self._known.get(namespace, ()) if ref() is not None]
         for _, old in living:
             trouble = _conflict(old, new)
             if trouble is not None:
                 raise ConfigurationError(
-                    f"two functions of one store have the namespace {namespace!r}, and each would be answered with "
-                    f"the other's results: {trouble}. Give each a name of its own: @idempotent(store, namespace=...)"
+                    f"two functions of one store have the namespace {namespace!r}, and each would get the other's "
+                    f"results: {trouble}. Give each a name of its own: @idempotent(store, namespace=...)"
                 )
         self._known[namespace] = [*living, (weakref.ref(wrapper), new)]
 
 
 @final
 class _Definition(Struct, frozen=True):
-    """What tells two functions of one name apart.
+    """The facts that distinguish two functions of one name.
 
     Attributes:
         code: The code that runs.
-        local: Whether the function is defined in another one, and can exist several times.
-        stale: Tells whether the function around it was defined anew since.
-        held: The values that the function holds, by name, as far as they are data or functions.
+        local: Whether another function defines this one. There may then be several.
+        stale: Tells whether the outer function was defined anew since.
+        held: The values held by the function, by name: data and functions only.
     """
 
     code: CodeType | None
     local: bool
     stale: Callable[[], bool]
     held: dict[str, object]
+
+    # The values are the program's own data.
+    def __repr__(self) -> str:
+        return f"<_Definition: holds {len(self.held)} values>"
 
     @classmethod
     def of(cls, function: Callable[..., object], in_key: Container[str]) -> "_Definition":
@@ -168,19 +186,22 @@ class _Definition(Struct, frozen=True):
         held = look.held_by(called)
         arguments = inspect.signature(target).bind_partial(*args, **kwargs).arguments
         for name, value in arguments.items():
+            # A held argument inside the key already keeps the records apart.
             if name not in in_key:
                 held[f"argument {name!r}"] = look.describe(value)
         if not inspect.isroutine(inner):
             attributes = getattr(inner, "__dict__", {})
             held.update((f"attribute {name!r}", look.describe(value)) for name, value in attributes.items())
-        code = getattr(called, "__code__", None)
-        name = getattr(called, "__qualname__", "")
-        scope = getattr(called, "__globals__", {})
+        # All functions under one decorator run its wrapper's code. The code of the function inside tells them apart.
+        original = inspect.unwrap(called)
+        code = getattr(original, "__code__", None)
+        name = getattr(original, "__qualname__", "")
+        scope = getattr(original, "__globals__", {})
         return cls(code, "<locals>" in name, lambda: _is_stale(code, name, scope), held)
 
 
 def _conflict(old: _Definition, new: _Definition) -> str | None:
-    """Say how two functions of one namespace differ; None where they do not, or where the new one replaces the old."""
+    """Describe the difference between two functions of one namespace. None if both may share the namespace."""
     if old.code is not new.code and not new.local:
         return None  # a module was loaded again, or a notebook's cell was run again
     if _place(old.code) != _place(new.code):
@@ -196,11 +217,12 @@ def _place(code: CodeType | None) -> str:
 
 
 def _is_stale(code: CodeType | None, name: str, scope: Mapping[str, object]) -> bool:
-    """Tell whether the function around a local one was defined anew: then nobody makes the old one any more."""
+    """Tell whether the outer function was defined anew. The old inner function is then never made again."""
     outer_name, *inner = name.partition(".<locals>")[0].split(".")
     outer: object = scope.get(outer_name)
     for each in inner:
         outer = getattr(outer, each, None)
+    # The present outer function makes its inner functions from code objects among its own constants.
     outer_code = getattr(inspect.unwrap(outer), "__code__", None) if callable(outer) else None
     return isinstance(outer_code, CodeType) and all(each is not code for each in _codes(outer_code))
 
@@ -214,7 +236,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 @final
 class _Opaque:
-    """Stands for a value that is neither data nor a function: a client, a store, an application. It does not count."""
+    """Stands for a value that does not count, neither data nor a function: a client, a store, an application."""
 
 
 _OPAQUE: Final = _Opaque()
@@ -237,16 +259,17 @@ _DATA: Final = (
 
 @final
 class _Look:
-    """Describes data and functions so that they can be compared without being kept alive."""
+    """Describes data and functions for a comparison, without keeping the values alive."""
 
     def __init__(self) -> None:
         self._left = MOST_VALUES
         self._seen: set[int] = set()
 
     def held_by(self, function: object) -> dict[str, object]:
-        """Describe what a function holds: its free variables and its defaults."""
+        """Describe the values held by a function: free variables and defaults."""
         if not isinstance(function, FunctionType) or id(function) in self._seen:
             return {}
+        # A function may hold itself, or another one that holds the first.
         self._seen.add(id(function))
         held: dict[str, object] = {}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
@@ -262,10 +285,11 @@ class _Look:
             held[f"default {name!r}"] = self.describe(value)
         return held
 
-    def describe(self, value: Any) -> object:  # noqa: PLR0911 - one for each kind of value
-        """Describe one value; `_OPAQUE` stands for what does not count."""
+    def describe(self, value: Any) -> object:  # noqa: C901, PLR0911 - one branch for each kind of value
+        """Describe one value. `_OPAQUE` stands for a value that does not count."""
         self._left -= 1
         kind = type(value)
+        # A function may hold a whole application. The bound keeps decorating fast.
         if self._left < 0:
             return _OPAQUE
         if issubclass(kind, _DATA):  # a mock says by its `__class__` that it is a text, and is none
@@ -275,6 +299,7 @@ class _Look:
         if issubclass(kind, list | tuple):
             return [self.describe(each) for each in value]
         if issubclass(kind, set | frozenset):
+            # Two equal sets may iterate in different orders.
             return sorted(repr(each) for each in value if issubclass(type(each), _DATA))
         if issubclass(kind, type | BuiltinFunctionType):
             return (value.__module__, value.__qualname__)
@@ -283,6 +308,9 @@ class _Look:
         if issubclass(kind, MethodType):
             return [self.describe(value.__func__), self.describe(type(value.__self__))]
         if issubclass(kind, FunctionType):
+            # By name, where there is one function of the name: a new definition of it is the same function.
+            if "<locals>" not in value.__qualname__:
+                return (value.__module__, value.__qualname__)
             return {"": _place(value.__code__), **self.held_by(value)}
         return _OPAQUE
 
@@ -293,7 +321,8 @@ def _differ(old: Any, new: Any, name: str) -> bool:
 
 
 def _unlike(old: Any, new: Any) -> bool:
-    """Tell whether two descriptions differ in what counts."""
+    """Tell whether two descriptions differ in a part that counts."""
+    # A client or a store made anew for each function is the same thing in the user's eyes.
     if old is _OPAQUE or new is _OPAQUE:
         return False
     match old, new:

@@ -1,4 +1,4 @@
-"""Settings as users give them, checked when they are given: of a store, and of calls."""
+"""The settings of stores and calls, validated at construction."""
 
 import re
 from collections.abc import Callable
@@ -20,15 +20,27 @@ from aioidempotency.partitioning.table_layout import WantedLayout
 Duration = float | timedelta
 
 LONGEST_DURATION = 300 * 365 * 86_400.0
-"""Seconds; what is longer is a mistake, and would not fit the record's numbers."""
+"""Seconds. A longer duration is a mistake, and would exceed the numbers of the record."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What a duplicate of a running call does: wait for its result, `timeout` seconds at the most.
+    """The setting of a duplicate that waits for the running call's result, `timeout` seconds at most.
 
-    It waits no longer than a `deadline` around the call allows.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, Wait, idempotent
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    @idempotent(store, key="order_id", on_in_progress=Wait(5.0))
+    async def charge(order_id: str) -> str:
+        return f"receipt for {order_id}"
+
+    print(await charge("1"))
+    ```
+
+    A `deadline` around the call ends the wait earlier. After the wait, the duplicate raises `InProgressError`.
     """
 
     timeout: Duration
@@ -51,7 +63,7 @@ class Auto(Enum):
 
 
 AUTO = Auto.AUTO
-"""A setting that the store chooses by itself; users leave the argument out."""
+"""The default of a setting that the store chooses by itself. Users leave the argument out."""
 
 
 @final
@@ -69,13 +81,14 @@ class Settings:
     compress_over: int | None = 32 * 1024
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
-    label: Callable[[], str | None] = lambda: None
+    label: str | Auto | None = None
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
-    """Says where the record of a key may be."""
+    """Names the possible locations of a key's record."""
 
     def __post_init__(self) -> None:
         self.kept(self.terms.retention)
+        # Each call uses the router, so the layout prepares a function once. The class is frozen, hence the detour.
         object.__setattr__(self, "route_of", self.layout.router(self.table))
 
     def key(self, material: object, namespace: str) -> str:
@@ -88,12 +101,12 @@ class Settings:
         return keys.record_key(material, self.namespace, namespace)
 
     def route(self, material: object, namespace: str) -> Route:
-        """Say where a key's record may be."""
+        """Name the possible locations of a key's record."""
         return self.route_of(self.key(material, namespace))
 
     @property
     def wanted_layout(self) -> WantedLayout | None:
-        """How the store says that its records lie; None where they cannot lie otherwise."""
+        """The layout that the store expects of the table. None if all layouts of the store's key are alike."""
         if self.layout.partitioning is None:
             return None
         return WantedLayout(
@@ -103,11 +116,21 @@ class Settings:
         )
 
     def kept(self, retention: Duration) -> float:
-        """Read a retention; no record lives longer than claims look back."""
+        """Read a retention in seconds.
+
+        Raises:
+            ConfigurationError: The retention is longer than claims look back.
+        """
         return self._within(seconds(retention, "retention"), "retention", self._longest)
 
     def protected(self, lease: Duration) -> float:
-        """Read a lease; it ends, by every clock, before the second in which its record could expire."""
+        """Read a lease in seconds.
+
+        Raises:
+            ConfigurationError: The lease is longer than claims look back.
+        """
+        # A record that expired under its own lease would be vacant while the owner runs. The second is the precision
+        # of the attribute `expiration`.
         return self._within(seconds(lease, "lease"), "lease", self._longest - self.terms.clock_skew - 1)
 
     @property
@@ -119,18 +142,19 @@ class Settings:
         if given > longest:
             raise ConfigurationError(
                 f"{name}={given:g} is longer than the store's windows look back, {longest:g} s; "
-                "give TimeBuckets the longest one: TimeBuckets(..., retention=...)"
+                "give TimeBuckets your longest retention: TimeBuckets(..., retention=...)"
             )
         return given
 
 
 def seconds(duration: Duration, name: str, *, zero: bool = False) -> float:
-    """Read a duration; `zero` says whether it may be 0.
+    """Read a duration in seconds. With `zero`, the duration may be 0.
 
     Raises:
-        ConfigurationError: It is not a number of seconds, or out of bounds.
+        ConfigurationError: The duration is no number of seconds, or out of bounds.
     """
     value = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    # `True` is an `int`, and no duration.
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and (0 < value <= LONGEST_DURATION or (zero and value == 0)):
         return float(value)
@@ -139,23 +163,31 @@ def seconds(duration: Duration, name: str, *, zero: bool = False) -> float:
 
 
 def interval(heartbeat: bool | Duration, lease: float) -> float | None:  # noqa: FBT001 - the value of heartbeat=
-    """Read `heartbeat=`: the seconds between two renewals; None for no renewals.
+    """Read `heartbeat=`: the seconds between two renewals, or None for no renewals.
 
     Raises:
-        ConfigurationError: It is longer than a third of the lease.
+        ConfigurationError: The interval is longer than a third of the lease.
     """
     if heartbeat is False:
         return None
     if heartbeat is True:
         return lease / 3
     given = seconds(heartbeat, "heartbeat")
+    # Two renewals may fail before the lease ends. With a longer interval, one slow answer would cost the lease.
     if given > lease / 3:
-        raise ConfigurationError(f"heartbeat={given:g} is longer than a third of the lease, {lease / 3:g} s")
+        raise ConfigurationError(
+            f"heartbeat={given:g} is longer than a third of the lease, {lease / 3:g} s; "
+            "give a shorter heartbeat= or a longer lease="
+        )
     return given
 
 
 def patience(on_in_progress: OnInProgress) -> float:
-    """Read `on_in_progress=`: the seconds to wait for another owner."""
+    """Read `on_in_progress=`: the seconds of waiting for another owner.
+
+    Raises:
+        ConfigurationError: The value is neither `"raise"` nor a `Wait`.
+    """
     if isinstance(on_in_progress, Wait):
         return seconds(on_in_progress.timeout, "Wait(timeout)")
     if on_in_progress != "raise":
@@ -164,50 +196,53 @@ def patience(on_in_progress: OnInProgress) -> float:
 
 
 def whole_number(value: int, name: str) -> int:
-    """Refuse what is not a whole number, 0 or more."""
+    """Require a whole number, 0 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ConfigurationError(f"{name}= takes a whole number, 0 or more: not {value!r}")
     return value
 
 
-def labelled(label: str | Auto | None) -> Callable[[], str | None]:
-    """Read `label=`: what makes the text of `claimed_by` for each claim."""
-    if isinstance(label, Auto):
-        return _label.automatic
-    if label is None:
-        return lambda: None
+def labelled(label: str | Auto | None) -> str | Auto | None:
+    """Read `label=`, cut to the longest label. `AUTO` stays, because each claim makes the text anew.
+
+    Raises:
+        ConfigurationError: The label is neither text nor None, or is empty.
+    """
+    if label is None or isinstance(label, Auto):
+        return label
     if not isinstance(label, str) or not label.strip():
         raise ConfigurationError(f"label= takes a text that is not empty, or None to leave it out: not {label!r}")
-    text = _label.cut(label)
-    return lambda: text
+    return _label.cut(label)
 
 
 def one_of(value: str, name: str, choices: tuple[str, ...]) -> None:
-    """Refuse a word that is not among the choices."""
+    """Require one of the given words."""
     if value not in choices:
         raise ConfigurationError(f"{name}= is {' or '.join(map(repr, choices))}: not {value!r}")
 
 
 def check_kind(value: object, name: str, kind: type | UnionType) -> None:
-    """Refuse a setting of another type."""
+    """Require a setting of the given type."""
     if not isinstance(value, kind):
         wanted = getattr(kind, "__name__", str(kind).replace("aioidempotency.partitioning.", ""))
         raise ConfigurationError(f"{name}= takes an instance of {wanted}: not {value!r}")
 
 
 def check_errors(store_errors: tuple[type[Exception], ...]) -> None:
-    """Refuse `store_errors` that are no classes of errors; a cancellation is not an error."""
+    """Require a tuple of exception classes. A cancellation is no error."""
     if isinstance(store_errors, tuple) and all(isinstance(e, type) and issubclass(e, Exception) for e in store_errors):
         return
     raise ConfigurationError(f"store_errors= takes a tuple of exception classes: not {store_errors!r}")
 
 
 def time_limit(lease: float) -> float:
-    """Bound one operation well below the lease, but leave it the time that a slow answer takes."""
+    """Choose the time limit of one operation, in seconds."""
+    # The lease counts from the request, so an answer after the lease is useless, and a late answer leaves no time for
+    # a retry. A short lease still allows a slow answer: up to a second, or half of the lease.
     return min(10.0, max(lease / 4, min(1.0, lease / 2)))
 
 
 def check_table_name(table_name: str) -> None:
-    """Refuse what cannot be the name of a table, or its ARN."""
+    """Require a table's name or ARN."""
     if not isinstance(table_name, str) or not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,1024}", table_name):
-        raise ConfigurationError(f"{table_name!r} is not a table's name: letters, digits, _, . and -, or an ARN")
+        raise ConfigurationError(f"{table_name!r} is not a table's name; use letters, digits, _, . and -, or an ARN")

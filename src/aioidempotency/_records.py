@@ -1,12 +1,12 @@
 """Runs the procedures of `protocol` on a backend: claim, renew, complete, release.
 
-A store has one `Records`, shared by all its calls. Nothing here belongs to one call, or to one event loop.
+All calls of a store share one `Records`. The class holds nothing of a single call or a single event loop, except
+`held`, the leases of the running bodies.
 
-1. `claim` and `complete` send the first operation of their procedures at once, since it is known without asking.
-   Only what is refused goes to the procedures.
-2. A claim that is cancelled, or whose answer came too late to be relied upon, is given back here: its caller
-   has not got a lease that it could release.
-3. Whatever a backend answers is held against what was asked before anything relies on it.
+1. `claim` and `complete` send the first operation of their procedures at once, because the first operation is known
+   beforehand. Only refused operations go to the procedures.
+2. A cancelled claim is given back here, and so is a claim with a late answer. The caller has no lease to release.
+3. A backend's reply is compared with the operation before anything relies on the reply.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import freeing, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Lease, Record, Route, SerializedResult
+from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
@@ -34,7 +34,7 @@ from aioidempotency._core.operations import (
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
@@ -57,19 +57,19 @@ class Records:
     """The records of one store.
 
     Args:
-        backend: Where operations go.
-        clock: Epoch seconds.
-        clock_skew: Seconds by which the clocks of two machines may differ.
+        backend: The target of operations.
+        clock: Returns epoch seconds.
+        clock_skew: The largest difference between the clocks of two machines, in seconds.
         hook: Called with every event.
-        local_cache: How many finished records to keep in this process.
+        local_cache: The number of finished records to keep in this process.
 
     Attributes:
-        cache: The finished records that are kept in this process; None where none are.
-        opening: Verifies the table's layout before anything else is asked; None where there is nothing to verify.
-        failed_open: How many calls ran unprotected because the store did not answer.
-        has_completed: Whether a completion was ever answered as it should be.
-        uncompleted: A completion that was refused for want of rights, in a process in which none has succeeded.
-        held: The leases of the running bodies, by owner: of all loops.
+        cache: The finished records in this process. None without a cache.
+        opening: Verifies the table's layout before the first operation. None without a need.
+        failed_open: The number of calls that ran unprotected because the store did not answer.
+        has_completed: Whether any completion has succeeded.
+        uncompleted: A completion refused for a missing permission, in a process without any success.
+        held: The leases of the running bodies in all loops, by owner.
         asleep: Reads how many seconds the machine has slept.
     """
 
@@ -95,13 +95,15 @@ class Records:
         self._hook = hook
 
     async def claim(self, attempt: Claim) -> Decision:
-        """Own a key, or say why not.
+        """Claim a key, or return the reason against it.
 
-        When cancelled meanwhile, what may have been written is given back. An attempt that is not to be relied
-        upon is made again, some times, and may have another home then.
+        A cancelled claim is given back, even if nobody knows whether the claim was written. After a late answer, the
+        claim is repeated a few times, possibly at another location.
 
         Raises:
-            StoreError: The backend did not answer, or so late that no lease was left, again and again.
+            StoreError: The backend did not answer, every answer came too late for a lease, or the record is
+                contended.
+            ConfigurationError: No completion of this process has succeeded, and one was refused again.
         """
         if self.uncompleted is not None:
             await self._complete_first(*self.uncompleted)
@@ -111,46 +113,51 @@ class Records:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    made = await self.run(protocol.claim(attempt), sent)
-                    decision: Decision | None = await self._relied_on(made, attempt)
+                    outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
+                    # The straight line of a fresh call: one request, and no procedure.
                     if isinstance(reply, Applied):
                         elapsed = self.now() - attempt.now
                         if elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
                             return Claimed(lease)
-                        decision = Claimed(lease)
+                        outcome = Claimed(lease)
                     else:
                         judged = self._by_own_clock(attempt, reply)
-                        decision = await self.run(protocol.claim_refused(judged, operation, reply), sent)
-                    decision = await self._relied_on(decision, attempt)
+                        outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
+                if isinstance(outcome, Contended):
+                    raise contended("claim", attempt.locations[0])
+                decision = await self._relied_on(outcome, attempt)
+            # The claim may be written, or may still be on the way. `withdraw` needs no reply to give the key back.
             except asyncio.CancelledError:
                 await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
                 raise
             if decision is not None:
                 return decision
+            # The answer was late, so the lease may be over by now. The next attempt has a new instant, and possibly a
+            # new location.
             attempt = attempt.at(self.now(), lease=attempt.lease)
-        reason = "its answers came too late to be relied upon; check the load of this process, and the way to the table"
+        reason = "each answer came too late to rely on; check the load of this process, and the connection to the table"
         raise StoreError("claim", attempt.locations[0].table.name, reason)
 
     async def _complete_first(self, lease: Lease, result: SerializedResult, refusal: ConfigurationError) -> None:
-        """Send the completion again that was refused. As long as none succeeds, no body may run: each would run again.
+        """Repeat a refused completion. Until one succeeds, no body may run, because every body would run again.
 
         Raises:
-            ConfigurationError: It was refused again.
+            ConfigurationError: The completion was refused again.
         """
         try:
             await self.complete(lease, result)
-        except LeaseLostError:  # the record has another owner: that was found by the right that was missing
+        except LeaseLostError:  # the table answered by the owner, so the missing permission is there now
             self.uncompleted = None
         except (ConfigurationError, StoreError) as error:
             raise ConfigurationError(
-                f"no claims are made, since this process could not store the result of any call: {refusal}"
+                f"no claims are made, because this process could not store the result of any call: {refusal}"
             ) from error
 
     def _by_own_clock(self, attempt: Claim, refusal: Reply) -> Claim:
-        """Let a record that a body of this store holds be judged by the loop's clock, which no change of the wall clock moves."""
+        """Judge a record held by a body of this store by the loop's clock, which follows no change of the wall clock."""
         failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
         for each in failures:
             if isinstance(each, ConditionFailed) and each.item is not None:
@@ -161,13 +168,14 @@ class Records:
         return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
-        """Renew a lease that is half over when the answer comes, before anyone relies on it; None: it is lost.
+        """Renew a half-used lease before anyone relies on the claim. None if the lease is lost.
 
-        Where the locations of a key depend on the instant, an answer that came too late may have missed the
-        newest one, and is taken back.
+        If the locations of a key depend on the instant, a late answer may have missed the newest location. The claim is
+        then taken back.
         """
         if not isinstance(decision, Claimed):
             return decision
+        # Another call may already look into a newer window, and would not see this claim.
         if self.now() - attempt.now > attempt.route.answer_within:
             await self.run(protocol.take_back(decision.lease))
             return None
@@ -183,7 +191,7 @@ class Records:
         """Store a result.
 
         Raises:
-            LeaseLostError: Another owner holds the record.
+            LeaseLostError: The record has another owner, or the lease has ended in a layout by time.
             StoreError: The backend did not answer.
         """
         now = self.now()
@@ -192,11 +200,15 @@ class Records:
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
-            outcome: Completed | Lost = Completed(finished)
+            outcome: Completed | Lost | Contended = Completed(finished)
         else:
             outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
+        if isinstance(outcome, Contended):
+            raise contended("complete", lease.location)
+        # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
+        # late.
         if protocol.lapsed(lease, now=self.now()):
             raise self.lost(lease, None, reason="unanswered")
         return self.completed(lease.route, outcome.record)
@@ -211,10 +223,11 @@ class Records:
         return record
 
     async def renew(self, lease: Lease) -> Lease:
-        """Move the end of a lease to its duration from now.
+        """Extend a lease to its full duration from now.
 
         Raises:
-            LeaseLostError: Another owner holds the record, or it is finished.
+            LeaseLostError: The record has another owner, is finished or is gone, or the lease has ended in a layout by
+                time.
             StoreError: The backend did not answer.
         """
         outcome = await self._renewed(lease)
@@ -223,14 +236,19 @@ class Records:
         return outcome.lease
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
+        # The clock is read again after the answer: the request may have outlasted the lease.
         outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
-        return Lost(None) if protocol.lapsed(lease, now=self.now()) else outcome
+        if protocol.lapsed(lease, now=self.now()):
+            return Lost(None)
+        if isinstance(outcome, Contended):
+            raise contended("renew", lease.location)
+        return outcome
 
     async def release(self, lease: Lease) -> None:
         """Give a key back.
 
         Raises:
-            LeaseLostError: Another owner holds the record.
+            LeaseLostError: The record has another owner.
             StoreError: The backend did not answer.
         """
         match await self.run(protocol.release(lease)):
@@ -240,7 +258,8 @@ class Records:
                 raise LeaseLostError(lease.key, record)
 
     async def give_back(self, releases: Iterable[tuple[str, Procedure[object]]]) -> None:
-        """Run releases of keys whose caller is not there any more to hear of a failure."""
+        """Run the releases of keys whose caller has gone. A failure becomes an event."""
+        # Each success leaves the dictionary. The rest becomes events.
         held = dict(enumerate(releases))
 
         async def give_back(number: int) -> None:
@@ -257,15 +276,19 @@ class Records:
         return await self.run(protocol.read(route, now=self.now()))
 
     async def forget(self, attempt: Claim, *, running: bool) -> Forgotten | InProgress:
-        """Free a key; see `freeing.forget`.
+        """Free a key, see `freeing.forget`.
 
         Raises:
-            StoreError: The backend did not answer. Whether the key was freed is then unknown.
+            StoreError: The backend did not answer. The key may be free or not. Or the record is contended.
         """
         for held in tuple(self.held.values()):
             if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
+                # The process knows that its own body runs. A leap of the wall clock must not show the lease as
+                # lapsed.
                 attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
         outcome = await self.run(freeing.forget(attempt, running=running))
+        if isinstance(outcome, Contended):
+            raise contended("forget", attempt.locations[0])
         if isinstance(outcome, Forgotten):
             if self.cache is not None:
                 self.cache.forget(attempt.route.key, up_to=outcome.fencing_token)
@@ -274,7 +297,7 @@ class Records:
         return outcome
 
     def cached(self, key: str, attempt: Callable[[], Claim]) -> Replay | Mismatch | None:
-        """Decide by a finished record that is kept in this process, if there is one that lives."""
+        """Decide by a living finished record in this process. None without such a record."""
         record = None if self.cache is None else self.cache.get(key)
         if self.cache is None or record is None:
             return None
@@ -285,7 +308,7 @@ class Records:
         return None
 
     async def run(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
-        """Run a procedure's operations, one after the other; the first of a store's verifies the table's layout.
+        """Run a procedure's operations in turn. The first procedure of a store waits for the layout's check.
 
         Each operation is added to `sent` before it leaves.
         """
@@ -305,12 +328,12 @@ class Records:
             return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
 
     async def ask(self, operation: Operation) -> Reply:
-        """Have the backend execute one operation.
+        """Execute one operation on the backend.
 
         Raises:
-            StoreError: The backend did not answer: it raised this, or an exception of its own.
-            ConfigurationError: It answered what is no reply to the operation. What it answered is not shown: it may be
-                a result.
+            StoreError: The backend did not answer: the backend raised this error, or an exception of its own.
+            ConfigurationError: The reply does not belong to the operation. The reply is not shown, because it may be a
+                result.
         """
         try:
             reply = await self.backend.execute(operation)
@@ -324,27 +347,33 @@ class Records:
             wrong = wrong_reply(operation, reply)
             if wrong is not None:
                 raise ConfigurationError(
-                    f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, which "
-                    "is no reply to it; see aioidempotency.backends for the reply to each operation"
+                    f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, "
+                    "which is no reply to the operation; see aioidempotency.backends for the reply to each operation"
                 )
         return reply
 
     def used(self, lease: Lease) -> float:
-        """Read how many seconds ago a lease was asked for."""
+        """Read the age of a lease in seconds, since the request for the lease."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
     def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
-        """Report that a lease is lost, and make the error that says so."""
+        """Report a lost lease, and make the caller's error."""
         self.report(LeaseLost(lease.key))
         return LeaseLostError(lease.key, record, reason=reason)
 
     def listens(self, level: int) -> bool:
-        """Tell whether anybody looks at events of this level: else none need be made."""
+        """Tell whether anybody reads events of this level. Otherwise no event need be made."""
         return self._hook is not None or LOGGER.isEnabledFor(level)
 
     def report(self, event: Event) -> None:
-        """Log an event and hand it to the hook."""
+        """Log an event and call the hook."""
         report(event, self._hook)
+
+
+def contended(action: str, location: Location) -> StoreError:
+    """Make the error for a record that others changed at every attempt."""
+    reason = f"{location.key} is contended: others changed it {protocol.ATTEMPTS} times in a row; call again later"
+    return StoreError(action, location.table.name, reason, contended=True)
 
 
 _WRITES = (Put, Update, Delete, Transact)
@@ -352,10 +381,10 @@ _WRITES = (Put, Update, Delete, Transact)
 
 @final
 class LocalCache:
-    """The finished records of the last `size` keys that were used, so that their duplicates ask nobody.
+    """The last `size` used finished records. Their duplicates send no request.
 
-    A finished record never changes while it lives, so it may be kept; whether it still lives is for
-    whoever takes it out to judge. Results are kept as text, and decoded for each caller anew.
+    A finished record never changes while alive, so the record may be kept. The reader judges whether the record is
+    still alive. Results are kept as text, and decoded for each caller anew.
     """
 
     def __init__(self, size: int) -> None:
@@ -365,7 +394,7 @@ class LocalCache:
         self._lock = Lock()  # threads with loops of their own share a store
 
     def get(self, key: str) -> Record | None:
-        """Take the record of a key out, and note that it was used."""
+        """Read the record of a key, and note the use."""
         with self._lock:
             record = self._records.pop(key, None)
             if record is not None:
@@ -373,9 +402,10 @@ class LocalCache:
             return record
 
     def put(self, key: str, record: Record) -> None:
-        """Keep a finished record; the one that was not used for the longest time makes room."""
+        """Keep a finished record. The longest unused record makes room."""
         with self._lock:
             self._records.pop(key, None)
+            # A read that began before `forget` may end after it.
             if self._forgotten and record.fencing_token <= self._forgotten.get(key, -1):
                 return
             self._records[key] = record
@@ -383,10 +413,10 @@ class LocalCache:
                 del self._records[next(iter(self._records))]
 
     def forget(self, key: str, *, up_to: int | None = None) -> None:
-        """Drop a record that does not live any more.
+        """Drop a dead record.
 
-        With `up_to`, records of such fencing tokens are gone from the table. An answer that is still on its way may
-        bring one of them, which must not be kept.
+        With `up_to`, records with fencing tokens up to that number are gone from the table. A late answer may still
+        bring such a record, and the cache then refuses to keep it.
         """
         with self._lock:
             self._records.pop(key, None)

@@ -1,11 +1,11 @@
-"""How the key of a call is found in its arguments: by a JMESPath expression, by a callable, or as all of them.
+"""Selection of key material from a call's arguments: by a JMESPath expression, by a callable, or all arguments.
 
-A wrong selection is worse than none: two strangers whose calls select the same null get one answer. So
+A wrong selection is worse than none: two strangers whose calls select the same null would get one answer. So
 
-1. a path must begin with the name of a parameter, which is checked when a function is decorated;
-2. a part of a built key (`[tenant, order_id]`) must not be null;
-3. an object is read the way its users read it: a request or an event by its attributes first, then by its items;
-4. an object that answers every attribute tells nothing about a call, and is refused.
+1. a path begins with the name of a parameter, checked when decorating;
+2. no part of a built key (`[tenant, order_id]`) is null;
+3. objects are read as their users read them: a request or an event by attributes first, then by items;
+4. an object with an answer for every attribute is refused, because such an object says nothing about a call.
 """
 
 import base64
@@ -30,14 +30,16 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError, Miss
 
 AnyFunction = Callable[..., object]
 KeySource = str | AnyFunction | None
-"""What `key=` and `fingerprint=` take: a JMESPath expression, a callable over the arguments, or None for all."""
+"""The type of `key=` and `fingerprint=`: a JMESPath expression, a callable over the arguments, or None for all
+arguments.
+"""
 
 MissingParts = Literal["raise", "allow"]
 Find = Callable[[tuple[object, ...], Mapping[str, object]], object]
 """Finds key or fingerprint material in the arguments of a call."""
 
 Select = Callable[[Mapping[str, object]], object]
-"""Finds key or fingerprint material in arguments by name."""
+"""Finds key or fingerprint material in named arguments."""
 
 Node = Mapping[str, Any]
 """A node of a parsed JMESPath expression."""
@@ -46,13 +48,13 @@ Node = Mapping[str, Any]
 @final
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How a function names its arguments.
+    """The parameters of a function.
 
     Attributes:
-        signature: The function's own, without `self` where it is bound.
-        receiver: The name under which a method takes its instance or class; None for a function.
-        plain: All names, where each argument may be given by position; else None.
-        keywords: The name of `**kwargs`; None where the function takes no others.
+        signature: The function's signature, without `self` if bound.
+        receiver: The parameter for a method's instance or class. None for a function.
+        plain: All names, if every argument may be given by position. Otherwise None.
+        keywords: The name of `**kwargs`. None for a function without further arguments.
     """
 
     signature: inspect.Signature
@@ -62,9 +64,10 @@ class Parameters:
 
     @classmethod
     def of(cls, function: AnyFunction) -> Self:
-        """Read a function's parameters. By convention, a method calls its first one `self` or `cls`."""
+        """Read a function's parameters. By convention, a method's first parameter is `self` or `cls`."""
         signature = inspect.signature(function)
         first = first_name(function)
+        # A decorator sees a method as a plain function, before the class exists, so the qualified name must tell.
         scope = getattr(function, "__qualname__", "").rpartition(".")[0]
         is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
         parameters = signature.parameters.values()
@@ -80,7 +83,7 @@ class Parameters:
         """Name the arguments of a call, defaults included.
 
         Raises:
-            TypeError: The function cannot be called with them.
+            TypeError: The function does not accept the arguments.
         """
         if not kwargs and self.plain is not None and len(args) == len(self.plain):
             return dict(zip(self.plain, args, strict=True))  # each by position: nothing is left to find out
@@ -90,7 +93,7 @@ class Parameters:
         """Bind the arguments of a call, defaults included.
 
         Raises:
-            TypeError: The function cannot be called with them.
+            TypeError: The function does not accept the arguments.
         """
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -104,14 +107,14 @@ class Parameters:
         return named
 
     def with_keywords(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
-        """Name the arguments of a call; those that `**kwargs` gathers stand beside the others, too."""
+        """Name the arguments of a call, with the members of `**kwargs` beside the other arguments."""
         named = self.named(args, kwargs)
         gathered = named.get(self.keywords or "")
         return {**gathered, **named} if isinstance(gathered, dict) else named
 
 
 def first_name(function: AnyFunction) -> str | None:
-    """Read the name of a function's first parameter; None where there is none, or no signature."""
+    """Read the name of a function's first parameter. None without parameters or without a signature."""
     try:
         return next(iter(inspect.signature(function).parameters), None)
     except ValueError:
@@ -131,25 +134,27 @@ def finder(
 
     Args:
         source: The value of `key=` or `fingerprint=`.
-        function: The decorated function, without the arguments that a `partial` holds.
+        function: The decorated function, without the arguments held by a `partial`.
         option: The name of the option, for messages.
         name: The name of the function, for messages.
-        types: The annotations of the function's parameters, as far as they can be resolved.
-        missing_parts: Whether a null part of a built key is refused.
+        types: The resolvable annotations of the function's parameters.
+        missing_parts: Whether to refuse a null part of a built key.
 
     Returns:
-        The function, and the names of the parameters that are in what it finds, as far as that is known.
+        The function, and the names of the parameters inside the material, as far as known.
 
     Raises:
-        ConfigurationError: The expression is no JMESPath, or begins with a name that is no parameter.
+        ConfigurationError: The expression is no JMESPath, or begins with an unknown parameter.
     """
     parameters = Parameters.of(function)
     subject = f"{option}= of {name}"
+    # An instance is no part of a request, and seldom has a canonical form.
     if source is None:
         return parameters.without_receiver, frozenset(parameters.signature.parameters)
     if isinstance(source, str):
         roots = check_names(source, parameters, types, subject)
         select = selector(source, subject=subject, missing_parts=missing_parts, roots=roots)
+        # Opening an instance may fail, so only an expression that names the receiver gets one.
         names_all = parameters.receiver is None or roots is None or parameters.receiver in roots
         named = parameters.named if names_all else parameters.without_receiver
         if parameters.keywords is not None:
@@ -158,15 +163,18 @@ def finder(
         return lambda args, kwargs: select(named(args, kwargs)), in_key
     if not callable(source) or _is_async(source):
         raise ConfigurationError(f"{subject} takes a JMESPath text or a plain callable: not {type(source).__name__}")
+    # A callable without `self` is written over the other arguments.
     skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
 
     def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+        # With defaults: a call that leaves a default out has the key of a call that gives it.
         bound = parameters.bind(args, kwargs)
         material = source(*bound.args[skipped:], **bound.kwargs)
         if missing_parts == "raise" and isinstance(material, list | tuple) and None in material:
             _check_built(material, subject)
         return material
 
+    # Nobody knows which arguments a callable reads.
     return find, frozenset()
 
 
@@ -175,7 +183,7 @@ def _is_async(source: AnyFunction) -> bool:
 
 
 def _check_built(material: "list[object] | tuple[object, ...]", subject: str) -> None:
-    """Refuse a null among the parts that a callable returned; nothing but nulls is a key that is missing as a whole."""
+    """Refuse a null part in a callable's answer. An answer of nulls alone is a missing key as a whole."""
     null = next((index for index, part in enumerate(material) if part is None), None)
     if null is not None and not keys.is_missing(material):
         raise MissingKeyError(subject, part=f"part {null + 1} of {len(material)}")
@@ -184,13 +192,13 @@ def _check_built(material: "list[object] | tuple[object, ...]", subject: str) ->
 def check_names(
     expression: str, parameters: Parameters, types: Mapping[str, object], subject: str
 ) -> frozenset[str] | None:
-    """Refuse an expression that begins with a name that is no parameter, or names a member that a type has not.
+    """Require that every path of an expression begins with a parameter, and names members of the annotated types.
 
     Returns:
-        The first names of its paths; None where it reads all arguments at once (`@`).
+        The first names of the paths. None if the expression reads all arguments at once (`@`).
 
     Raises:
-        ConfigurationError: The expression is no JMESPath, or one of its paths finds nothing, ever.
+        ConfigurationError: The expression is no JMESPath, or a path can never find anything.
     """
     paths = tuple(_paths(_compiled(expression, subject).parsed))
     known = list(parameters.signature.parameters)
@@ -203,15 +211,15 @@ def check_names(
     return None if () in paths else frozenset(path[0] for path in paths)
 
 
-def _advice(name: str, known: "list[str]") -> str:
+def _advice(name: str, known: "list[str]", what: str = "parameters") -> str:
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; write {close[0]!r}"
-    return f"; its parameters are {', '.join(known)}" if known else ": the function takes none"
+    return f"; write one of {', '.join(known)}" if known else f"; there are no {what}"
 
 
 def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: str) -> None:
-    """Refuse a path with a member that the annotated type of a parameter has not: it would be null at every call."""
+    """Refuse a path with a member unknown to the parameter's annotated type. The path would be null at every call."""
     kinds: tuple[object, ...] = (types.get(path[0]),) if path else ()
     for name in path[1:]:
         members = [_members(each) for one in kinds for each in _alternatives(one)]
@@ -221,13 +229,13 @@ def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: 
         if not kinds:
             listed = sorted({each for one in members if one is not None for each in one})
             raise ConfigurationError(
-                f"{subject}: {'.'.join(path)!r} finds nothing, since {path[0]!r} as annotated has no "
-                f"{name!r}{_advice(name, listed)}, or give a callable"
+                f"{subject}: {'.'.join(path)!r} never finds anything: the annotated type of {path[0]!r} has no "
+                f"{name!r}{_advice(name, listed, 'fields')}. A property is read by a callable: key=lambda ..."
             )
 
 
 def _alternatives(annotation: object) -> Iterator[object]:
-    """List what an annotation allows, without None."""
+    """List the types that an annotation allows, without None."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         yield from _alternatives(typing.get_args(annotation)[0])
@@ -239,7 +247,7 @@ def _alternatives(annotation: object) -> Iterator[object]:
 
 
 def _members(annotation: object) -> dict[str, object] | None:
-    """List the members that an expression finds in a value of this type; None where that cannot be told."""
+    """List the members that an expression finds in a value of this type. None if unknown."""
     if not isinstance(annotation, type):
         return None
     names = keys.field_names(annotation)
@@ -253,7 +261,7 @@ def _members(annotation: object) -> dict[str, object] | None:
 
 
 def _paths(node: Node) -> Iterator[tuple[str, ...]]:
-    """Find the paths of an expression that begin at the arguments; an empty one stands for all of them (`@`)."""
+    """Find the paths of an expression that begin at the arguments. An empty path stands for all arguments (`@`)."""
     match node["type"]:
         case "field":
             yield (node["value"],)
@@ -261,12 +269,14 @@ def _paths(node: Node) -> Iterator[tuple[str, ...]]:
             yield ()
         case "subexpression" | "pipe" | "index_expression" | "projection" | "value_projection" | "filter_projection":
             first, then = node["children"][0], node["children"][1:]
+            # `@.a` and `@ | a` begin with `a`.
             if first["type"] in {"current", "identity"} and node["type"] in {"subexpression", "pipe"}:
                 yield from _paths({"type": node["type"], "children": then})
             else:
                 for path in _paths(first):
                     names = _names_of(then) if node["type"] == "subexpression" else ()
                     yield (*path, *names) if path else path
+        # `&id` in `sort_by(orders, &id)` begins at an element, not at the arguments.
         case "expref" | "literal":
             return
         case _:
@@ -276,7 +286,7 @@ def _paths(node: Node) -> Iterator[tuple[str, ...]]:
 
 
 def _names_of(nodes: "list[Node]") -> tuple[str, ...]:
-    """Read the names with which a path goes on, as far as they are plain ones."""
+    """Read the plain names that continue a path."""
     names: list[str] = []
     for node in nodes:
         if node["type"] != "field":
@@ -286,12 +296,13 @@ def _names_of(nodes: "list[Node]") -> tuple[str, ...]:
 
 
 def _built(node: Node) -> Iterator[Node]:
-    """Find the multi-selects that make up the key: those of the last stage, without its conditions."""
+    """Find the multi-selects that make up the key: in the last stage, without conditions."""
     match node["type"]:
         case "pipe" | "subexpression":
             yield from _built(node["children"][-1])
         case "projection" | "value_projection" | "filter_projection" | "and_expression":
             yield from _built(node["children"][1])
+        # A comparison yields true or false, and a null inside is no part of the key.
         case "comparator" | "not_expression":
             return
         case kind:
@@ -303,7 +314,7 @@ def _built(node: Node) -> Iterator[Node]:
 
 
 def _text(node: Node, position: str) -> str:
-    """Name a part of a key as the expression has it, where that is a plain path; else by its position."""
+    """Name a part of a key by its plain path in the expression, or else by position."""
     if node["type"] == "key_val_pair":
         return f"{node['value']!r}"
     names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
@@ -322,19 +333,21 @@ def selector(
 
     Args:
         expression: The expression.
-        subject: What it is for, for messages.
-        missing_parts: Whether a null part of a built key is refused.
-        roots: The arguments that the expression reads; None for all.
+        subject: The purpose of the expression, for messages.
+        missing_parts: Whether to refuse a null part of a built key.
+        roots: The arguments read by the expression. None for all.
 
     Raises:
-        ConfigurationError: The expression is not JMESPath.
+        ConfigurationError: The expression is no JMESPath.
     """
+    # The common expression. The interpreter would open all members of an argument, used or not.
     if _DOTTED.fullmatch(expression):
         return _member_selector(expression)
     compiled = _compiled(expression, subject)
     built = frozenset(map(id, _built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
 
     def select(arguments: Mapping[str, object]) -> object:
+        # Opening an argument costs time and may fail, so only the named arguments are opened.
         names = arguments if roots is None else roots & arguments.keys()
         interpreter = _Interpreter(built)
         try:
@@ -343,6 +356,7 @@ def selector(
             raise
         except Exception as error:  # noqa: BLE001 - what is looked into may raise anything
             raise _failed(expression, error) from None
+        # With nothing but nulls, the key is missing as a whole, and `missing_key` decides.
         if interpreter.null_part is not None and not keys.is_missing(found):
             raise MissingKeyError(subject, part=interpreter.null_part)
         return found.inner if isinstance(found, _Attributes) else found
@@ -361,7 +375,7 @@ _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def _member_selector(expression: str) -> Select:
-    """Make what `selector` makes, for names with dots between them: no interpreter, and only what they name is opened."""
+    """Make the selector of a dotted name. No interpreter runs, and only the named values are opened."""
     names = expression.split(".")
 
     def select(arguments: Mapping[str, object]) -> object:
@@ -382,7 +396,7 @@ def _member_selector(expression: str) -> Select:
 
 
 def _member(value: object, name: str) -> object:
-    """Read the member of a value that JMESPath would find under a name; None where there is none."""
+    """Read a member by name, as JMESPath would. None without such a member."""
     if _is_foreign_mapping(value):
         return _attribute_or_item(value, name)
     opened = keys.opened(value)
@@ -396,13 +410,13 @@ def _member(value: object, name: str) -> object:
 
 
 def _failed(expression: str, error: Exception) -> SerializationError:
-    """Say that an expression could not be evaluated; the error's own text may hold data."""
+    """Make the error of a failed evaluation. The first error's own text may contain data, and is left out."""
     advice = f"{expression!r} could not be evaluated; check it against the arguments"
     return SerializationError("the arguments", f"what makes JMESPath fail ({type(error).__name__})", advice)
 
 
 class _Interpreter(jmespath.visitor.TreeInterpreter):
-    """Evaluates one expression on one call's arguments, and notes the first part of a built key that is null."""
+    """Evaluates one expression on one call's arguments. `null_part` is the first null part of a built key."""
 
     def __init__(self, built: frozenset[int]) -> None:
         super().__init__(_OPTIONS)
@@ -418,6 +432,7 @@ class _Interpreter(jmespath.visitor.TreeInterpreter):
         return self._noted(node, parts, (parts or {}).values())
 
     def _noted(self, node: Node, made: object, parts: "typing.Iterable[object]") -> object:
+        # By identity, because equal nodes may stand in several places of an expression.
         if self.null_part is None and id(node) in self._built_nodes:
             for position, (child, part) in enumerate(zip(node["children"], parts, strict=False)):
                 if part is None:
@@ -427,7 +442,7 @@ class _Interpreter(jmespath.visitor.TreeInterpreter):
 
 
 def _plain(value: object) -> object:
-    """Open a value and all its members for JMESPath."""
+    """Open a value and all members for JMESPath."""
     if _is_foreign_mapping(value):
         return _MappingView(value)
     opened = keys.opened(value)
@@ -443,12 +458,13 @@ def _plain(value: object) -> object:
 
 
 def _is_foreign_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell whether a value is a mapping that is no `dict`: the request of a framework, an event object."""
+    """Tell whether a value is a mapping but no `dict`: a framework's request, an event object."""
     return not issubclass(type(value), dict) and issubclass(type(value), Mapping)
 
 
 def _attribute_or_item(mapping: Mapping[str, object], name: str) -> object:
-    """Read a member as the users of a request or an event object do: an attribute, if it is no method, or an item."""
+    """Read a member as users of a request or an event do: an attribute that is no method, or else an item."""
+    # A request of Starlette's is a mapping over the ASGI scope, and its users read attributes: hence attributes first.
     found = None if answers_everything(mapping) else getattr(mapping, name, None)
     if found is not None and not inspect.isroutine(found):
         return found
@@ -458,25 +474,24 @@ def _attribute_or_item(mapping: Mapping[str, object], name: str) -> object:
         if found is None:
             return None
     kind = type(mapping).__name__
-    advice = f"its {name!r} is a method, which an expression cannot call; give a callable"
+    advice = f"an expression cannot call its method {name!r}; give a callable"
     raise SerializationError("what JMESPath looks into", kind, advice)
 
 
 def _attribute(value: object, name: str) -> object:
     """Read an attribute of an object that is no mapping.
 
-    JMESPath takes what it cannot look into for null, which would make two keys alike; so a name that the object does
-    not have is an error.
+    A missing attribute is an error. JMESPath would read null there, and two keys would be alike.
     """
     kind = type(value).__name__
     if answers_everything(value):
         raise SerializationError(
-            "what an expression looks into", kind, "it answers every name, also a misspelt one; give a callable"
+            "what an expression looks into", kind, "the object answers every name, even a misspelt one; give a callable"
         )
     try:
         return getattr(value, name)
     except AttributeError:
-        advice = f"it has no {name!r}; correct the expression, or give a callable"
+        advice = f"the object has no {name!r}; correct the expression, or give a callable"
         raise SerializationError("what JMESPath looks into", kind, advice) from None
 
 
@@ -484,11 +499,10 @@ _NOBODYS = "no_such_attribute_of_any_object"
 
 
 def answers_everything(value: object) -> bool:
-    """Tell whether an object has an answer for every attribute: a mock, or a proxy that makes up what it is asked.
-
-    Only a class that says how attributes are found can do so; only such an object is asked for a name that nobody has.
-    """
+    """Tell whether an object has an answer for every attribute: a mock, or a proxy with made-up attributes."""
     kind = type(value)
+    # Only a class that defines the lookup can answer everything. Other objects are not asked, because a look-up may
+    # have effects.
     if kind.__getattribute__ is object.__getattribute__ and not hasattr(kind, "__getattr__"):
         return False
     try:
@@ -499,12 +513,12 @@ def answers_everything(value: object) -> bool:
 
 
 class _Attributes(keys.Unknown):
-    """An object of an unknown type as JMESPath sees it: by its attributes."""
+    """An object of an unknown type, as JMESPath reads the object: by attributes."""
 
     __slots__ = ()
 
     def get(self, name: str) -> object:
-        """Read the attribute that an expression names."""
+        """Read the attribute named by an expression."""
         return _plain(_attribute(self.inner, name))
 
     def values(self) -> object:
@@ -513,14 +527,14 @@ class _Attributes(keys.Unknown):
 
 
 class _MappingView(dict[str, object]):
-    """A mapping that is no `dict`, as JMESPath sees it: its items, and its attributes before them."""
+    """A mapping but no `dict`, as JMESPath reads the mapping: attributes first, then items."""
 
     def __init__(self, inner: Mapping[str, object]) -> None:
         super().__init__((name, _plain(member)) for name, member in inner.items())
         self._inner = inner
 
     def get(self, name: str, default: object = None) -> object:  # noqa: ARG002 - as `dict` has it
-        """Read the attribute or the item that an expression names."""
+        """Read the attribute or the item named by an expression."""
         return _plain(_attribute_or_item(self._inner, name))
 
 
@@ -529,7 +543,7 @@ _MappingView.__name__ = "dict"
 
 
 class _PowertoolsFunctions(jmespath.functions.Functions):
-    """The three functions that Powertools adds to JMESPath, under their names."""
+    """The three functions that Powertools adds to JMESPath, with the same names."""
 
     @jmespath.functions.signature({"types": ["string"]})
     def _func_powertools_json(self, value: str) -> object:

@@ -1,4 +1,4 @@
-"""The function that is decorated: whether it can be awaited, and how its parameters and its result are annotated."""
+"""Facts about a decorated function: whether the function is awaitable, and the types of parameters and result."""
 
 import functools
 import inspect
@@ -14,24 +14,27 @@ AnyFunction = Callable[..., object]
 
 
 def check_awaitable(function: AnyFunction) -> None:
-    """Refuse what is not a coroutine function.
+    """Require a coroutine function.
 
     Raises:
-        ConfigurationError: It is a plain function, or an async generator.
+        ConfigurationError: The function is a plain function, or an async generator.
     """
     target = unbound(function)[0]
+    # Python calls an object through its class, so the class decides whether the call can be awaited.
     called = _called(target)
     name = qualified_name(target)
     if inspect.isasyncgenfunction(called):
-        raise ConfigurationError(f"{name} is an async generator: it has many results, and a record holds one")
+        raise ConfigurationError(
+            f"{name} is an async generator: it has many results, and a record holds one; return a list"
+        )
     if not inspect.iscoroutinefunction(called):
         raise ConfigurationError(
-            f"{name} is not a coroutine function: it would run before its key is claimed; write it with `async def`"
+            f"{name} is not a coroutine function: it would run before its key is claimed; write `async def`"
         )
 
 
 def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[object, ...], dict[str, object]]:
-    """Take a `partial` apart, so that the arguments it holds count like any others."""
+    """Take a `partial` apart: the function, and the held arguments, which count like any others."""
     args: tuple[object, ...] = ()
     kwargs: dict[str, object] = {}
     while isinstance(function, functools.partial):
@@ -41,21 +44,21 @@ def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[obj
 
 
 def _called(target: Callable[..., Any]) -> Callable[..., Any]:
-    """Find what runs when an object is called: itself, or its class's `__call__`."""
+    """Find the code behind an object: the function, or the `__call__` of the class."""
     return target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__
 
 
 def qualified_name(named: object) -> str:
-    """Name a function or a class as `module.qualname`; another object by its class."""
+    """Name a function or a class as `module.qualname`, and another object by class."""
     named_one: Any = named if hasattr(named, "__qualname__") else type(named)
     return f"{named_one.__module__}.{named_one.__qualname__}"
 
 
 def return_type(function: AnyFunction) -> object:
-    """Read the return annotation; `typing.Any` where there is none.
+    """Read the return annotation, `typing.Any` without one.
 
     Raises:
-        ConfigurationError: The annotation names something that cannot be found.
+        ConfigurationError: The annotation contains an unknown name.
     """
     called = _called(unbound(function)[0])
     annotation = getattr(called, "__annotations__", {}).get("return", Any)
@@ -69,7 +72,7 @@ def return_type(function: AnyFunction) -> object:
 
 
 def parameter_types(function: AnyFunction) -> dict[str, object]:
-    """Read the annotations of a function's parameters, without those that cannot be resolved yet."""
+    """Read the annotations of a function's parameters, without the unresolvable ones."""
     called = _called(function)
     known: dict[str, object] = {}
     for name, annotation in getattr(called, "__annotations__", {}).items():
@@ -80,6 +83,8 @@ def parameter_types(function: AnyFunction) -> dict[str, object]:
 
 
 def _resolved(called: Callable[..., Any], annotation: object) -> object:
+    """Resolve one annotation in the scope of the function."""
     scope = getattr(inspect.unwrap(called), "__globals__", {})
+    # A bare holder of the one annotation, because `get_type_hints` fails as a whole if one name is unknown.
     only = SimpleNamespace(__annotations__={"this": annotation})
     return typing.get_type_hints(only, scope, include_extras=True)["this"]

@@ -1,4 +1,4 @@
-"""The store: what an application keeps one of. It holds its parts and their settings, nothing per call."""
+"""The store: one object for an application. The store holds settings and parts, and nothing for a single call."""
 
 import asyncio
 import inspect
@@ -16,6 +16,7 @@ from aioidempotency._concurrency import Once, PerLoop, concurrently
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
+from aioidempotency._effects.relay import OnPoison
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
 from aioidempotency._keys import check_namespace, digest
@@ -52,45 +53,58 @@ T = TypeVar("T")
 
 @final
 class AsyncIdempotencyStore:
-    """Remembers which calls were executed, and with what result, in one DynamoDB table.
+    """Stores in one DynamoDB table which calls were executed, and with which result.
 
-    Make one for an application, and share it between tasks. It opens a client at its first call, or
-    uses the one it is given; `async with store` or `aclose` closes what it opened itself.
+    An application makes one store and shares the store between tasks:
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore
+
+    async with AsyncIdempotencyStore("idempotency", retention=24 * 3600) as store:
+        await store.create_table()
+        async with store.execute("invoice-42") as execution:
+            if not execution.replayed:
+                execution.complete("sent")
+    ```
+
+    The store opens a client at the first call, unless `client=` is given. `async with store` and `aclose` close the
+    store's own client, and never the caller's.
 
     Args:
         table_name: The table's name or ARN.
         namespace: The first part of every key. Two stores with one namespace share records.
         layout: The table's key. `SimpleKey("id")` fits a table made for Powertools.
-        attributes: What the table calls the other attributes.
-        retention: Seconds that a finished record answers.
-        lease: Seconds after which a call whose process died frees its key. A running call renews it.
-        client: An aiobotocore DynamoDB client that the caller opens and closes.
-        session: The aiobotocore session to make a client from.
-        endpoint_url: Where to reach DynamoDB, for emulators and compatible databases.
+        attributes: The names of the table's other attributes.
+        retention: Seconds for which a finished record answers.
+        lease: Seconds until a dead process's call frees its key. A running call renews its lease.
+        client: An aiobotocore DynamoDB client. The caller opens and closes the client.
+        session: The aiobotocore session for the store's own client.
+        endpoint_url: The address of an emulator or a compatible database.
         region_name: The table's AWS region.
         config: A botocore configuration, merged over the store's own.
-        backend: Where operations go instead of DynamoDB; wins over all client arguments.
-        codec: How results become text.
-        group_commit: Send the operations of concurrent tasks together, `GroupCommit()`; None sends each alone.
-        local_cache: Finished records to keep in this process, those last used: their duplicates send nothing. A
-            record that is deleted from the table by other means still answers here until it expires.
-        read_first: Read before claiming: worth it where duplicates of large results are common, since a refused
-            write is billed by the size of the item it met, and a read at a twentieth of that.
-        clock_skew: Seconds by which the clocks of two machines may differ.
-        verify_layout: Whether the first call makes sure that the table's records lie as `layout` says, by one read.
-        outbox_table: The table of emitted events, with the key `pk` and `sk`; None: the own one, if it has a sort key.
-        compress_over: Characters of JSON over which a result is compressed; None compresses nothing.
-            Powertools cannot read a compressed result.
-        on_completion_failure: What to do when a result could not be stored before the lease ended:
-            report it and answer all the same, or raise, with the result on the error.
-        fail_open: Run calls unprotected while the store does not answer; `failed_open` counts them.
-        label: Who claims, for people who read a record's `claimed_by`: cut to 256 bytes. Left out, the label is the host's
-            name and the process id; on Lambda the function, its log stream and the request id. None writes no label.
-        clock: Epoch seconds; replace it in tests.
+        backend: The target of all operations in place of DynamoDB. All client arguments are then ignored.
+        codec: Turns results into text.
+        group_commit: Sends the operations of concurrent tasks together, with `GroupCommit()`. None sends each alone.
+        local_cache: The number of finished records to keep in this process, the last used ones. Duplicates of these
+            send nothing. A record deleted from the table by other means still answers here until its expiration.
+        read_first: Read before claiming: worthwhile for many duplicates of large results. DynamoDB bills a refused
+            write by the stored item's size, at up to 20 times the price of a read.
+        clock_skew: The largest difference between the clocks of two machines, in seconds.
+        verify_layout: Whether the first call compares the table's layout with `layout`, by one read.
+        outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, if that
+            has a sort key.
+        compress_over: The longest uncompressed result, in characters of JSON. None compresses nothing. Powertools
+            cannot read a compressed result.
+        on_completion_failure: The reaction to a result that could not be stored before the end of the lease. `"report"`
+            answers with the result and emits an event; `"raise"` raises, with the result on the error.
+        fail_open: Run calls unprotected while the store does not answer. `failed_open` counts these calls.
+        label: The text in a record's `claimed_by`, for people, cut to 256 bytes. The default names the host and the
+            process id, and on Lambda the function, its log stream and the request id. None writes no text.
+        clock: Returns epoch seconds. Tests pass their own clock.
         on_event: Called with every event, see `aioidempotency.events`.
 
     Raises:
-        ConfigurationError: Settings that make no sense, or contradict each other.
+        ConfigurationError: A setting makes no sense, or contradicts another one.
     """
 
     def __init__(
@@ -127,7 +141,7 @@ class AsyncIdempotencyStore:
         check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
         if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event= is called in line, and not awaited; give it a plain function")
+            raise ConfigurationError("on_event= takes a plain function: the store calls the hook without await")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         terms = Terms(
             retention=seconds(retention, "retention"),
@@ -136,6 +150,7 @@ class AsyncIdempotencyStore:
         )
         settings = Settings(
             table=layout.table(table_name, attributes),
+            # A strategy by time looks back over the store's retention, lease and clock skew.
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
@@ -147,6 +162,7 @@ class AsyncIdempotencyStore:
             on_completion_failure=on_completion_failure,
             label=labelled(label),
         )
+        # Batching around a caller's backend belongs to the store. Its `aclose` leaves the backend open.
         self._closes_backend = backend is None or group_commit is not None
         if (asked := backend) is None:
             asked = DynamoDBBackend(
@@ -162,6 +178,7 @@ class AsyncIdempotencyStore:
                 asked,
                 group_commit,
                 closes_inner=backend is None,
+                # A lambda, because the records are made below.
                 fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
             )
         records = Records(
@@ -171,11 +188,13 @@ class AsyncIdempotencyStore:
             hook=on_event,
             local_cache=whole_number(local_cache, "local_cache"),
         )
+        # A constructor cannot await, so the first operation of any kind waits for the check.
         if verify_layout and settings.wanted_layout is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
         self._effects = Effects(records, settings, outbox_table)
+        # A lease's timers belong to the loop of its body, so closing the store in one loop leaves other loops alone.
         self._running = PerLoop(lambda: RunningCalls(records))
         self._functions = Functions()
         self._parts = Parts(
@@ -184,17 +203,26 @@ class AsyncIdempotencyStore:
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
-        """Make a store whose records live in this process, for tests; it takes the same options."""
+        """Make a store with records in this process, for tests. The options are those of the class.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+        from aioidempotency.testing import FakeClock
+
+        clock = FakeClock()
+        store = AsyncIdempotencyStore.in_memory(retention=60, clock=clock)
+        ```
+        """
         return cls(table_name, backend=MemoryBackend(), **options)
 
     @property
     def codec(self) -> Codec:
-        """How results become text."""
+        """Turns results into text."""
         return self._settings.codec
 
     @property
     def failed_open(self) -> int:
-        """How many calls ran unprotected, because the store did not answer and `fail_open` is set."""
+        """The number of unprotected calls: `fail_open` is set, and the store did not answer."""
         return self._records.failed_open
 
     async def claim(
@@ -206,13 +234,36 @@ class AsyncIdempotencyStore:
         retention: Duration | None = None,
         namespace: str = "",
     ) -> Decision:
-        """Try to own a key. All four decisions are expected outcomes; match them.
+        """Try to claim a key, and return one of four decisions. All four are expected: match them all.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, Claimed, InProgress, Mismatch, Replay
+
+        store = AsyncIdempotencyStore.in_memory()
+        match await store.claim("order-1", fingerprint={"amount": 10}):
+            case Claimed(lease):
+                await store.complete(lease, "paid")
+            case Replay() as replay:
+                print(replay.result)
+            case InProgress() | Mismatch():
+                print("refused")
+        ```
+
+        The caller renews the lease, and completes or releases the key. `execute` does all this by itself.
+
+        Args:
+            key: Text, or any key material that the decorator accepts.
+            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            lease: Seconds of the lease, in place of the store's setting.
+            retention: Seconds for which the finished record answers, in place of the store's setting.
+            namespace: A part of the record's key, between the store's namespace and the digest.
 
         Raises:
             MissingKeyError: The key is None or empty.
-            ResultUnavailableError: The key was executed, and its result cannot be had.
-            StoreError: The store did not answer. Whether the claim was written is then unknown; if it
-                was, the key is free again when the lease is over.
+            SerializationError: The key or the fingerprint has no canonical form.
+            ResultUnavailableError: The key was executed, without a readable result.
+            StoreError: The store did not answer. The claim may have been written all the same; the key is then free
+                again after the lease.
         """
         options = self._options(lease=lease, retention=retention)
         call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
@@ -221,6 +272,7 @@ class AsyncIdempotencyStore:
         self._records.report(decided(decision))
         if not isinstance(decision, Replay):
             return decision
+        # The cache keeps the undecoded record. Each caller gets a result of its own, and cannot change another's.
         if self._records.cache is not None:
             self._records.cache.put(attempt.route.key, decision.record)
         return Replay(_results.opened(decision.record, self.codec))
@@ -228,10 +280,21 @@ class AsyncIdempotencyStore:
     async def claim_many(
         self, keys: Iterable[object], *, limit: int = 32, lease: Duration | None = None, namespace: str = ""
     ) -> list[Decision]:
-        """Claim keys concurrently, `limit` at a time; the decisions come in the order asked.
+        """Claim keys concurrently, `limit` at a time. The decisions come in the order of the keys.
 
-        When one claim fails, the others are released before its error is raised.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, Claimed
+
+        store = AsyncIdempotencyStore.in_memory()
+
+        for decision in await store.claim_many(["order-1", "order-2"]):
+            if isinstance(decision, Claimed):
+                await store.complete(decision.lease, "paid")
+        ```
+
+        If one claim fails, `claim_many` releases the others and raises the error, one of those of `claim`.
         """
+        # A cancelled claim gives its own key back. Claims with an answer are released here.
         made: list[Lease] = []
 
         async def claim(key: object) -> Decision:
@@ -247,32 +310,71 @@ class AsyncIdempotencyStore:
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
-        """Store the result of a claimed key, for as long as its retention says.
+        """Store the result of a claimed key, for the claim's retention.
 
-        A result that cannot be stored leaves a tombstone, so that the key does not run again.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, Claimed
+
+        store = AsyncIdempotencyStore.in_memory()
+        decision = await store.claim("order-1")
+        if isinstance(decision, Claimed):
+            record = await store.complete(decision.lease, {"receipt": 7})
+            print(record.result)
+        ```
+
+        An unstorable result leaves a tombstone, so that the key does not run again before its expiration.
+
+        Returns:
+            The finished record.
 
         Raises:
-            LeaseLostError: Someone else holds the record; nothing was changed.
-            StoreError: The store did not answer; the call may be repeated.
+            LeaseLostError: The record has another owner, or the lease has ended in a layout by time. The result does
+                not count.
+            StoreError: The store did not answer. The caller may repeat the call.
         """
         encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
+        # The result is stored, so a codec that cannot read its own text must not fail the call.
         return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
-        """Move the end of a lease to its duration from now.
+        """Extend a lease to its full duration from now.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, Claimed
+
+        store = AsyncIdempotencyStore.in_memory()
+        decision = await store.claim("report-7", lease=30)
+        if isinstance(decision, Claimed):
+            lease = await store.renew(decision.lease)
+            await store.complete(lease, "written")
+        ```
+
+        Returns:
+            The new lease. Further calls need the new lease, not the old one.
 
         Raises:
-            LeaseLostError: Someone else holds the record, or it is finished.
-            StoreError: The store did not answer; the old lease still counts.
+            LeaseLostError: The record has another owner, is finished or is gone, or the lease has ended in a layout by
+                time.
+            StoreError: The store did not answer. The old lease still counts.
         """
         return await self._records.renew(lease)
 
     async def release(self, lease: Lease) -> None:
         """Give a key back, so that the next call runs. A finished record stays.
 
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, Claimed
+
+        store = AsyncIdempotencyStore.in_memory()
+        decision = await store.claim("order-1")
+        if isinstance(decision, Claimed):
+            await store.release(decision.lease)
+        assert isinstance(await store.claim("order-1"), Claimed)
+        ```
+
         Raises:
-            LeaseLostError: Someone else holds the record; nothing was deleted.
-            StoreError: The store did not answer.
+            LeaseLostError: The record has another owner. Nothing was deleted.
+            StoreError: The store did not answer. The key is free after the lease at the latest.
         """
         await self._records.release(lease)
 
@@ -293,30 +395,41 @@ class AsyncIdempotencyStore:
     ) -> AbstractAsyncContextManager[Execution]:
         """Open a block that runs once for each key.
 
-        Entering claims the key; while the block runs, its lease is renewed. Leaving stores what
-        `execution.complete` was given, or None; an error in the block releases the key and passes on
-        as itself.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        store = AsyncIdempotencyStore.in_memory()
+
+        async with store.execute("invoice-42") as execution:
+            if not execution.replayed:
+                execution.complete("sent")
+        print(execution.result)
+        ```
+
+        On entry, the block claims the key, and renews the lease from then on. On exit, the block stores the argument of
+        `execution.complete`, or None. An error in the block releases the key and passes on unchanged.
 
         Args:
-            key: Text, or anything that the decorator accepts as key material.
-            fingerprint: What must be equal between two calls with this key.
-            lease: Instead of the store's.
-            retention: Instead of the store's.
-            heartbeat: Whether the lease is renewed; or the seconds between renewals, a third of the
-                lease at the most.
-            on_in_progress: What to do while another owner runs the key.
-            on_error: Whether an error in the block gives the key back, or holds it until its lease ends.
-            store_errors: Errors that are results: stored, and raised again by replays.
-            read_first: Instead of the store's.
-            namespace: Stands between the store's namespace and the digest.
-            result_type: What a replayed result is read back as.
+            key: Text, or any key material that the decorator accepts.
+            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            lease: Seconds of the lease, in place of the store's setting.
+            retention: Seconds for which the finished record answers, in place of the store's setting.
+            heartbeat: Whether to renew the lease, or the seconds between renewals: a third of the lease at most.
+            on_in_progress: The reaction while another owner is running the key: raise, or `Wait`.
+            on_error: Whether an error in the block releases the key, or holds the key until the end of the lease.
+            store_errors: Classes of errors that are results. The block stores these errors, and replays raise them
+                again.
+            read_first: Whether to read before claiming, in place of the store's setting.
+            namespace: A part of the record's key, between the store's namespace and the digest.
+            result_type: The type of a replayed result.
 
         Raises:
-            InProgressError: Another owner runs the key.
+            MissingKeyError: The key is None or empty.
+            InProgressError: Another owner is running the key.
             MismatchError: The key was used with another fingerprint.
-            ResultUnavailableError: The key was executed, and its result cannot be had.
-            LeaseLostError: On leaving: the lease was lost, or could not be renewed; the block was
-                cancelled, or its result not stored.
+            ResultUnavailableError: The key was executed, without a readable result.
+            LeaseLostError: On exit. The lease was lost or not renewed in time, so the block was cancelled, or the
+                result was not stored.
             StoreError: The store did not answer the claim.
         """
         options = self._options(
@@ -331,14 +444,28 @@ class AsyncIdempotencyStore:
         return options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type)
 
     def _options(self, **given: Any) -> CallOptions:
-        """Validate the options of calls, once for all of them."""
+        """Validate the options of calls."""
         return CallOptions.of(self._parts, **given)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a coroutine function once for each key, and answer with its result or its replay.
+        """Run a coroutine function once for each key, and return the result or its replay.
 
-        Two functions never share a key: the namespace is the one that `namespace_of(function)` tells.
-        The errors are those of `execute`, and whatever the function raises.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        async def charge(amount: int) -> str:
+            return f"paid {amount}"
+
+        store = AsyncIdempotencyStore.in_memory()
+        print(await store.run("order-1", charge, 10))
+        ```
+
+        Two functions never share a key, because the namespace is `namespace_of(function)`. A replay has the type of the
+        function's return annotation.
+
+        Raises:
+            ConfigurationError: The function is no coroutine function, or its return annotation cannot be read back.
+            IdempotencyError: The errors of `execute`. The function's own errors pass on unchanged.
         """
         check_awaitable(function)
         block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
@@ -348,12 +475,43 @@ class AsyncIdempotencyStore:
         return execution.result  # type: ignore[return-value] # read back as the function's return type
 
     async def get(self, key: object, *, namespace: str = "") -> Record | None:
-        """Read the record of a key, strongly consistent; None when there is none that counts."""
+        """Read the record of a key, strongly consistent. None without a record, and after its expiration.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        store = AsyncIdempotencyStore.in_memory()
+        await store.claim("order-1")
+        record = await store.get("order-1")
+        print(record.status if record else "unknown")
+        ```
+
+        Args:
+            key: Text, or any key material that the decorator accepts.
+            namespace: The namespace of the call. `namespace_of` names the namespace of a function.
+
+        Raises:
+            MissingKeyError: The key is None or empty.
+            StoreError: The store did not answer.
+        """
         record = await self._records.read(self._settings.route(key, namespace))
+        # The status is of use without the result, so an unreadable result does not raise.
         return None if record is None else _results.opened(record, self.codec, tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
-        """Read records concurrently, `limit` at a time; the answers come in the order asked."""
+        """Read records concurrently, `limit` at a time. The answers come in the order of the keys.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        store = AsyncIdempotencyStore.in_memory()
+        await store.claim("order-1")
+        for record in await store.get_many(["order-1", "order-2"]):
+            print(record and record.status)
+        ```
+
+        The errors are those of `get`.
+        """
 
         async def get(key: object) -> Record | None:
             return await self.get(key, namespace=namespace)
@@ -361,29 +519,40 @@ class AsyncIdempotencyStore:
         return await concurrently(get, keys, limit=limit)
 
     async def forget(self, key: object, *, namespace: str = "", running: bool = False) -> bool:
-        """Free a key, so that its next call runs.
+        """Free a key, so that the next call runs.
 
-        A finished record is deleted, whether it holds a result, an error or a tombstone, and so is the record of a
-        lease that is over. Other processes that keep the result in their `local_cache` go on answering from there.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
 
-        With `running=True`, a running owner is shut out: its completion, renewal and release are refused with
-        `LeaseLostError` for as long as its record would have lived. The body is cancelled when its next renewal is
-        refused, also in this process; a body without a heartbeat runs to its end. Only the owner that runs now is shut
-        out, and no call that claims meanwhile. Powertools' own calls cannot be shut out: Powertools stores results
-        without a condition.
+        store = AsyncIdempotencyStore.in_memory()
+
+        async with store.execute("invoice-42") as execution:
+            execution.complete("sent to the wrong address")
+        assert await store.forget("invoice-42")
+        assert await store.get("invoice-42") is None
+        ```
+
+        A finished record is deleted, with its result, error or tombstone. So is the record of a lapsed lease. Another
+        process with the result in its `local_cache` goes on answering from the cache.
+
+        With `running=True`, a running owner is shut out. Its completion, renewal and release are refused with
+        `LeaseLostError`, for as long as its record would have lived. The next refused renewal cancels the body, also in
+        this process. A body without a heartbeat runs to its end. Only the present owner is shut out, and no later one.
+        Calls of Powertools cannot be shut out, because Powertools stores results without a condition.
 
         Args:
-            key: Text, or anything that the decorator accepts as key material.
-            namespace: Stands between the store's namespace and the digest; `namespace_of(function)` for the keys of a
-                decorated function, or of `run`.
+            key: Text, or any key material that the decorator accepts.
+            namespace: A part of the record's key, between the store's namespace and the digest. For a decorated
+                function, and for `run`, `namespace_of(function)`.
             running: Whether a running owner may be shut out.
 
         Returns:
-            Whether there was anything to free.
+            Whether there was a record to free.
 
         Raises:
-            InProgressError: The key is running, and `running` is not set; or the record kept changing.
-            StoreError: The store did not answer; call again.
+            MissingKeyError: The key is None or empty.
+            InProgressError: The key is running without `running=True`, or the record kept changing.
+            StoreError: The store did not answer. Call again.
         """
         attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
         outcome = await self._records.forget(attempt, running=running)
@@ -407,31 +576,39 @@ class AsyncIdempotencyStore:
     ) -> object:
         """Apply writes and store their result once for each key, in one transaction, without a claim.
 
-        It is for handlers that know what to write before anything has happened: no lease is held and no
-        body runs. A duplicate writes nothing, and is answered with the stored result. When it fails or is
-        cancelled, calling it again with the key tells what came of it.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        async with AsyncIdempotencyStore("idempotency") as store:
+            await store.create_table()
+            order = {"TableName": "shop", "Item": {"pk": "order-1", "total": 10}}
+            await store.commit_once("order-1", "accepted", [{"Put": order}])
+        ```
+
+        For handlers that know their writes beforehand: there is no lease, and no body runs. A duplicate writes nothing
+        and gets the stored result. After a failure or a cancellation, a repetition with the same key tells the outcome.
 
         Args:
-            key: Text, or anything that the decorator accepts as key material.
-            result: What duplicates are answered with.
-            writes: Actions as the wire has them, `[{"Put": {...}}, ...]`; or a function that is given a
-                `Transaction` to write into.
-            fingerprint: What must be equal between two calls with this key.
-            retention: Instead of the store's.
-            namespace: Stands between the store's namespace and the digest.
-            result_type: What a stored result is read back as.
+            key: Text, or any key material that the decorator accepts.
+            result: The answer for duplicates.
+            writes: Actions in DynamoDB's request form, `[{"Put": {...}}, ...]`, or a function that fills a
+                `Transaction`.
+            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            retention: Seconds for which the record answers, in place of the store's setting.
+            namespace: A part of the record's key, between the store's namespace and the digest.
+            result_type: The type of a stored result.
 
         Returns:
-            The result given, or the stored one.
+            The given result, or the stored one.
 
         Raises:
-            TransactionError: The writes were refused, by DynamoDB or before they were sent; nothing is stored.
+            TransactionError: The writes were refused, by DynamoDB or before the request. Nothing is stored.
             ConfigurationError: The locations of keys depend on time, as with `TimeBuckets`.
-            InProgressError: The key is held by a claim that runs.
+            InProgressError: A running claim holds the key.
             MismatchError: The key was used with another fingerprint.
-            ResultUnavailableError: The key was executed, and its result cannot be had.
+            ResultUnavailableError: The key was executed, without a readable result.
             SerializationError: The result or a value cannot be stored.
-            StoreError: The store did not answer; call again.
+            StoreError: The store did not answer. Call again.
         """
         attempt = self._options(retention=retention).call(
             key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type
@@ -446,108 +623,168 @@ class AsyncIdempotencyStore:
         expires_after: Duration | None = None,
         namespace: str = "",
     ) -> str:
-        """Answer with one id for a key, for ever: the one that the first call made.
+        """Return one permanent id for a key: the id of the first call.
 
-        It costs one conditional write, refused or not. Ids have no lease; their location does not depend on
-        the layout, so no `Reshard` moves them.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        store = AsyncIdempotencyStore.in_memory()
+
+        first = await store.get_or_create_id("client-order-1")
+        assert await store.get_or_create_id("client-order-1") == first
+        ```
+
+        Each call costs one conditional write, refused or not. Ids have no lease. An id's location does not depend on
+        the layout, so a `Reshard` leaves ids in place.
 
         Args:
-            key: Text, or anything that the decorator accepts as key material: a client's own id, say.
-            factory: Makes an id, a text; it is called each time, and its id is dropped where there is one.
-                A UUID of version 7 where none is given.
-            expires_after: Seconds after which the key has no id any more, and the next call makes one.
-            namespace: Stands between the store's namespace and the digest.
+            key: Text, or any key material that the decorator accepts: a client's own id, for example.
+            factory: Makes an id, a text. Each call uses the factory, and drops the new id if the key has one. Without a
+                factory, ids are UUIDs of version 7.
+            expires_after: Seconds until the key loses its id. The next call then makes a new one. None keeps ids for
+                ever.
+            namespace: A part of the record's key, between the store's namespace and the digest.
 
         Raises:
             MissingKeyError: The key is None or empty.
-            SerializationError: The factory made no text.
-            StoreError: The store did not answer; call again.
+            SerializationError: The factory returned no text.
+            StoreError: The store did not answer. Call again.
         """
         return await self._effects.get_or_create_id(key, factory, expires_after=expires_after, namespace=namespace)
 
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str] = ("pk",)
     ) -> dict[str, object]:
-        """Store an item in a table of yours unless one with its key is there, by one conditional put.
+        """Put an item into a table of yours, unless the table has an item with that key: one conditional put.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        async with AsyncIdempotencyStore("idempotency") as store:
+            item = await store.put_if_absent("shop", {"pk": "order-1", "total": 10})
+            print(item["total"])
+        ```
 
         Args:
             table_name: The table's name or ARN.
-            item: Plain Python values, or typed ones as the wire has them.
+            item: Plain Python values, or typed ones in DynamoDB's request form.
             key: The names of the table's one or two key attributes.
 
         Returns:
-            The item that is there now, this one or the earlier one, as plain Python values; typed where all
-            values of `item` were.
+            The present item, the given one or an earlier one, as plain Python values. Typed values, if all of `item`
+                are.
 
         Raises:
-            ConfigurationError: The item lacks a key attribute, or the table is not there.
-            SerializationError: DynamoDB cannot hold a value, or the item is over 400 KB.
-            StoreError: The store did not answer; call again.
+            ConfigurationError: The item lacks a key attribute, or the table does not exist.
+            SerializationError: DynamoDB cannot store a value, or the item exceeds 400 KB.
+            StoreError: The store did not answer. Call again.
         """
         return await self._effects.put_if_absent(table_name, item, key)
 
     def outbox(
-        self, *, shards: Collection[int] | None = None, poll: Duration | None = 1.0, event_type: object = Any
+        self,
+        *,
+        shards: Collection[int] | None = None,
+        poll: Duration | None = 1.0,
+        event_type: object = Any,
+        on_poison: OnPoison | None = None,
     ) -> AsyncGenerator[OutboxEvent, None]:
-        """Hand out the events that transactions emitted, and delete each when the next one is asked for.
+        """Iterate over the events that transactions emitted. Asking for the next event deletes the last one.
 
-        At least once: what the loop was doing when it ended is handed out again. Events of one key come in
-        the order of their sequence numbers: each after all those of its key whose transaction had been
-        answered before its own was sent. Several relays may run; their duplicates are then more, their
-        order is the same for the first delivery of each event.
+        Delivery is at least once: after an interruption, the outbox hands out the current event again. Events of one
+        key come in the order of their sequence numbers: each after all events of its key whose transaction was answered
+        before its own was sent. Several relays may run. There are then more duplicates, and the first deliveries keep
+        their order.
+
+        Each key has a fair turn, of up to 100 items. An event that cannot be published holds up the later events of
+        its key alone: tell the relay with `event.failed(error)`, and let the loop go on. An error that leaves the loop
+        ends the relay; the next one hands out that event after all others.
 
         Args:
-            shards: Which of the 16 shards of the outbox to look at, to share the work; all by default.
-            poll: Seconds between looks at an empty outbox; None ends when it is empty.
-            event_type: What an event is read back as.
+            shards: The numbers of the outbox's shards to read, from 0 to 15, to divide the work. None reads all 16.
+            poll: Seconds between reads of an empty outbox. None ends the iteration instead.
+            event_type: The type of an event's data.
+            on_poison: Called after each failure with the event, its error and the number of its failures. True puts the
+                event aside: the outbox never hands out the event again. May be a coroutine function. The error is None
+                if an earlier relay ended during the delivery. An unreadable event has its text as data.
 
         Raises:
             ConfigurationError: The store has no table for events.
-            SerializationError: While iterating: an event does not fit the type; it stays.
-            StoreError: While iterating: the store did not answer; iterate anew.
+            SerializationError: At the end, with `poll=None`: an event does not fit the type. The event stays. Other
+                relays report `EventHeldBack`, and go on.
+            StoreError: While iterating: the store did not answer. Start a new iteration.
         """
-        return self._effects.relay(shards=shards, poll=poll, event_type=event_type)
+        return self._effects.relay(shards=shards, poll=poll, event_type=event_type, on_poison=on_poison)
 
     async def create_table(self) -> None:
-        """Create the table, and that of the outbox if it is another: on demand, with TTL on its expiration; wait until it can be used.
+        """Create the table, and the outbox's table if that is another one. Return when both can be used.
 
-        A table of the same name and key keeps its settings, but its TTL is turned on. The layout is
-        written into the table, where it does not say one yet.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, CompositeKey, HashBuckets
+
+        layout = CompositeKey("pk", "sk", partitioning=HashBuckets(32))
+
+        async with AsyncIdempotencyStore("orders", layout=layout) as store:
+            await store.create_table()
+        ```
+
+        A new table is on demand, with TTL on the expiration. An existing table with the same key keeps its settings,
+        and TTL is turned on. The table's layout item is written, unless there is one.
 
         Raises:
-            ConfigurationError: A table of this name has another key, or TTL on another attribute; or the
-                backend makes no tables.
-            LayoutMismatchError: Its records lie otherwise.
+            ConfigurationError: The existing table has another key or another TTL attribute, or the backend creates no
+                tables.
+            LayoutMismatchError: The table has another layout.
+            StoreError: The store did not answer.
         """
         backend, table = self._records.backend, self._settings.table
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
         await backend.create_table(table)
         box = self._effects.box
+        # With a sort key, events lie in the store's own table, under partitions of their own.
         if box is not None and box.table is not table:
             await backend.create_table(box.table)
+        # Write the layout item at once: a store with another layout is then refused from its first call on.
         if self._records.opening is not None:
             await self._records.opening()
 
     async def verify_layout(self) -> None:
-        """Make sure that the table's records lie as the store's layout says; with `SimpleKey` they always do.
+        """Compare the table's layout with the store's. Tables with a `SimpleKey` always agree.
 
-        The first call of a store does it, unless `verify_layout=False`. A table that says nothing is
-        told the store's layout; one that is a phase of `Reshard` behind it is moved on.
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, CompositeKey, HashBuckets
+
+        layout = CompositeKey(partitioning=HashBuckets(32))
+        store = AsyncIdempotencyStore.in_memory(layout=layout)
+        await store.verify_layout()
+        ```
+
+        The first call of a store does the same, unless `verify_layout=False`. A table without a layout item gets the
+        store's layout. A table one phase of `Reshard` behind the store moves on to the store's phase.
 
         Raises:
-            LayoutMismatchError: They lie otherwise: calls would run again.
+            LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
             StoreError: The store did not answer.
         """
         if (wanted := self._settings.wanted_layout) is not None:
+            # Unverified, because a verified procedure waits for this very check.
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)
 
     async def aclose(self, *, drain: Duration = 0) -> None:
-        """End all renewals in the running loop, and close what the store opened there. A later call opens anew.
+        """End all renewals in the running loop, and close the store's own client there. A later call opens a new one.
 
-        A call that still runs goes on without renewals, until its lease ends; the last one closes what it opened
-        anew. Let running calls end first:
+        ```python
+        from aioidempotency import AsyncIdempotencyStore
+
+        store = AsyncIdempotencyStore.in_memory()
+        assert await store.get("order-1") is None
+        await store.aclose(drain=10)
+        ```
+
+        A call that still runs goes on without renewals, until its lease ends. The last of these calls closes the client
+        that they opened. `drain` lets the calls end first.
 
         Args:
             drain: Seconds to wait for running calls.
@@ -555,6 +792,7 @@ class AsyncIdempotencyStore:
         patience = seconds(drain, "drain", zero=True)
         running = self._running.get(asyncio.get_running_loop())
         if running is not None:
+            # A call that outlives this and opens a client anew then closes that client at its end.
             running.closed = True
             with anyio.move_on_after(patience):
                 await running.drain()
@@ -566,7 +804,7 @@ class AsyncIdempotencyStore:
             await self._records.backend.aclose()
 
     def warn_of_missing_key(self, namespace: str) -> None:
-        """Report that calls in this namespace run without a key."""
+        """Report a call without a key in this namespace."""
         self._records.report(KeyMissing(namespace))
 
     async def __aenter__(self) -> Self:
@@ -578,6 +816,7 @@ class AsyncIdempotencyStore:
         await self.aclose()
 
     def __repr__(self) -> str:
+        # Leases and calls of all loops, because a `repr` may be asked for in any thread.
         running = self._running.values()
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"

@@ -1,8 +1,24 @@
-"""What happened to a record, as values: for the log, for `on_event=`, for metrics and traces.
+"""Events of records: for the log, for `on_event=`, for metrics and traces.
 
-An event names its record by `key`, which is `namespace#digest`; payloads, results and raw keys are
-in none of them. The hook is called in line, so it must be quick; what it raises is logged and goes
-no further.
+```python
+from collections import Counter
+
+from aioidempotency import AsyncIdempotencyStore
+from aioidempotency.events import Event
+
+counts: Counter[str] = Counter()
+
+def count(event: Event) -> None:
+    counts[type(event).__name__] += 1
+
+store = AsyncIdempotencyStore.in_memory(on_event=count)
+await store.claim("order-1")
+print(counts)  # Counter({'CallClaimed': 1})
+```
+
+An event names its record by `key`, `namespace#digest`. No event contains a payload, a result or a raw key.
+The store calls the hook in line, so a slow hook delays the call. An error of the hook is logged and goes no further.
+The logger is `aioidempotency`, and each event class has its `level`.
 """
 
 import logging
@@ -10,7 +26,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import ClassVar, final
+from typing import Any, ClassVar, cast, final
 
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 
@@ -20,7 +36,7 @@ LOGGER = logging.getLogger("aioidempotency")
 @final
 @dataclass(frozen=True, slots=True)
 class CallClaimed:
-    """A call owns its key now and is going to run."""
+    """A call has claimed its key, and is about to run."""
 
     level: ClassVar[int] = logging.DEBUG
     key: str
@@ -39,7 +55,7 @@ class CallReplayed:
 @final
 @dataclass(frozen=True, slots=True)
 class CallRefused:
-    """A call was refused: its key is running elsewhere."""
+    """A call was refused, because another call is running the key. That lease ends in `retry_after` seconds."""
 
     level: ClassVar[int] = logging.DEBUG
     key: str
@@ -49,7 +65,7 @@ class CallRefused:
 @final
 @dataclass(frozen=True, slots=True)
 class CallMismatched:
-    """A call was refused: its key was used with another payload."""
+    """A call was refused, because the key was used with another payload."""
 
     level: ClassVar[int] = logging.WARNING
     key: str
@@ -67,7 +83,7 @@ class RecordCompleted:
 @final
 @dataclass(frozen=True, slots=True)
 class RecordReleased:
-    """A key was given back, because the body failed or was cancelled."""
+    """A key was given back after an error or a cancellation of the body."""
 
     level: ClassVar[int] = logging.DEBUG
     key: str
@@ -76,7 +92,7 @@ class RecordReleased:
 @final
 @dataclass(frozen=True, slots=True)
 class RecordForgotten:
-    """`forget` has freed a key. `fenced`: its owner was running, and is refused from now on."""
+    """`forget` has freed a key. With `fenced`, the key's owner was running, and is refused from now on."""
 
     level: ClassVar[int] = logging.INFO
     key: str
@@ -86,17 +102,18 @@ class RecordForgotten:
 @final
 @dataclass(frozen=True, slots=True)
 class ReleaseFailed:
-    """A key could not be given back; it is free again when its lease is over. `cause` says why."""
+    """A key could not be given back for the reason `cause`. The key is free again after the lease."""
 
     level: ClassVar[int] = logging.WARNING
     key: str
+    # Exceptions compare by identity, so a cause would make equal events differ.
     cause: BaseException | None = field(default=None, compare=False)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """A call found that it no longer holds its record."""
+    """A call no longer owns its record."""
 
     level: ClassVar[int] = logging.WARNING
     key: str
@@ -105,7 +122,7 @@ class LeaseLost:
 @final
 @dataclass(frozen=True, slots=True)
 class CompletionFailed:
-    """A result could not be stored before the lease ended: the key may run again. `cause` says why."""
+    """A result could not be stored before the end of the lease, for the reason `cause`. The key may run again."""
 
     level: ClassVar[int] = logging.ERROR
     key: str
@@ -115,7 +132,7 @@ class CompletionFailed:
 @final
 @dataclass(frozen=True, slots=True)
 class ResultDropped:
-    """A result cannot be stored: the record became a tombstone, replays raise."""
+    """A result cannot be stored, for the given `reason`. The record became a tombstone, and replays raise."""
 
     level: ClassVar[int] = logging.ERROR
     key: str
@@ -125,7 +142,7 @@ class ResultDropped:
 @final
 @dataclass(frozen=True, slots=True)
 class FailedOpen:
-    """A call runs unprotected, because the store did not answer and `fail_open` asks for it. `cause` says why."""
+    """A call runs unprotected, as `fail_open` demands: the store did not answer, for the reason `cause`."""
 
     level: ClassVar[int] = logging.ERROR
     key: str
@@ -135,7 +152,7 @@ class FailedOpen:
 @final
 @dataclass(frozen=True, slots=True)
 class KeyMissing:
-    """A call without a key runs unprotected, as `missing_key="run"` asks for."""
+    """A call without a key runs unprotected, as `missing_key="run"` demands. Each function reports one such call."""
 
     level: ClassVar[int] = logging.WARNING
     namespace: str
@@ -144,11 +161,32 @@ class KeyMissing:
 @final
 @dataclass(frozen=True, slots=True)
 class GroupCommitUnavailable:
-    """Operations are sent one by one, because a batch was refused. `cause` says why; each cause is told once."""
+    """Operations are sent one by one, because a batch was refused. `cause` says why. Each cause is told once."""
 
     level: ClassVar[int] = logging.WARNING
     table_name: str
     cause: BaseException | None = field(default=None, compare=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EventHeldBack:
+    """An event of the outbox could not be published, and holds up the later events of its key."""
+
+    level: ClassVar[int] = logging.WARNING
+    event_id: str
+    failures: int
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EventPutAside:
+    """An event of the outbox is not published: `on_poison` took it."""
+
+    level: ClassVar[int] = logging.ERROR
+    event_id: str
+    failures: int
 
 
 Event = (
@@ -166,13 +204,16 @@ Event = (
     | FailedOpen
     | KeyMissing
     | GroupCommitUnavailable
+    | EventHeldBack
+    | EventPutAside
 )
 Hook = Callable[[Event], object]
 
 
 def decided(decision: Decision) -> Event:
-    """Say what a claim came to."""
+    """Make the event of a claim's outcome."""
     match decision:
+        # Without a default case: the type checker refuses a new decision that has no event.
         case Claimed(lease):
             return CallClaimed(lease.key, lease.fencing_token)
         case Replay(record):
@@ -184,7 +225,9 @@ def decided(decision: Decision) -> Event:
 
 
 def report(event: Event, hook: Hook | None) -> None:
-    """Log an event and hand it to the hook. Neither can raise: a call would end between its claim and its body."""
+    """Log an event and call the hook."""
+    # An error of a user's filter, handler or hook stays here. If passed on, the error would end a call between claim
+    # and body, and the key would stay locked until the end of the lease.
     try:
         if LOGGER.isEnabledFor(event.level):
             LOGGER.log(event.level, "%s", event)
@@ -197,13 +240,14 @@ def report(event: Event, hook: Hook | None) -> None:
     except Exception as error:  # noqa: BLE001 - the hook is the user's
         try:
             LOGGER.exception("the on_event hook failed on %s", event)
+        # A handler of the log may fail like the hook itself. Python's own report of lost errors needs no log.
         except Exception:  # noqa: BLE001 - the log fails as well
             _report_unraisable(error, "the on_event hook failed")
 
 
 def _report_unraisable(error: Exception, message: str) -> None:
-    """Report an error as Python reports those that cannot be raised where they happen."""
+    """Report an error in Python's way for errors that cannot be raised in place."""
     facts = SimpleNamespace(
         exc_type=type(error), exc_value=error, exc_traceback=error.__traceback__, err_msg=message, object=None
     )
-    sys.unraisablehook(facts)
+    sys.unraisablehook(cast("Any", facts))  # its class cannot be made by hand

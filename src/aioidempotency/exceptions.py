@@ -1,21 +1,21 @@
-"""What can go wrong, for the caller.
+"""Errors for the caller.
 
 IdempotencyError
-├── ConfigurationError          the settings are wrong, or the table is not what they say
+├── ConfigurationError          the settings are wrong, or contradict the table
 │   ├── PartitioningError       a partitioning would break idempotency
-│   └── LayoutMismatchError     the table was laid out otherwise
-├── MissingKeyError             the call carries no key
-├── InProgressError             someone else runs this key now
+│   └── LayoutMismatchError     the table has another layout than the store
+├── MissingKeyError             the call has no key
+├── InProgressError             another call is running the key
 ├── MismatchError               the key was used with another payload
-├── LeaseLostError              the caller no longer holds the record
-├── ResultUnavailableError      it ran, and its result cannot be had
+├── LeaseLostError              the caller no longer owns the record
+├── ResultUnavailableError      the call was executed, without a readable result
 ├── SerializationError          a value cannot be a key, or a result
 ├── TransactionError            a transaction was refused
-│   └── TransactionClosedError  its execution is a replay, or has ended
-└── StoreError                  the store did not answer
+│   └── TransactionClosedError  the execution is a replay, or has ended
+└── StoreError                  the store did not answer, or others change the record
 
-Constructors take facts and keep them; `str` builds the message from them, so that errors survive
-pickling. Messages name a record by its digest: no payload, result or raw key is in any of them.
+Constructors take facts and keep the facts as attributes. `str` builds the message from the attributes, so errors
+survive pickling. Messages name a record by digest. No message contains a payload, a result or a raw key.
 """
 
 from collections.abc import Mapping
@@ -23,20 +23,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 if TYPE_CHECKING:
+    # The model raises these errors, so an import at run time would be circular.
     from aioidempotency._core.model import Record
 
 
 LostReason = Literal["another_owner", "gone", "unanswered"]
+"""Why a lease was lost."""
 
 
 class IdempotencyError(Exception):
-    """The root of every error that this library raises.
+    """The root of all errors raised by this library.
 
     Attributes:
-        retryable: Whether the same call, made again later, may succeed.
-        status_hint: The HTTP status that tells a client the same.
-        result: The body's result, where the error hides one: a completion that was refused, or that
-            failed with `on_completion_failure="raise"`.
+        retryable: Whether a later repetition of the same call may succeed.
+        status_hint: The matching HTTP status.
+        result: The body's result, if the body has run: after a refused completion, or a failed completion with
+            `on_completion_failure="raise"`.
     """
 
     retryable: bool = False
@@ -45,28 +47,28 @@ class IdempotencyError(Exception):
 
 
 class ConfigurationError(IdempotencyError):
-    """The settings contradict each other, the table, or the environment.
+    """The settings contradict each other, the table, or the environment. The message names the setting to change.
 
     Attributes:
-        temporary: Whether others can mend the cause while the program runs: a missing permission or table, credentials
-            that are refused. A completion is then sent again until its lease ends.
+        temporary: Whether others can mend the cause while the program runs: a missing permission or table, refused
+            credentials. The store then repeats a completion until the end of the lease.
     """
 
     temporary: bool = False
 
 
 class PartitioningError(ConfigurationError):
-    """A partitioning would send two calls with one key to two records."""
+    """With this partitioning, two calls with one key would use two records, and both would run."""
 
 
 class LayoutMismatchError(ConfigurationError):
-    """The table's records lie otherwise than the store would look for them; nothing was read or written.
+    """The table's layout differs from the store's, so the store would miss records. Nothing was read or written.
 
     Attributes:
         table_name: The table.
-        found: The strategy that the table is laid out by, as the call that makes it.
-        wanted: The store's strategy, likewise.
-        advice: What to do.
+        found: The table's strategy, as a constructor call.
+        wanted: The store's strategy, as a constructor call.
+        advice: The next step for the caller.
     """
 
     def __init__(self, table_name: str, found: str, wanted: str, advice: str) -> None:
@@ -77,17 +79,32 @@ class LayoutMismatchError(ConfigurationError):
 
     def __str__(self) -> str:
         return (
-            f"table {self.table_name!r} is laid out by {self.found}, and the store looks by {self.wanted}: it would not "
-            f"find records that are there, and run their keys again. {self.advice}"
+            f"table {self.table_name!r} uses the layout {self.found}, and the store is set to {self.wanted}: the store "
+            f"would miss the table's records and run their keys again. {self.advice}"
         )
 
 
 class MissingKeyError(IdempotencyError):
-    """The call has no key, or lacks a part of its key; nothing was written, and the body did not run.
+    """The call has no key, or a part of the key is null. Nothing was written, and the body did not run.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, MissingKeyError, idempotent
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    @idempotent(store, key="order_id")
+    async def charge(order_id: str | None) -> str:
+        return "paid"
+
+    try:
+        await charge(None)
+    except MissingKeyError as error:
+        print(f"{error.status_hint}: {error}")
+    ```
 
     Attributes:
-        source: Where the key was looked for, in words.
-        part: The part of the key that is null, as the expression names it; None where the whole key is missing.
+        source: The source of the key, in words.
+        part: The null part of the key, as named by the expression. None if the whole key is missing.
     """
 
     status_hint = 400
@@ -99,22 +116,35 @@ class MissingKeyError(IdempotencyError):
     def __str__(self) -> str:
         if self.part is not None:
             return (
-                f"no idempotency key: in {self.source}, {self.part} is null, and all calls that lack it would share one "
-                "answer; send it, or decorate with missing_parts='allow' where null is a value like any other"
+                f"no idempotency key: in {self.source}, {self.part} is null, and all calls with this null would share "
+                "one answer; send a value, or decorate with missing_parts='allow' if null is a valid value"
             )
         return (
-            f"no idempotency key: {self.source} is None, empty, or holds nothing but None; "
+            f"no idempotency key: {self.source} is None, empty, or holds only None; "
             "send a key, or decorate with missing_key='run' to run such calls unprotected"
         )
 
 
 class InProgressError(IdempotencyError):
-    """Another owner runs this key now.
+    """Another owner is running the key.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, InProgressError
+
+    store = AsyncIdempotencyStore.in_memory()
+    await store.claim("order-1")  # another process is running the key
+
+    try:
+        async with store.execute("order-1") as execution:
+            execution.complete("paid")
+    except InProgressError as error:
+        print(f"try again in {error.retry_after:.0f} s")
+    ```
 
     Attributes:
         record: The other owner's record.
-        retry_after: Seconds until its lease is over, at the latest.
-        from_inside: Whether the call that runs the key asked for the key itself: it would wait for its own end.
+        retry_after: Seconds until the end of the other owner's lease, clock skew included. A renewal moves the end.
+        from_inside: Whether the call asked for its own key, and so would wait for its own end.
     """
 
     retryable = True
@@ -128,17 +158,34 @@ class InProgressError(IdempotencyError):
     def __str__(self) -> str:
         if self.from_inside:
             return (
-                f"{self.record.key} is asked for from inside the call that runs it, which would wait for its own end; "
-                "give the inner call another key, or another namespace"
+                f"the call that is running {self.record.key} asked for the key from inside, and would wait for itself; "
+                "give the inner call another key or namespace"
             )
-        return f"{self.record.key} is running elsewhere; its lease ends in {self.retry_after:.3f} s at the latest"
+        return (
+            f"another call is running {self.record.key}; call again later: the lease ends in {self.retry_after:.3f} s, "
+            "unless renewed"
+        )
 
 
 class MismatchError(IdempotencyError):
-    """The key belongs to a request with another payload.
+    """The key belongs to a request with another payload. A repetition fails again: a new request needs a new key.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, MismatchError
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    async with store.execute("order-1", fingerprint={"amount": 10}) as execution:
+        execution.complete("paid")
+    try:
+        async with store.execute("order-1", fingerprint={"amount": 99}):
+            print("does not run")
+    except MismatchError as error:
+        print(error.status_hint)
+    ```
 
     Attributes:
-        record: The record of the first request.
+        record: The first request's record.
     """
 
     status_hint = 422
@@ -147,17 +194,36 @@ class MismatchError(IdempotencyError):
         self.record = record
 
     def __str__(self) -> str:
-        return f"{self.record.key} was used before with another payload; send a new key with a new request"
+        return f"{self.record.key} was used before, with another payload; send a new key with a new request"
 
 
 class LeaseLostError(IdempotencyError):
-    """The caller no longer holds the record: another owner claimed it, it is gone, or it was not renewed in time.
+    """The caller no longer owns the record.
+
+    Another owner has claimed the key, the record is gone, or no renewal was answered in time.
+
+    A result from the body was not stored. A repetition of the call replays the new owner's result, or runs.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, Claimed, LeaseLostError
+    from aioidempotency.testing import FakeClock
+
+    store = AsyncIdempotencyStore.in_memory(lease=60, clock=(clock := FakeClock()))
+    decision = await store.claim("order-1")
+    assert isinstance(decision, Claimed)
+    clock.advance(120)  # the process stalls for longer than the lease
+    await store.claim("order-1")  # another process takes over
+    try:
+        await store.complete(decision.lease, "paid")
+    except LeaseLostError as error:
+        print(error.reason)
+    ```
 
     Attributes:
         key: The record's key, a digest.
-        record: The record found instead; None where none was found.
-        reason: `"another_owner"`, `"gone"`, or `"unanswered"`: the store did not answer the renewals, or the machine
-            slept past the end of the lease.
+        record: The present record. None if there is no record, or if the store did not look.
+        reason: `"another_owner"`, `"gone"` or `"unanswered"`: the store answered no renewal in time, or the
+            machine slept past the end of the lease.
     """
 
     retryable = True
@@ -166,6 +232,7 @@ class LeaseLostError(IdempotencyError):
     def __init__(self, key: str, record: "Record | None", *, reason: LostReason | None = None) -> None:
         self.key = key
         self.record = record
+        # `pickle` calls the constructor with the positional arguments alone, and then restores the attributes.
         if reason is not None:
             self._reason = reason
 
@@ -175,18 +242,34 @@ class LeaseLostError(IdempotencyError):
         return getattr(self, "_reason", "gone" if self.record is None else "another_owner")
 
     def __str__(self) -> str:
-        return f"{self.key} is no longer held by this call: {_LOST[self.reason]}"
+        return f"this call no longer owns {self.key}: {_LOST[self.reason]}; call again with the same key"
 
 
 _LOST: dict[LostReason, str] = {
-    "another_owner": "the record has another owner or is finished",
+    "another_owner": "another call has claimed or finished the record",
     "gone": "the record is gone",
-    "unanswered": "the lease could not be renewed in time",
+    "unanswered": "the lease was not renewed in time",
 }
 
 
 class ResultUnavailableError(IdempotencyError):
-    """The key was executed, and its result was not stored or cannot be read.
+    """The key was executed, but the result was not stored or cannot be read.
+
+    The body does not run again before the record expires. An unstorable result becomes a tombstone:
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, ResultUnavailableError
+
+    store = AsyncIdempotencyStore.in_memory()
+
+    async with store.execute("export-1") as execution:
+        execution.complete(object())  # JSON cannot hold the result
+    try:
+        async with store.execute("export-1"):
+            print("does not run")
+    except ResultUnavailableError as error:
+        print(error.reason)
+    ```
 
     Attributes:
         record: The finished record.
@@ -198,16 +281,16 @@ class ResultUnavailableError(IdempotencyError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.record.key} was executed, and its result is not available: {self.reason}"
+        return f"{self.record.key} was executed, but the result is not available: {self.reason}"
 
 
 class SerializationError(IdempotencyError):
     """A value cannot be key material, or cannot be stored as a result.
 
     Attributes:
-        subject: What held the value: "the key material", "the result".
+        subject: The place of the value: "the key material", "the result".
         kind: The name of the value's type.
-        advice: What to do instead.
+        advice: The next step for the caller.
     """
 
     status_hint = 422
@@ -221,41 +304,43 @@ class SerializationError(IdempotencyError):
         return f"{self.subject} cannot hold {self.kind}: {self.advice}"
 
 
+# No retry mode of botocore repeats a transaction conflict, so the caller has to know.
 PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
-"""Codes of reasons that may be gone a moment later."""
+"""DynamoDB's codes for refusals that end by themselves."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one write of a transaction could not be applied.
+    """The refusal of one write in a transaction.
 
     Attributes:
-        code: DynamoDB's: `ConditionalCheckFailed`, `TransactionConflict`, `ThrottlingError`,
+        code: DynamoDB's code: `ConditionalCheckFailed`, `TransactionConflict`, `ThrottlingError`,
             `ProvisionedThroughputExceeded`, `ItemCollectionSizeLimitExceeded` or `ValidationError`.
-        item: What refused the write, as plain Python values; None where it was not asked for with
-            `ReturnValuesOnConditionCheckFailure="ALL_OLD"`, or nothing was there.
-        message: DynamoDB's own words, which may name attributes.
+        item: The item in the way, as plain Python values. None without an item, and for a write without
+            `ReturnValuesOnConditionCheckFailure="ALL_OLD"`.
+        message: DynamoDB's own words, possibly with names of attributes.
     """
 
     code: str
+    # A refusal appears in logs, and both fields may hold the caller's data.
     item: Mapping[str, object] | None = field(default=None, repr=False)
     message: str = field(default="", repr=False)
 
     @property
     def passing(self) -> bool:
-        """Whether the same write may be applied a moment later."""
+        """Whether the same write may succeed a moment later."""
         return self.code in PASSING
 
 
 class TransactionError(IdempotencyError):
-    """A transaction was refused, by DynamoDB or before it was sent; nothing in it was applied.
+    """A transaction was refused, by DynamoDB or before the request. No part of the transaction was applied.
 
-    It is `retryable` where all that stood in the way was another transaction, or throttling.
+    The error is `retryable` if only other transactions or throttling were in the way.
 
     Attributes:
-        reasons: One entry for each write, in order; None where the write itself was fine.
-        trouble: Why it was not sent, and what to do, in words; None where DynamoDB refused it.
+        reasons: One entry for each write, in order. None for a write without fault.
+        trouble: Why the library sent nothing, and the next step, in words. None after DynamoDB's own refusal.
     """
 
     status_hint = 409
@@ -263,6 +348,7 @@ class TransactionError(IdempotencyError):
     def __init__(self, reasons: tuple[Reason | None, ...], trouble: str | None = None) -> None:
         self.reasons = reasons
         self.trouble = trouble
+        # A refusal before the request has no reasons, and every repetition is refused again.
         given = [reason for reason in reasons if reason is not None]
         self.retryable = bool(given) and all(reason.passing for reason in given)
 
@@ -271,7 +357,7 @@ class TransactionError(IdempotencyError):
             return f"nothing was sent: {self.trouble}"
         refused = [f"{reason.code} at index {index}" for index, reason in enumerate(self.reasons) if reason is not None]
         return (
-            f"the transaction was refused, and nothing in it was applied: {', '.join(refused)} of its "
+            f"the transaction was refused, and nothing was applied: {', '.join(refused)} of its "
             f"{len(self.reasons)} writes{self._advice}"
         )
 
@@ -280,15 +366,16 @@ class TransactionError(IdempotencyError):
         if self.retryable:
             return "; call again"
         invalid = any(reason is not None and reason.code == "ValidationError" for reason in self.reasons)
-        return "; the message of its reason says why" if invalid else ""
+        return "; see the message of the reason" if invalid else ""
 
 
+# A caller's mistake, as with a closed file: hence also a `RuntimeError`.
 class TransactionClosedError(TransactionError, RuntimeError):
-    """A transaction cannot be had, or not any more: its execution is a replay, or has ended.
+    """The execution has no open transaction: the execution is a replay, or has ended.
 
     Attributes:
         key: The execution's key, a digest.
-        state: What it is, in words.
+        state: The execution's state, in words.
     """
 
     def __init__(self, key: str, state: str) -> None:
@@ -298,21 +385,42 @@ class TransactionClosedError(TransactionError, RuntimeError):
 
 
 class StoreError(IdempotencyError):
-    """The store did not answer, or refused to; `__cause__` is the client's own error.
+    """The store did not answer, refused to, or the record is contended. `__cause__` is the client's own error.
+
+    A claim may have been written all the same. The key is then free again after the lease.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, StoreError
+
+    class Unreachable:
+        async def execute(self, operation):
+            raise OSError("connection refused")
+
+    store = AsyncIdempotencyStore("orders", backend=Unreachable())
+    try:
+        await store.claim("order-1")
+    except StoreError as error:
+        print(f"{error.status_hint}: {error}")
+    ```
 
     Attributes:
         operation: The name of the DynamoDB operation.
-        table_name: The table it went to.
-        reason: What happened and what to do, in words.
+        table_name: The table of the operation.
+        reason: The failure and the next step, in words.
+        contended: Whether the store did answer, and other callers changed the record at every attempt. `fail_open` does
+            not count such a failure as an outage.
     """
 
     retryable = True
     status_hint = 503
+    contended: bool = False
 
-    def __init__(self, operation: str, table_name: str, reason: str) -> None:
+    def __init__(self, operation: str, table_name: str, reason: str, *, contended: bool = False) -> None:
         self.operation = operation
         self.table_name = table_name
         self.reason = reason
+        if contended:
+            self.contended = True
 
     def __str__(self) -> str:
         return f"{self.operation} on table {self.table_name!r} failed: {self.reason}"

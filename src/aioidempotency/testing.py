@@ -1,7 +1,7 @@
-"""For the tests of code that uses aioidempotency: a clock to set, a store in memory, and a check of a partition function.
+"""Tools for your tests: a clock to set, a store in memory, and a check of partition functions.
 
-The module is a pytest plugin, too: with `pytest_plugins = ["aioidempotency.testing"]` in a
-`conftest.py`, tests have the fixtures `idempotency_clock` and `idempotency_store`.
+The module is a pytest plugin, too. With `pytest_plugins = ["aioidempotency.testing"]` in a `conftest.py`, tests have
+the fixtures `idempotency_clock` and `idempotency_store`.
 """
 
 import gc
@@ -18,21 +18,38 @@ from aioidempotency.partitioning.custom import SAFE, function_name
 
 @final
 class FakeClock:
-    """A clock that stands still until it is told to move; give it to a store as `clock=`.
+    """A clock that stands still between calls of `advance`. Give the clock to a store as `clock=`.
 
-    It starts in the year 2100: an emulator that deletes by TTL goes by the real time, and would take
-    the records of a clock in the past for expired.
+    ```python
+    from aioidempotency import AsyncIdempotencyStore
+    from aioidempotency.testing import FakeClock
+
+    clock = FakeClock()
+    store = AsyncIdempotencyStore.in_memory(retention=3600, clock=clock)
+
+    async with store.execute("order-1") as execution:
+        execution.complete("paid")
+    assert await store.get("order-1") is not None
+    clock.advance(3601)  # the record expires
+    assert await store.get("order-1") is None
+    ```
+
+    The clock starts in the year 2100. An emulator's TTL follows the real time, and would delete the records of a clock
+    in the past.
+
+    Args:
+        now: The first instant, in epoch seconds.
     """
 
     def __init__(self, now: float = 4_102_444_800.0) -> None:
         self._now = now
 
     def __call__(self) -> float:
-        """Read the clock: epoch seconds."""
+        """Read the clock, in epoch seconds."""
         return self._now
 
     def advance(self, duration: float | timedelta) -> None:
-        """Move the clock on by seconds, or back by less than none."""
+        """Move the clock by seconds: forward, or backward with a negative number."""
         self._now += duration.total_seconds() if isinstance(duration, timedelta) else duration
 
     def __repr__(self) -> str:
@@ -40,7 +57,7 @@ class FakeClock:
 
 
 EXAMPLE_KEYS: Final = tuple(f"example#{hashlib.sha256(bytes([number])).hexdigest()}" for number in range(64))
-"""Keys as a store makes them: a namespace, and a digest."""
+"""Keys in a store's form: a namespace and a digest."""
 
 
 def check_partition_function(
@@ -48,16 +65,19 @@ def check_partition_function(
 ) -> None:
     """Check that the answers of a function for `CustomPartition` depend on the key and on nothing else.
 
-    Calls the function for each key and watches which built-in functions it calls. Then calls it for each key again,
-    in the opposite order. Give keys of your own (`namespace#digest`) where the function takes them apart. A function
-    for `elsewhere=` can be checked, too.
+    The check calls the function for each key, and watches the built-in functions that it uses. Then the check calls the
+    function for each key again, in the opposite order. Functions for `elsewhere=` can be checked, too.
 
-    The check sees what the function asks for, not why: a function that writes a log asks for the time, and is
-    refused. It watches the calling thread only, by `sys.setprofile`: call it from a test, not in a service.
+    The check cannot see the purpose of a call: a function that writes a log asks for the time, and is refused. Only the
+    calling thread is watched, by `sys.setprofile`, so the check belongs in a test, not in a service.
+
+    Args:
+        function: The function of a key.
+        keys: Keys in the form `namespace#digest`, for a function that takes keys apart.
 
     Raises:
-        PartitioningError: The function gave two answers for one key, or asked for the time, for chance, or for what
-            differs between processes (as `hash` of a text does). The message names the cause.
+        PartitioningError: The function gave two answers for one key, or asked for the time, for chance, or for facts
+            that differ between processes (`hash` of a text, for example). The message names the cause.
 
     Example:
         >>> def by_tenant(key):
@@ -69,11 +89,13 @@ def check_partition_function(
         >>> check_partition_function(by_hash)
         Traceback (most recent call last):
             ...
-        aioidempotency.exceptions.PartitioningError: ...by_hash asks for what differs between processes (builtins.hash)...
+        aioidempotency.exceptions.PartitioningError: ...by_hash asks for a fact of this process (builtins.hash)...
     """
     asked: set[str] = set()
     answers = {key: _watched(function, key, asked) for key in keys}
+    # In the opposite order, so that a function which counts its calls gives itself away.
     again = {key: _watched(function, key, asked) for key in reversed(answers)}
+    # First the cause: a function that asks for the time may still have answered twice alike.
     if asked:
         raise PartitioningError(f"{function_name(function)} asks for {', '.join(sorted(asked))}. {SAFE}")
     if again != answers:
@@ -89,7 +111,7 @@ _SOURCES: Final = {
         )
     },
     "chance": {("posix", "urandom"), ("nt", "urandom"), ("posix", "getrandom")},
-    "what differs between processes": {
+    "a fact of this process": {
         ("builtins", "hash"),
         ("builtins", "id"),
         ("posix", "getpid"),
@@ -98,11 +120,11 @@ _SOURCES: Final = {
         ("_socket", "gethostname"),
     },
 }
-"""What a function may ask for that is not its key, by the modules and names of the built-in functions that answer."""
+"""Causes of an unsafe answer, by module and name of the built-in functions."""
 
 
 def _watched(function: Callable[[str], object], key: str, asked: set[str]) -> object:
-    """Call a function; add to `asked` what it asks for that is not its key."""
+    """Call a function. Add the causes of an unsafe answer to `asked`."""
 
     def note(_: object, event: str, called: object) -> None:
         if event == "c_call" and (cause := _cause(called)):
@@ -110,8 +132,11 @@ def _watched(function: Callable[[str], object], key: str, asked: set[str]) -> ob
 
     profile, collects = sys.getprofile(), gc.isenabled()
     gc.disable()  # a collection may run callbacks of other tools, which ask for the time
+    # A profiler sees calls of built-in functions, however they are reached. A patched `time.time` would miss a name
+    # imported earlier.
     sys.setprofile(note)
     try:
+        # A generator runs while it is read, so it is read under watch.
         answer = function(key)
         return answer if isinstance(answer, str) or not isinstance(answer, Iterable) else list(answer)
     finally:
@@ -121,6 +146,7 @@ def _watched(function: Callable[[str], object], key: str, asked: set[str]) -> ob
 
 
 def _cause(called: Any) -> str | None:
+    """Name the cause behind a built-in function. None for a safe one."""
     name, owner = getattr(called, "__name__", ""), getattr(called, "__self__", None)
     shown = f"{getattr(owner, '__name__', type(owner).__name__)}.{name}"
     if isinstance(owner, random.Random):

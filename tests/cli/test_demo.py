@@ -208,9 +208,17 @@ async def test_a_table_with_another_key_is_refused(env: dict[str, str], engine: 
 @pytest.mark.parametrize(
     ("missing", "arguments", "advice"),
     [
-        ("typer", ("--version",), 'pip install "aioidempotency[cli]" (or "aioidempotency[demo]" for the demo)'),
-        ("rich", ("--version",), 'pip install "aioidempotency[cli]" (or "aioidempotency[demo]" for the demo)'),
-        ("moto", ("demo",), 'pip install "aioidempotency[demo]"'),
+        (
+            "typer",
+            ("--version",),
+            'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"',
+        ),
+        (
+            "rich",
+            ("--version",),
+            'aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"',
+        ),
+        ("moto", ("demo",), 'aioidempotency[demo], in a clone: pip install ".[demo]"'),
     ],
 )
 def test_a_missing_extra_is_named(env: dict[str, str], missing: str, arguments: tuple[str, ...], advice: str) -> None:

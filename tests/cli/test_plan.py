@@ -171,7 +171,7 @@ def test_a_missing_matplotlib_is_named() -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=45, check=False)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == (
-        'aioidempotency: --plot needs matplotlib, which is not installed; run: pip install "aioidempotency[plot]"\n'
+        'aioidempotency: --plot needs matplotlib, which is not installed; install aioidempotency[plot], in a clone: pip install ".[plot]"\n'
     )
 
 

@@ -40,6 +40,7 @@ def claim(key: str) -> Put:
 OWNERS: list[Operation] = [
     Update(at("mine"), {"data": {"S": "1"}}, HeldBy("me")),
     Delete(at("mine"), HeldBy("me")),
+    Put(at("mine"), {**at("mine").item, "freed_by": {"S": "you"}}, HeldBy("me")),
     Transact((Update(at("mine"), {"data": {"S": "1"}}, HeldBy("me")), Check(at("other"), Absent()))),
 ]
 OTHERS: list[Callable[[str], Operation]] = [
@@ -54,7 +55,7 @@ async def held(**_: object) -> None:
 
 
 @pytest.mark.parametrize("others", OTHERS, ids=["claims", "reads", "claims over locations"])
-@pytest.mark.parametrize("owner", OWNERS, ids=["update", "delete", "transaction"])
+@pytest.mark.parametrize("owner", OWNERS, ids=["update", "delete", "a release that leaves a record", "transaction"])
 async def test_owners_have_connections_of_their_own(
     session: AioSession, owner: Operation, others: Callable[[str], Operation]
 ) -> None:
@@ -66,7 +67,9 @@ async def test_owners_have_connections_of_their_own(
         sent.append(model.name)
         if len(sent) == 3:
             begun.set()
-        if model.name in {"UpdateItem", "DeleteItem"} or b"Update" in params["body"]:
+        if model.name in {"UpdateItem", "DeleteItem"} or any(
+            each in params["body"] for each in (b"Update", b"freed_by")
+        ):
             return Response(), {}
         await held()
         return None

@@ -320,7 +320,7 @@ IMPURE: dict[str, tuple[Callable[[str], Any], str]] = {
     "the day": (lambda _: dt.date.today().isoformat(), "the time"),  # noqa: DTZ011 - that is the test
     "the month": (lambda _: f"{dt.datetime.now(dt.UTC):%Y-%m}", "the time"),
     "the local time": (lambda _: time.strftime("%Y", time.localtime()), "the time"),
-    "the hash of a text": (lambda key: str(hash(key) % 32), "what differs between processes"),
+    "the hash of a text": (lambda key: str(hash(key) % 32), "a fact of this process"),
     "one after the other": (lambda _: str(next(COUNTER) % 32), "two answers"),
     "chance for one key of many": (lambda key: str(random.random() < 2 if key == EXAMPLE_KEYS[40] else 1), "chance"),
 }

@@ -33,8 +33,8 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     (
         LayoutMismatchError("orders", "HashBuckets(n=32)", "HashBuckets(n=64)", "Wait."),
         (
-            "table 'orders' is laid out by HashBuckets(n=32), and the store looks by HashBuckets(n=64): it would not "
-            "find records that are there, and run their keys again. Wait."
+            "table 'orders' uses the layout HashBuckets(n=32), and the store is set to HashBuckets(n=64): the store "
+            "would miss the table's records and run their keys again. Wait."
         ),
         False,
         500,
@@ -42,7 +42,7 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     (
         MissingKeyError("the key"),
         (
-            "no idempotency key: the key is None, empty, or holds nothing but None; "
+            "no idempotency key: the key is None, empty, or holds only None; "
             "send a key, or decorate with missing_key='run' to run such calls unprotected"
         ),
         False,
@@ -50,51 +50,51 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     ),
     (
         InProgressError(RECORD, 1.23456),
-        "shop#1234 is running elsewhere; its lease ends in 1.235 s at the latest",
+        "another call is running shop#1234; call again later: the lease ends in 1.235 s, unless renewed",
         True,
         409,
     ),
     (
         MismatchError(RECORD),
-        "shop#1234 was used before with another payload; send a new key with a new request",
+        "shop#1234 was used before, with another payload; send a new key with a new request",
         False,
         422,
     ),
     (
         LeaseLostError("shop#1234", RECORD),
-        "shop#1234 is no longer held by this call: the record has another owner or is finished",
+        "this call no longer owns shop#1234: another call has claimed or finished the record; call again with the same key",
         True,
         409,
     ),
     (
         LeaseLostError("shop#1234", None),
-        "shop#1234 is no longer held by this call: the record is gone",
+        "this call no longer owns shop#1234: the record is gone; call again with the same key",
         True,
         409,
     ),
     (
         LeaseLostError("shop#1234", None, reason="unanswered"),
-        "shop#1234 is no longer held by this call: the lease could not be renewed in time",
+        "this call no longer owns shop#1234: the lease was not renewed in time; call again with the same key",
         True,
         409,
     ),
     (
         ResultUnavailableError(RECORD, "it was too large"),
-        "shop#1234 was executed, and its result is not available: it was too large",
+        "shop#1234 was executed, but the result is not available: it was too large",
         False,
         500,
     ),
     (SerializationError("the result", "set", "sort it"), "the result cannot hold set: sort it", False, 422),
     (
         TransactionError((None, Reason("ConditionalCheckFailed", {"secret": 1}), None)),
-        "the transaction was refused, and nothing in it was applied: ConditionalCheckFailed at index 1 of its 3 writes",
+        "the transaction was refused, and nothing was applied: ConditionalCheckFailed at index 1 of its 3 writes",
         False,
         409,
     ),
     (
         TransactionError((Reason("TransactionConflict"), Reason("ThrottlingError"))),
         (
-            "the transaction was refused, and nothing in it was applied: TransactionConflict at index 0, "
+            "the transaction was refused, and nothing was applied: TransactionConflict at index 0, "
             "ThrottlingError at index 1 of its 2 writes; call again"
         ),
         True,
@@ -103,8 +103,8 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
     (
         TransactionError((Reason("ValidationError"),)),
         (
-            "the transaction was refused, and nothing in it was applied: ValidationError at index 0 of its 1 writes; "
-            "the message of its reason says why"
+            "the transaction was refused, and nothing was applied: ValidationError at index 0 of its 1 writes; "
+            "see the message of the reason"
         ),
         False,
         409,

@@ -30,7 +30,8 @@ def on_lambda(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_is_named_by_its_host_and_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """C21: unless a label says otherwise."""
     monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
-    assert labelled(AUTO)() == f"{socket.gethostname()} {os.getpid()}"
+    assert labelled(AUTO) is AUTO
+    assert _label.automatic() == f"{socket.gethostname()} {os.getpid()}"
 
 
 @pytest.mark.usefixtures("on_lambda")
@@ -97,8 +98,8 @@ def test_a_label_is_cut_at_a_character(text: str) -> None:
 
 def test_a_label_of_ones_own_counts() -> None:
     """C21: as it is; None leaves it out."""
-    assert labelled("worker 7")() == "worker 7"
-    assert labelled(None)() is None
+    assert labelled("worker 7") == "worker 7"
+    assert labelled(None) is None
     assert repr(AUTO) == "AUTO"
 
 

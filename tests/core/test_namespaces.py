@@ -309,6 +309,49 @@ def test_a_definition_replaces_its_predecessor(tmp_path: Path) -> None:
     assert len([runpy.run_path(str(file), {"store": store}, run_name="shop") for _ in range(2)]) == 2
 
 
+DECORATED = """
+import functools
+from aioidempotency import idempotent
+
+@idempotent(store)
+@retrying
+async def handle(order):
+    return {mode!r}
+
+@idempotent(store)
+@careless
+async def other(order):
+    return {mode!r}
+"""
+
+
+def retrying(function: Handler) -> Handler:
+    @functools.wraps(function)
+    async def wrapper(*args: Any, **kwargs: Any) -> object:
+        return await function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_a_definition_under_another_decorator_replaces_its_predecessor() -> None:
+    """C18: the wrapper's code is always the same, and the function inside is a new one, at another place."""
+    store = AsyncIdempotencyStore.in_memory()
+    names: dict[str, Any] = {"store": store, "retrying": retrying, "careless": careless, "__name__": "shop"}
+    living = []
+    for number, mode in enumerate(("a", "b")):
+        exec(compile(DECORATED.format(mode=mode), f"<cell {number}>", "exec"), names)
+        living.append([names["handle"], names["other"]])
+    assert len(living) == 2
+
+
+def test_a_function_under_another_decorator_belongs_to_its_own_program() -> None:
+    """C18: the wrapper was made in another module; the function inside says which program's main module it is from."""
+    module = ModuleType("__main__")
+    module.__dict__.update(__file__="/srv/invoices.py", __spec__=None, retrying=retrying)
+    exec("@retrying\nasync def handle(order): ...", module.__dict__)
+    assert namespace_of(module.handle) == "invoices.handle"
+
+
 async def test_run_never_refuses() -> None:
     """C18: closures over what a call needs are how `run` is used."""
     store = AsyncIdempotencyStore.in_memory()

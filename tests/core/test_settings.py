@@ -75,7 +75,7 @@ def test_a_heartbeat_is_a_third_of_the_lease_or_less(heartbeat: bool | Duration,
 
 def test_a_heartbeat_that_is_too_slow_is_refused() -> None:
     """A single failure would lose the lease."""
-    with pytest.raises(ConfigurationError, match=r"^heartbeat=20.5 is longer than a third of the lease, 20 s$"):
+    with pytest.raises(ConfigurationError, match=r"^heartbeat=20.5 is longer than a third of the lease, 20 s; give a"):
         interval(20.5, 60.0)
 
 
@@ -151,7 +151,7 @@ def test_what_is_no_table_name_is_refused(name: str) -> None:
     """With what was given."""
     with pytest.raises(ConfigurationError) as caught:
         check_table_name(name)
-    assert str(caught.value) == f"{name!r} is not a table's name: letters, digits, _, . and -, or an ARN"
+    assert str(caught.value) == f"{name!r} is not a table's name; use letters, digits, _, . and -, or an ARN"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,9 @@ def test_namespaces_that_are_too_long_are_refused(namespace: str) -> None:
     """Counted in bytes, as DynamoDB does."""
     with pytest.raises(ConfigurationError) as caught:
         check_namespace(namespace)
-    assert str(caught.value) == f"a namespace has 400 bytes at the most: {namespace[:40]!r}... has more"
+    assert str(caught.value) == (
+        f"a namespace has 400 bytes at most, and {namespace[:40]!r}... has more; give a shorter one"
+    )
 
 
 def _settings(**changes: Any) -> Settings:

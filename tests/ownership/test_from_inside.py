@@ -51,7 +51,7 @@ async def test_a_call_that_asks_for_its_own_key_is_refused_at_once(
     error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
     assert isinstance(error, InProgressError)
     assert error.from_inside
-    assert "is asked for from inside the call that runs it" in str(error)
+    assert "asked for the key from inside" in str(error)
     assert 0 < error.retry_after <= 61
     assert (bodies, backend.count(Get)) == ([], 0)
     record = await store.get("key")

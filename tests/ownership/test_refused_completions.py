@@ -107,7 +107,7 @@ async def test_a_process_that_may_not_complete_at_all_runs_no_second_body() -> N
     assert asyncio.get_running_loop().time() < 2  # three tries, not a whole lease
     for key in ("first", "second", "third"):
         with pytest.raises(
-            ConfigurationError, match="no claims are made, since this process could not store"
+            ConfigurationError, match="no claims are made, because this process could not store"
         ) as caught:
             await store.run(key, body)
         assert "allow them dynamodb:UpdateItem" in str(caught.value)

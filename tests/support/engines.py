@@ -70,18 +70,6 @@ def ministack_engine() -> Iterator[Engine]:
         yield Engine(name="ministack", endpoint_url=url, transactions=True, partiql=True)
 
 
-@contextmanager
-def model_engine(**options: float) -> Iterator[Engine]:
-    """The model in `bench/model`, empty at every start.
-
-    Its options are those of its command, as in ``model_engine(partitions=4, scale=0.05)``. Without any,
-    its partitions have no limits.
-    """
-    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    with serving("bench.model", *(given or ["--no-limits"])) as (url, _):
-        yield Engine(name="model", endpoint_url=url, transactions=True, partiql=True)
-
-
 def user_engine() -> Engine | None:
     """The endpoint named by ``AIOIDEMPOTENCY_TEST_ENDPOINT``, if any; nothing is started."""
     url = os.environ.get(_ENDPOINT_VARIABLE)

@@ -14,7 +14,7 @@ def main() -> None:
             raise
         sys.stderr.write(
             f"aioidempotency: the command needs {error.name}, which is not installed; "
-            'run: pip install "aioidempotency[cli]" (or "aioidempotency[demo]" for the demo)\n'
+            'install aioidempotency[cli] (or aioidempotency[demo] for the demo), in a clone: pip install ".[cli]"\n'
         )
         sys.exit(2)
     app(prog_name="aioidempotency")

@@ -120,7 +120,7 @@ def _draw(plan: Plan, file: Path) -> None:
 
         save(plan, file)
     except ModuleNotFoundError as error:
-        message = f'--plot needs {error.name}, which is not installed; run: pip install "aioidempotency[plot]"'
+        message = f'--plot needs {error.name}, which is not installed; install aioidempotency[plot], in a clone: pip install ".[plot]"'
         raise CommandError(message) from error
     except OSError as error:
         raise CommandError(f"--plot {file} cannot be written: {error.strerror or error}") from error

@@ -38,7 +38,7 @@ async def moto_dynamodb() -> AsyncIterator[str]:
         from werkzeug.test import Client  # noqa: PLC0415 - it calls an application without a socket
     except ModuleNotFoundError as error:
         raise CommandError(
-            f'the demo needs {error.name}, which is not installed; run: pip install "aioidempotency[demo]", '
+            f'the demo needs {error.name}, which is not installed; install aioidempotency[demo], in a clone: pip install ".[demo]", '
             "or give --endpoint-url"
         ) from error
     moto = Client(DomainDispatcherApplication(create_backend_app), use_cookies=False)

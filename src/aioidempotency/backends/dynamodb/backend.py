@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop
+from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Delete, Get, Operation, Reply, Transact, Update
+from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Transact, Update
 from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
@@ -112,9 +113,12 @@ class DynamoDBBackend:
         room: Room | None = None
         try:
             async with asyncio.timeout(self.time_limit):
-                # Owners never wait for claims: `room`. A transaction of an owner begins with an update.
+                # Owners never wait for claims: see `room`. A transaction of an owner begins with an update, and a
+                # release may leave a record behind.
                 first = operation.writes[0] if isinstance(operation, Transact) else operation
-                if not isinstance(first, OF_OWNERS):
+                if not (
+                    isinstance(first, OF_OWNERS) or (isinstance(first, Put) and isinstance(first.condition, HeldBy))
+                ):
                     of_loop = self._rooms[asyncio.get_running_loop()]
                     if of_loop.free > 0:
                         of_loop.free -= 1
@@ -123,7 +127,7 @@ class DynamoDBBackend:
                     room = of_loop
                 return await self._send(client, operation)
         except errors.RAISED as error:
-            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from error
+            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from errors.cause(error)
         finally:
             if room is not None:
                 if room.waiting:
@@ -248,7 +252,7 @@ class DynamoDBBackend:
             async with asyncio.timeout(seconds):
                 return await call
         except errors.RAISED as error:
-            raise errors.translated(error, operation, table_name, seconds=seconds) from error
+            raise errors.translated(error, operation, table_name, seconds=seconds) from errors.cause(error)
 
     def __repr__(self) -> str:
         whose = "the caller's" if self._given is not None else "open" if self._own.is_open else "not open"

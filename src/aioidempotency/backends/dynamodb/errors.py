@@ -115,6 +115,11 @@ def translated(  # noqa: PLR0911 - one for each kind
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
 
 
+def cause(error: Exception) -> Exception | None:
+    """Return the cause of a translated error. Python's error for a text without bytes holds the whole text: no cause."""
+    return None if isinstance(error, UnicodeError) else error
+
+
 def _temporary(message: str) -> ConfigurationError:
     """Make an error whose cause others can mend while the program runs."""
     error = ConfigurationError(message)

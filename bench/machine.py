@@ -3,25 +3,9 @@
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
-
-from bench.speed import typescript
-from bench.speed.contest import TYPESCRIPT, Contestant
-
-_PACKAGES: Final = (
-    "aioidempotency",
-    "aiobotocore",
-    "aiohttp",
-    "anyio",
-    "aws-lambda-powertools",
-    "boto3",
-    "botocore",
-    "msgspec",
-)
 
 
 def machine() -> dict[str, object]:
@@ -34,18 +18,14 @@ def machine() -> dict[str, object]:
     }
 
 
-def versions(contestants: Sequence[Contestant]) -> dict[str, str]:
-    """Tell the versions of what takes part."""
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Tell the versions of the packages that are installed."""
     found = {}
-    for name in _PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    for each in contestants:
-        if each.name == TYPESCRIPT:
-            asked = subprocess.run([each.command[0], "--version"], capture_output=True, text=True, check=True)
-            found |= {"node": asked.stdout.strip().removeprefix("v"), **typescript.versions()}
     return found
 
 

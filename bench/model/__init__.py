@@ -1,1 +1,0 @@
-"""DynamoDB's API in memory, with the limit of each partition: see `bench/README.md`."""
