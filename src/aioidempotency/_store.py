@@ -175,13 +175,12 @@ class AsyncIdempotencyStore:
                 time_limit=time_limit(terms.lease),
             )
         if group_commit is not None:
-            plain_only = GroupCommitUnavailable(table_name)
             asked = grouped(
-                # A lambda, because the records are made below.
                 asked,
                 group_commit,
                 closes_inner=backend is None,
-                fell_back=lambda: self._records.report(plain_only),
+                # A lambda, because the records are made below.
+                fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
             )
         records = Records(
             asked,
