@@ -1,7 +1,7 @@
 """Results and errors in their stored form.
 
-An unstorable result must not lead to a second execution. The record becomes a tombstone, with the sole message that
-the key was executed.
+A result that cannot be stored must not lead to a second execution. The record then becomes a tombstone, which says
+only that the call was executed.
 """
 
 import base64
@@ -29,7 +29,7 @@ ZLIB = "zlib"
 ERROR = "error"
 
 SURELY_SMALL = 90_000
-"""Characters that fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
+"""So many characters fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
 
 
 class StoredError(msgspec.Struct, frozen=True):
@@ -49,12 +49,12 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
     encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
         encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
-    # The exact size of an item costs more than a comparison, and nearly all results are small.
+    # Measuring an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))
     if size > LARGEST_ITEM:
-        advice = f"DynamoDB takes {LARGEST_ITEM}; return a reference to it instead"
+        advice = f"DynamoDB takes {LARGEST_ITEM} bytes at the most; return a reference to the result instead"
         raise SerializationError("the record", f"an item of {size} bytes", advice)
     return encoded
 
@@ -62,7 +62,7 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
 def serialize_or_tombstone(
     result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
 ) -> SerializedResult:
-    """Write a result in its stored form. An unstorable one becomes a tombstone, with an event."""
+    """Write a result in its stored form. If that fails, report an event and return a tombstone."""
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
     except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
@@ -153,11 +153,11 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
         stored = msgspec.json.decode(data, type=StoredError)
     except msgspec.DecodeError:
         return ResultUnavailableError(record, "its stored error is damaged")
-    # Only classes listed by the caller, never an import by a stored name: the table's text must not choose code to
+    # Only a class listed by the caller is rebuilt. An import by a stored name would let the table's text choose code to
     # run.
     known = {qualified_name(kind): kind for kind in _with_subclasses(store_errors)}
     if stored.args is not None and stored.type in known:
-        with suppress(Exception):  # the class has changed since; the error then names the class
+        with suppress(Exception):  # if the class has changed since, the error below names the class
             return known[stored.type](*stored.args)
     return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
 
