@@ -360,7 +360,7 @@ class Call:
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
         except StoreError as error:
-            if not parts.settings.fail_open:
+            if error.contended or not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
             self._records.report(FailedOpen(self._key, error))

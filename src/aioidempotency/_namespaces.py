@@ -174,6 +174,10 @@ class _Definition(Struct, frozen=True):
     stale: Callable[[], bool]
     held: dict[str, object]
 
+    # The values are the program's own data.
+    def __repr__(self) -> str:
+        return f"<_Definition: holds {len(self.held)} values>"
+
     @classmethod
     def of(cls, function: Callable[..., object], in_key: Container[str]) -> "_Definition":
         target, args, kwargs = unbound(function)

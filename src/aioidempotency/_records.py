@@ -20,7 +20,7 @@ from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import freeing, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Lease, Record, Route, SerializedResult
+from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
@@ -34,7 +34,7 @@ from aioidempotency._core.operations import (
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
@@ -101,7 +101,8 @@ class Records:
         claim is repeated a few times, possibly at another location.
 
         Raises:
-            StoreError: The backend did not answer, or every answer came too late for a lease.
+            StoreError: The backend did not answer, every answer came too late for a lease, or the record is
+                contended.
             ConfigurationError: No completion of this process has succeeded, and one was refused again.
         """
         if self.uncompleted is not None:
@@ -112,8 +113,7 @@ class Records:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    made = await self.run(protocol.claim(attempt), sent)
-                    decision: Decision | None = await self._relied_on(made, attempt)
+                    outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -122,11 +122,13 @@ class Records:
                         elapsed = self.now() - attempt.now
                         if elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
                             return Claimed(lease)
-                        decision = Claimed(lease)
+                        outcome = Claimed(lease)
                     else:
                         judged = self._by_own_clock(attempt, reply)
-                        decision = await self.run(protocol.claim_refused(judged, operation, reply), sent)
-                    decision = await self._relied_on(decision, attempt)
+                        outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
+                if isinstance(outcome, Contended):
+                    raise contended("claim", attempt.locations[0])
+                decision = await self._relied_on(outcome, attempt)
             # The claim may be written, or may still be on the way. `withdraw` needs no reply to give the key back.
             except asyncio.CancelledError:
                 await self.give_back([(attempt.route.key, protocol.withdraw(attempt, sent))])
@@ -198,11 +200,13 @@ class Records:
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         if isinstance(reply, Applied):
-            outcome: Completed | Lost = Completed(finished)
+            outcome: Completed | Lost | Contended = Completed(finished)
         else:
             outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
+        if isinstance(outcome, Contended):
+            raise contended("complete", lease.location)
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
         if protocol.lapsed(lease, now=self.now()):
@@ -234,7 +238,11 @@ class Records:
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         # The clock is read again after the answer: the request may have outlasted the lease.
         outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
-        return Lost(None) if protocol.lapsed(lease, now=self.now()) else outcome
+        if protocol.lapsed(lease, now=self.now()):
+            return Lost(None)
+        if isinstance(outcome, Contended):
+            raise contended("renew", lease.location)
+        return outcome
 
     async def release(self, lease: Lease) -> None:
         """Give a key back.
@@ -271,7 +279,7 @@ class Records:
         """Free a key, see `freeing.forget`.
 
         Raises:
-            StoreError: The backend did not answer. The key may be free or not.
+            StoreError: The backend did not answer. The key may be free or not. Or the record is contended.
         """
         for held in tuple(self.held.values()):
             if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
@@ -279,6 +287,8 @@ class Records:
                 # lapsed.
                 attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
         outcome = await self.run(freeing.forget(attempt, running=running))
+        if isinstance(outcome, Contended):
+            raise contended("forget", attempt.locations[0])
         if isinstance(outcome, Forgotten):
             if self.cache is not None:
                 self.cache.forget(attempt.route.key, up_to=outcome.fencing_token)
@@ -358,6 +368,12 @@ class Records:
     def report(self, event: Event) -> None:
         """Log an event and call the hook."""
         report(event, self._hook)
+
+
+def contended(action: str, location: Location) -> StoreError:
+    """Make the error for a record that others changed at every attempt."""
+    reason = f"{location.key} is contended: others changed it {protocol.ATTEMPTS} times in a row; call again later"
+    return StoreError(action, location.table.name, reason, contended=True)
 
 
 _WRITES = (Put, Update, Delete, Transact)

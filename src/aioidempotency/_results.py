@@ -28,6 +28,12 @@ TOMBSTONE = SerializedResult("", "tombstone")
 ZLIB = "zlib"
 ERROR = "error"
 
+LONGEST_NAME = 200
+"""The most characters of a stored name in a message. A table's text may be of any length."""
+
+LARGEST_TEXT = 32 * 1024 * 1024
+"""The most bytes of a result before compression. A record of 400 KB could unpack to 400 MB, for whoever can write one."""
+
 SURELY_SMALL = 90_000
 """So many characters fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
 
@@ -38,17 +44,30 @@ class StoredError(msgspec.Struct, frozen=True):
     type: str
     args: list[Any] | None
 
+    # The arguments of an error are the caller's data.
+    def __repr__(self) -> str:
+        return f"<StoredError {self.type}>"
+
 
 def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> SerializedResult:
     """Write a result, compressed if the text has more than `compress_over` characters.
 
     Raises:
-        SerializationError: The codec cannot write the result, or the item would exceed 400 KB.
+        SerializationError: The codec cannot write the result, or the result is too large.
     """
     text = codec.encode(result)
+    if not isinstance(text, str):
+        raise SerializationError("the result", f"{type(text).__name__}, given by the codec", "let codec= give a text")
     encoded = SerializedResult(text)
     if compress_over is not None and len(text) > compress_over:
-        encoded = SerializedResult(base64.b64encode(zlib.compress(text.encode())).decode(), ZLIB)
+        plain = _bytes_of(text)
+        # Replays would refuse to unpack the text.
+        if len(plain) > LARGEST_TEXT:
+            advice = f"the most is {LARGEST_TEXT} bytes; return a reference to the result instead"
+            raise SerializationError("the result", f"a text of {len(plain)} bytes", advice)
+        encoded = SerializedResult(base64.b64encode(zlib.compress(plain)).decode(), ZLIB)
+    elif not text.isascii():
+        _bytes_of(text)
     # Measuring an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
@@ -57,6 +76,15 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
         advice = f"DynamoDB takes {LARGEST_ITEM} bytes at the most; return a reference to the result instead"
         raise SerializationError("the record", f"an item of {size} bytes", advice)
     return encoded
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Without a cause: the error of Python holds the whole text.
+        advice = "let codec= give a text of whole characters"
+        raise SerializationError("the result", "half a character, which has no bytes", advice) from None
 
 
 def serialize_or_tombstone(
@@ -117,15 +145,18 @@ def decode(
             raise ResultUnavailableError(record, "the result could not be stored when the call was executed")
         # A newer version of the library, in a rolling deployment, may write an encoding unknown here.
         case unknown:
-            raise ResultUnavailableError(record, f"its encoding {unknown!r} is not known to this version")
+            raise ResultUnavailableError(
+                record, f"its encoding {unknown[:LONGEST_NAME]!r} is not known to this version"
+            )
     try:
         return codec.decode(text, result_type)
     except SerializationError as error:
         raise ResultUnavailableError(record, str(error)) from error
     except ConfigurationError:
         raise
-    except Exception as error:
-        raise ResultUnavailableError(record, f"decoding it raised {type(error).__name__}") from error
+    except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything
+        # Without a cause, because the errors of codecs quote the stored result, and results must not reach logs.
+        raise ResultUnavailableError(record, f"decoding it raised {type(error).__name__}") from None
 
 
 def opened(record: Record, codec: Codec, *, tolerant: bool = False) -> Record:
@@ -141,17 +172,25 @@ def opened(record: Record, codec: Codec, *, tolerant: bool = False) -> Record:
 
 
 def _decompressed(record: Record, data: str) -> str:
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompress(base64.b64decode(data)).decode()
-    except (ValueError, zlib.error) as error:
-        raise ResultUnavailableError(record, "its compressed data is damaged") from error
+        plain = stream.decompress(base64.b64decode(data), LARGEST_TEXT + 1)
+        text = "" if len(plain) > LARGEST_TEXT else plain.decode()
+    except (ValueError, zlib.error):
+        # Without a cause: the error of Python holds the data.
+        raise ResultUnavailableError(record, "its compressed data is damaged") from None
+    if len(plain) > LARGEST_TEXT:
+        raise ResultUnavailableError(record, f"its compressed data holds more than {LARGEST_TEXT // 2**20} MiB")
+    if not stream.eof:
+        raise ResultUnavailableError(record, "its compressed data is damaged")
+    return text
 
 
 def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...]) -> Exception:
     """Rebuild the first call's error, if its class is among the stored ones."""
     try:
         stored = msgspec.json.decode(data, type=StoredError)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return ResultUnavailableError(record, "its stored error is damaged")
     # Only a class listed by the caller is rebuilt. An import by a stored name would let the table's text choose code to
     # run.
@@ -159,7 +198,7 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
     if stored.args is not None and stored.type in known:
         with suppress(Exception):  # if the class has changed since, the error below names the class
             return known[stored.type](*stored.args)
-    return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type}")
+    return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type[:LONGEST_NAME]}")
 
 
 def _with_subclasses(kinds: tuple[type[Exception], ...]) -> list[type[Exception]]:

@@ -16,6 +16,7 @@ from aioidempotency._concurrency import Once, PerLoop, concurrently
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
+from aioidempotency._effects.relay import OnPoison
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import OutboxEvent, Writes
 from aioidempotency._keys import check_namespace, digest
@@ -686,7 +687,12 @@ class AsyncIdempotencyStore:
         return await self._effects.put_if_absent(table_name, item, key)
 
     def outbox(
-        self, *, shards: Collection[int] | None = None, poll: Duration | None = 1.0, event_type: object = Any
+        self,
+        *,
+        shards: Collection[int] | None = None,
+        poll: Duration | None = 1.0,
+        event_type: object = Any,
+        on_poison: OnPoison | None = None,
     ) -> AsyncGenerator[OutboxEvent, None]:
         """Iterate over the events that transactions emitted. Asking for the next event deletes the previous one.
 
@@ -695,18 +701,26 @@ class AsyncIdempotencyStore:
         event comes later. Several relays may run. Several relays deliver more duplicates, but the first deliveries keep
         their order.
 
+        Each key has a fair turn, of up to 100 items. An event that cannot be published holds up the later events of
+        its key alone: tell the relay with `event.failed(error)`, and let the loop go on. An error that leaves the loop
+        ends the relay; the next one hands out that event after all others.
+
         Args:
             shards: The shards of the outbox to read, by number from 0 to 15. Several relays may divide the shards. None
                 reads all 16.
             poll: Seconds between reads of an empty outbox. None ends the iteration instead.
             event_type: The type of an event's data.
+            on_poison: Called after each failure with the event, its error and the number of its failures. True puts the
+                event aside: the outbox never hands out the event again. May be a coroutine function. The error is None
+                if an earlier relay ended during the delivery. An unreadable event has its text as data.
 
         Raises:
             ConfigurationError: The store has no table for events.
-            SerializationError: While iterating: an event does not fit the type. The event stays.
+            SerializationError: At the end, with `poll=None`: an event does not fit the type. The event stays. Other
+                relays report `EventHeldBack`, and go on.
             StoreError: While iterating: the store did not answer. Start a new iteration.
         """
-        return self._effects.relay(shards=shards, poll=poll, event_type=event_type)
+        return self._effects.relay(shards=shards, poll=poll, event_type=event_type, on_poison=on_poison)
 
     async def create_table(self) -> None:
         """Create the table, and the outbox's table if that is another one. Return when both can be used.

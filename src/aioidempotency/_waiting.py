@@ -111,7 +111,9 @@ async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up:
         if other.failure is not None:
             failure = other.failure
             # A new error for each follower: all of them would add their frames to a shared one.
-            raise StoreError(failure.operation, failure.table_name, failure.reason) from failure
+            raise StoreError(
+                failure.operation, failure.table_name, failure.reason, contended=failure.contended
+            ) from failure
         record = other.record
         if record is None or other.lapsed:
             if other.over or record is not None:

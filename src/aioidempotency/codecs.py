@@ -118,7 +118,7 @@ class JsonCodec:
         decode = self.decoder(result_type)
         try:
             return decode(text.encode())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             if result_type is str:
                 return text
             if not _is_json(text):
@@ -156,7 +156,9 @@ def _is_json(text: str) -> bool:
     """Tell JSON from other text: Powertools for Java stores a String as plain text."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except RecursionError:
+        return True
+    except ValueError:
         return False
     return True
 

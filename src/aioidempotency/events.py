@@ -167,6 +167,27 @@ class GroupCommitUnavailable:
     table_name: str
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class EventHeldBack:
+    """An event of the outbox could not be published, and holds up the later events of its key."""
+
+    level: ClassVar[int] = logging.WARNING
+    event_id: str
+    failures: int
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EventPutAside:
+    """An event of the outbox is not published: `on_poison` took it."""
+
+    level: ClassVar[int] = logging.ERROR
+    event_id: str
+    failures: int
+
+
 Event = (
     CallClaimed
     | CallReplayed
@@ -182,6 +203,8 @@ Event = (
     | FailedOpen
     | KeyMissing
     | GroupCommitUnavailable
+    | EventHeldBack
+    | EventPutAside
 )
 Hook = Callable[[Event], object]
 

@@ -12,7 +12,7 @@ IdempotencyError
 ├── SerializationError          a value cannot be a key, or a result
 ├── TransactionError            a transaction was refused
 │   └── TransactionClosedError  the execution is a replay, or has ended
-└── StoreError                  the store did not answer
+└── StoreError                  the store did not answer, or others change the record
 
 Constructors take facts and keep the facts as attributes. `str` builds the message from the attributes, so errors
 survive pickling. Messages name a record by digest. No message contains a payload, a result or a raw key.
@@ -385,7 +385,7 @@ class TransactionClosedError(TransactionError, RuntimeError):
 
 
 class StoreError(IdempotencyError):
-    """The store did not answer, or refused to. `__cause__` is the client's own error.
+    """The store did not answer, refused to, or the record is contended. `__cause__` is the client's own error.
 
     A claim may have been written all the same. The key is then free again after the lease.
 
@@ -407,15 +407,20 @@ class StoreError(IdempotencyError):
         operation: The name of the DynamoDB operation.
         table_name: The table of the operation.
         reason: The failure and the next step, in words.
+        contended: Whether the store did answer, and other callers changed the record at every attempt. `fail_open` does
+            not count such a failure as an outage.
     """
 
     retryable = True
     status_hint = 503
+    contended: bool = False
 
-    def __init__(self, operation: str, table_name: str, reason: str) -> None:
+    def __init__(self, operation: str, table_name: str, reason: str, *, contended: bool = False) -> None:
         self.operation = operation
         self.table_name = table_name
         self.reason = reason
+        if contended:
+            self.contended = True
 
     def __str__(self) -> str:
         return f"{self.operation} on table {self.table_name!r} failed: {self.reason}"

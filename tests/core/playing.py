@@ -136,7 +136,8 @@ class Shelf:
 
     def _page(self, query: Query) -> tuple[Item, ...]:
         found = {location: item for location, item in self.items.items() if location[0] == query.location.partition}
-        return tuple(found[location] for location in sorted(found, key=str))[: query.limit]
+        behind = (each for each in sorted(found, key=str) if str(each[1]) > (query.location.sort or ""))
+        return tuple(found[location] for location in behind)[: query.limit]
 
     def _refusal(self, write: Write | Check) -> ConditionFailed | None:
         found = self.found(write.location)

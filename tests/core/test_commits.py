@@ -24,7 +24,7 @@ from aioidempotency._core.operations import (
     Update,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import ATTEMPTS, Completed, Lost
+from aioidempotency._core.protocol import ATTEMPTS, Completed, Contended, Lost
 from aioidempotency._effects.commits import Commit, EffectsFailed, commit, commit_once
 from aioidempotency.exceptions import Reason
 from tests.core.playing import NOW, RENAMED_PLACE, Spreading, attempt, done, held, parsed, play, stored
@@ -44,7 +44,7 @@ FINE: Reply = TransactionFailed((None,), (CONDITION,))
 READ = Get(RENAMED_PLACE)
 
 
-def committing(**changes: Any) -> Procedure[Completed | Lost | EffectsFailed]:
+def committing(**changes: Any) -> Procedure[Completed | Lost | EffectsFailed | Contended]:
     lease = changes.pop("lease", held())
     wanted = Commit(lease=lease, result=RESULT, effects=(EFFECT,), now=NOW + 20.7, clock_skew=1.0)
     return commit(replace(wanted, **changes))
@@ -111,7 +111,7 @@ def test_a_transaction_is_sent_again_as_it_was_while_the_record_is_ours_and_runs
     assert isinstance(played.outcome, Completed)
     endless = play(committing(), *[refused(mine)] * ATTEMPTS)
     assert endless.operations == (TRANSACTION,) * ATTEMPTS
-    assert endless.outcome == Lost(parsed(mine))
+    assert endless.outcome == Contended()
 
 
 def test_effects_that_are_refused_are_told_by_index() -> None:
@@ -200,12 +200,12 @@ def test_who_lost_a_race_for_a_lapsed_record_does_not_judge_the_winner_by_its_cl
     assert played.outcome == InProgress(parsed(won), retry_after=60.0)
 
 
-def test_a_commit_that_never_settles_is_in_progress() -> None:
+def test_a_commit_that_never_settles_is_contended() -> None:
     """A record that comes and goes: bounded, and each try has its own token."""
     played = play(at_once(), *[reply for _ in range(ATTEMPTS) for reply in (refused(None), Found(None))])
     sent = [each for each in played.operations if isinstance(each, Transact)]
     assert [each.token for each in sent] == [f"me{number}" for number in range(ATTEMPTS)]
-    assert played.outcome == InProgress(parsed(PUT.item), retry_after=60.0)
+    assert played.outcome == Contended()
 
 
 def test_in_several_places_all_of_them_are_looked_at() -> None:

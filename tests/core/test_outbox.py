@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from aioidempotency import ConfigurationError
 from aioidempotency._core.conditions import Absent, Unchanged
-from aioidempotency._core.model import Item
-from aioidempotency._core.operations import Applied, ConditionFailed, Delete, FoundAll, Query
+from aioidempotency._core.model import AttributeValue, Item, Table
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Found, FoundAll, Get, Put, Query
 from aioidempotency._effects import outbox
-from aioidempotency._effects.outbox import Emitted, Outbox
+from aioidempotency._effects.outbox import Emitted, Outbox, Page
 from tests.core.playing import RENAMED, Shelf, play
 from tests.support.values import replace
 
@@ -58,9 +58,9 @@ def test_without_a_namespace_a_partition_ends_with_its_shard() -> None:
 def test_a_reader_looks_twice_and_takes_what_it_saw_at_first() -> None:
     query = Query(replace(BOX.put(EVENTS).location, partition=BOX.partition(3), sort=""), outbox.PAGE)
     first, second = item("order-1", 1), item("order-1", 2)
-    played = play(outbox.pending(BOX, 3), FoundAll((first,)), FoundAll((first, second)))
-    assert (played.operations, played.outcome) == ((query, query), (first,))
-    assert play(outbox.pending(BOX, 3), FoundAll(())).outcome == ()
+    played = play(outbox.page(BOX, 3), FoundAll((first,)), FoundAll((first, second)))
+    assert (played.operations, played.outcome) == ((query, query), Page((first,), behind(first)))
+    assert play(outbox.page(BOX, 3), FoundAll(())).outcome == Page((), None)
 
 
 def test_a_reader_takes_what_stands_before_what_it_saw() -> None:
@@ -95,10 +95,85 @@ def test_no_event_is_published_before_an_earlier_one_of_its_key(data: st.DataObj
 def test_what_was_published_is_removed_unless_another_relay_did() -> None:
     put = BOX.put(EVENTS)
     shard = outbox.shard_of(EVENTS.key)
-    for reply in (Applied(), ConditionFailed(None)):
-        assert play(outbox.remove(BOX, shard, put.item), reply).operations == (
-            Delete(put.location, Unchanged(put.item)),
-        )
+    delete = Delete(put.location, Unchanged(put.item))
+    assert play(outbox.remove(BOX, shard, put.item), Applied()).operations == (delete,)
+    gone = play(outbox.remove(BOX, shard, put.item), ConditionFailed(None), Found(None))
+    assert gone.operations == (delete, Get(put.location))
+
+
+def test_what_was_published_is_removed_though_another_relay_has_counted_a_failure() -> None:
+    """Else each of two relays would keep what the other one has published; the attempts are bounded."""
+    put = BOX.put(EVENTS)
+    shard = outbox.shard_of(EVENTS.key)
+    counted = {**put.item, "f": {"N": "1"}}
+    delete, again = Delete(put.location, Unchanged(put.item)), Delete(put.location, Unchanged(counted))
+    played = play(outbox.remove(BOX, shard, put.item), ConditionFailed(counted), Applied())
+    assert played.operations == (delete, again)
+    bounded = play(outbox.remove(BOX, shard, put.item), *[ConditionFailed(counted)] * outbox.ATTEMPTS)
+    assert bounded.operations == (delete, *[again] * (outbox.ATTEMPTS - 1))
+
+
+def behind(item: Item) -> str:
+    """The position behind the key of an item."""
+    return outbox.key_of(item, RENAMED) + "$"
+
+
+def test_a_page_is_a_fair_turn_for_each_key() -> None:
+    """At most one page of a key; a key that the page would cut has the next page for itself."""
+    digests = sorted((outbox.key_of(item(key, 1), RENAMED), key) for key in "abc")
+    first, second, third = (key for _, key in digests)
+    shelf = Shelf()
+    for key, count in ((first, 30), (second, 500), (third, 1)):
+        for number in range(count):
+            made = item(key, number)
+            shelf.items["shard", str(made["sort"]["S"])] = {**made, "part": {"S": "shard"}}
+    box = Everywhere(RENAMED)
+    turns = []
+    after = ""
+    for _ in range(4):
+        turn = shelf.run(outbox.page(box, 0, after))  # type: ignore[arg-type] # one partition for all keys
+        turns.append(turn)
+        after = turn.behind or ""
+    shown = [[(outbox.parse(each, RENAMED).key, len(turn.items)) for each in turn.items[:1]] for turn in turns]
+    assert shown == [[(first, 30)], [(second, outbox.PAGE)], [(third, 1)], []]
+    assert turns[-1] == Page((), None)
+    held = shelf.run(outbox.page(box, 0, skip={digests[0][0]}))  # type: ignore[arg-type]
+    assert held == Page((), digests[0][0] + "$"), "and no second look, where nothing of the first may be published"
+
+
+class Everywhere:
+    """An outbox with one partition."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def partition(self, shard: int) -> str:
+        """The only one."""
+        return "shard"
+
+
+def test_a_page_is_of_items_behind_its_position_whatever_the_backend_says() -> None:
+    """One that reads from the beginning again would lead a relay in a circle."""
+    made = item("order-1", 1)
+    assert play(outbox.page(BOX, 3, behind(made)), FoundAll((made,))).outcome == Page((), None)
+
+
+def test_a_failure_is_counted_in_the_item() -> None:
+    """With what was published before it; and only where nobody has changed the item."""
+    put = BOX.put(EVENTS)
+    played = play(outbox.count(BOX, outbox.shard_of(EVENTS.key), put.item, done=0, failures=1), Applied())
+    counted = played.outcome
+    assert counted is not None
+    assert played.operations == (Put(put.location, counted, Unchanged(put.item)),)
+    assert outbox.parse(counted, RENAMED) == replace(EVENTS, failures=1)
+    assert counted["f"] == {"N": "1"}
+    assert outbox.was_counted(counted, RENAMED)
+    assert not outbox.was_counted(put.item, RENAMED)
+    later = play(outbox.count(BOX, 7, counted, done=1, failures=1), Applied()).outcome
+    assert later is not None
+    assert outbox.parse(later, RENAMED) == replace(EVENTS, events=(None, "5"), failures=1)
+    assert later["f"] == {"N": "2"}, "the same count of another event is another change"
+    assert play(outbox.count(BOX, 7, counted, done=1, failures=1), ConditionFailed(later)).outcome is None
 
 
 def test_an_outbox_is_emptied() -> None:
@@ -107,13 +182,29 @@ def test_an_outbox_is_emptied() -> None:
     put = BOX.put(EVENTS)
     assert shelf.answer(put) == Applied()
     shard = outbox.shard_of(EVENTS.key)
-    (found,) = shelf.run(outbox.pending(BOX, shard))
+    (found,) = shelf.run(outbox.page(BOX, shard)).items
     assert outbox.parse(found, RENAMED) == EVENTS
     shelf.run(outbox.remove(BOX, shard, found))
-    assert shelf.run(outbox.pending(BOX, shard)) == ()
+    assert shelf.run(outbox.page(BOX, shard)) == Page((), None)
 
 
-@pytest.mark.parametrize("data", [None, "5", "[]", "{}", '{"key": "k"}', '{"key": "k", "sequence": 1, "events": 5}'])
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "5",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"key": "k"}',
+        '{"key": "k", "sequence": 1, "events": 5}',
+        '{"key": "k", "sequence": 1, "events": [5]}',
+        '{"key": 5, "sequence": 1, "events": ["5"]}',
+        '{"key": "k", "sequence": "1", "events": ["5"]}',
+        '{"key": "k", "sequence": 1, "events": ["5"], "failures": -1}',
+        '{"key": "k", "sequence": 1, "events": ["5"], "failures": 1e300}',
+    ],
+)
 def test_what_is_no_event_is_a_configuration_error(data: str | None) -> None:
     """Its content is not told."""
     strange = {**item("a", 1), **({} if data is None else {"d": {"S": data}})}
@@ -123,8 +214,16 @@ def test_what_is_no_event_is_a_configuration_error(data: str | None) -> None:
         outbox.parse(strange, RENAMED)
 
 
+@pytest.mark.parametrize("changes", [{"N": "9.9E125"}, {"N": "-1"}, {"N": str(10**20)}, {"S": "1"}])
+def test_a_strange_number_of_changes_is_no_event_s(changes: AttributeValue) -> None:
+    with pytest.raises(ConfigurationError, match="holds no events"):
+        outbox.parse({**item("a", 1), "f": changes}, RENAMED)
+
+
 def test_answers_that_do_not_fit_are_bugs() -> None:
     with pytest.raises(TypeError, match="answered a query with Applied"):
-        play(outbox.pending(BOX, 0), Applied())
+        play(outbox.page(BOX, 0), Applied())
+    with pytest.raises(TypeError, match="answered a put with FoundAll"):
+        play(outbox.count(BOX, 0, item("a", 1), done=0, failures=1), FoundAll(()))
     with pytest.raises(TypeError, match="answered a deletion with FoundAll"):
         play(outbox.remove(BOX, 0, item("a", 1)), FoundAll(()))

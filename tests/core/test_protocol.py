@@ -6,7 +6,7 @@ from aioidempotency._core.conditions import Absent, Unchanged
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Item
 from aioidempotency._core.operations import Applied, ConditionFailed, Found, Get, Put, Reply
-from aioidempotency._core.protocol import ATTEMPTS, Vacant, claim, inspect
+from aioidempotency._core.protocol import ATTEMPTS, Contended, Vacant, claim, inspect
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, RENAMED_PLACE, attempt, done, held, parsed, play, stored
 
@@ -196,12 +196,12 @@ def test_the_lost_answer_of_a_take_over_is_recognised_too() -> None:
 
 
 def test_a_claim_that_always_comes_too_late_gives_up() -> None:
-    """The bound: a contended key is called in progress; somebody's lease has begun."""
+    """The bound: what refused the last write is over, too, so no record can be shown as the one in progress."""
     last = done(expiration=1_699_999_998, owner="the last one")
     played = play(claim(attempt()), *[ConditionFailed(EXPIRED)] * 4, ConditionFailed(last))
     assert ATTEMPTS == 5
     assert played.operations == (FIRST, *[_take_over(EXPIRED)] * 4)
-    assert played.outcome == InProgress(parsed(last), retry_after=60.0)
+    assert played.outcome == Contended()
 
 
 def test_a_claim_whose_record_always_vanishes_gives_up() -> None:
@@ -209,7 +209,7 @@ def test_a_claim_whose_record_always_vanishes_gives_up() -> None:
     vanishing: list[Reply] = [ConditionFailed(None), Found(None)] * ATTEMPTS
     played = play(claim(attempt()), *vanishing)
     assert played.operations == (FIRST, READ) * ATTEMPTS
-    assert played.outcome == InProgress(parsed(MINE), retry_after=60.0), "there is no other record to show"
+    assert played.outcome == Contended()
 
 
 def test_reading_first_spares_the_refused_put_of_a_duplicate() -> None:

@@ -19,7 +19,6 @@ from aioidempotency._core.operations import (
 )
 from aioidempotency.backends.dynamodb.requests import (
     CANCELLATION,
-    Request,
     is_permanent,
     reasons,
     refusal,
@@ -28,6 +27,7 @@ from aioidempotency.backends.dynamodb.requests import (
 )
 from aioidempotency.exceptions import Reason
 from tests.core.playing import PLACE, RENAMED_PLACE, done, stored
+from tests.support.values import replace
 
 EFFECT = Effect("Put", {"TableName": "orders", "Item": {"pk": {"S": "order-1"}}})
 CHECK = Effect("ConditionCheck", {"TableName": "orders", "Key": {"pk": {"S": "order-2"}}, "ConditionExpression": "x"})
@@ -63,18 +63,23 @@ def test_events_are_puts_of_ours() -> None:
 
 
 def test_a_query_reads_a_partition_in_order() -> None:
-    query = Query(RENAMED_PLACE, 25)
-    assert request(query) == Request(
-        "Query",
-        {
-            "TableName": "renamed",
-            "KeyConditionExpression": "#key = :key",
-            "ExpressionAttributeNames": {"#key": "part"},
-            "ExpressionAttributeValues": {":key": {"S": "bucket#7"}},
-            "Limit": 25,
-            "ConsistentRead": True,
-        },
-    )
+    """From its beginning, or behind a sort key."""
+    query = Query(replace(RENAMED_PLACE, sort=""), 25)
+    parameters = {
+        "TableName": "renamed",
+        "KeyConditionExpression": "#key = :key",
+        "ExpressionAttributeNames": {"#key": "part"},
+        "ExpressionAttributeValues": {":key": {"S": "bucket#7"}},
+        "Limit": 25,
+        "ConsistentRead": True,
+    }
+    assert request(query).parameters == parameters
+    assert request(Query(RENAMED_PLACE, 25)).parameters == {
+        **parameters,
+        "KeyConditionExpression": "#key = :key AND #sort > :sort",
+        "ExpressionAttributeNames": {"#key": "part", "#sort": "sort"},
+        "ExpressionAttributeValues": {":key": {"S": "bucket#7"}, ":sort": {"S": "shop#1234"}},
+    }
     assert reply(query, {"Items": [stored(), done()]}) == FoundAll((stored(), done()))
 
 

@@ -12,11 +12,11 @@ from aioidempotency._core.decisions import Decision
 from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.model import Lease, Location, Locations, Route, SerializedResult
 from aioidempotency._core.operations import Get, GetAll, Operation
-from aioidempotency._core.protocol import Claim, Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
 from tests.model.table import PLACE, Answer, reply, written
 
 Kind = Literal["claim", "renew", "complete", "release", "take back", "forget", "shut out"]
-Outcome = Decision | Completed | Renewed | Released | Lost | Forgotten
+Outcome = Decision | Completed | Renewed | Released | Lost | Contended | Forgotten
 
 
 FREEING: tuple[Kind, Kind] = ("forget", "shut out")

@@ -5,14 +5,14 @@ from typing import assert_never
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.operations import Put, Transact
-from aioidempotency._core.protocol import Completed, Lost, Released, Renewed
+from aioidempotency._core.protocol import Completed, Contended, Lost, Released, Renewed
 from tests.model.answers import looked_again
 from tests.model.calls import FREEING, Request
 from tests.model.moves import Move
 from tests.model.table import Cell, Cells, Shelf
 
 
-def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
+def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:  # noqa: PLR0911 - one for each outcome
     """Name what a request came to; `before` is what was in the table when it arrived."""
     assert move.request is not None
     kind = move.request.call.kind
@@ -29,6 +29,8 @@ def remark(move: Move, shelf: Shelf, before: Cells, time: float) -> str:
             return _done(done, move, shelf.at(before, move.request.call.location), time)
         case Lost():
             return f"{kind}: lost, {_state(_met(move.request, shelf, before), time)}"
+        case Contended():
+            return f"{kind}: contended"
         case decision:
             return f"claim: {_decided(decision, move, shelf, before, time)}"
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import final
 from unittest import mock
 
-from aioidempotency import AsyncIdempotencyStore, InProgressError, _backoff, _call, events
+from aioidempotency import AsyncIdempotencyStore, InProgressError, StoreError, _backoff, _call, events
 from aioidempotency._core.operations import Operation, Reply
 from tests.simulation.calls import CALL, EPOCH
 from tests.simulation.drawing import make_plan
@@ -175,7 +175,8 @@ class World:
             probe.make(_probing(script, f"probe of {key}", self._loop.time()))
         await self._until(lambda: probe.busy, "a probe never ends")
         for call in probe.calls.values():
-            if isinstance(call.outcome, InProgressError):
+            contended = isinstance(call.outcome, StoreError) and call.outcome.contended
+            if contended or isinstance(call.outcome, InProgressError):
                 self.monitor.breaks(f"{call.script.key} is locked past its lease")
 
     def _machine(self, host: Host, phase: int) -> Machine:

@@ -24,6 +24,7 @@ from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import (
     ATTEMPTS,
     Claim,
+    Contended,
     FoundRecord,
     expiration_of,
     judge,
@@ -48,7 +49,7 @@ class Forgotten(Struct, frozen=True):
     fencing_token: int = 0
 
 
-def forget(attempt: Claim, *, running: bool) -> Procedure[Forgotten | InProgress]:
+def forget(attempt: Claim, *, running: bool) -> Procedure[Forgotten | InProgress | Contended]:
     """Free a key. `running` shuts a running owner out; without `running`, such a key is in progress.
 
     `attempt.owner` will own the vacant record, and `attempt.label` says who freed the key.
@@ -82,7 +83,7 @@ def forget(attempt: Claim, *, running: bool) -> Procedure[Forgotten | InProgress
         refusal_in(operation, reply)
         tries_left -= 1
         if not tries_left:
-            return InProgress(found[0].record, retry_after=attempt.lease)
+            return Contended()
 
 
 def _counts(record: Record, attempt: Claim, *, running: bool) -> bool:

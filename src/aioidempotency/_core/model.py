@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
-from math import floor, inf
+from math import floor, inf, nan
 from typing import Final, Literal, Protocol, cast, final
 
 from msgspec import Struct
@@ -148,6 +148,16 @@ class Location(Struct, frozen=True):
         return self.partition if self.sort is None else self.sort
 
     @property
+    def shown(self) -> str:
+        """The key for people, or the table alone: the key of an item of the caller's is the caller's data."""
+        return self.key if self.typed is None else f"an item of {self.table.name}"
+
+    def __repr__(self) -> str:
+        if self.typed is not None:
+            return f"<Location of {self.shown}>"
+        return f"<Location {' '.join(filter(None, (self.partition, self.sort)))} in {self.table.name}>"
+
+    @property
     def item(self) -> Item:
         """The key's attributes in DynamoDB's own form."""
         if self.typed is not None:
@@ -267,6 +277,12 @@ class Lease:
 
 
 Changes = dict[Role, AttributeValue]
+
+LARGEST_NUMBER = 2**53 - 1
+"""The largest number in a record. Any time and any token is far below, and up to here a float is exact.
+
+A larger fencing token could have no successor: DynamoDB refuses numbers of more than 38 digits, and so every claim.
+"""
 
 
 def milliseconds(instant: float) -> int:
@@ -421,15 +437,27 @@ class _Reader:
             return None
         if kind != "N":
             raise self.refusal(role, f"has the type {kind} and should have N")
-        return float(str(value))
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = nan
+        # False for NaN, too.
+        if not 0 <= number <= LARGEST_NUMBER:
+            raise self.refusal(role, f"is not a number from 0 to {LARGEST_NUMBER} (delete the item if it is damaged)")
+        return number
 
     def data(self) -> str | None:
         """Read the stored result of any type as text; None without a result."""
         kind, value = self._typed("data")
-        if kind == "S":
-            return str(value)
+        if kind == "S" and isinstance(value, str):
+            return value
         stored = self._item.get(self._location.table.names["data"])
-        return None if stored is None else _as_json(stored)
+        try:
+            return None if stored is None else _as_json(stored)
+        except RecursionError:
+            raise self.refusal("data", "is nested too deeply") from None
+        except (TypeError, ValueError, AttributeError):
+            raise self.refusal("data", "has no form that DynamoDB has") from None
 
     def refusal(self, role: Role, trouble: str) -> ConfigurationError:
         """Say that the item is not a record."""
@@ -442,12 +470,16 @@ class _Reader:
 
     def _typed(self, role: Role) -> tuple[str, object]:
         value = self._item.get(self._location.table.names[role])
-        return ("NULL", True) if value is None else next(iter(value.items()))
+        if value is None:
+            return "NULL", True
+        if len(value) != 1:
+            raise self.refusal(role, "has no type, or several")
+        return next(iter(value.items()))
 
 
 def _as_json(value: AttributeValue) -> str:
     """Write a native attribute as JSON text, with each number exactly as stored."""
-    kind, inner = next(iter(value.items()))
+    ((kind, inner),) = value.items()
     match kind:
         case "M":
             members = cast("Mapping[str, AttributeValue]", inner).items()

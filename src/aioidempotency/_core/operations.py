@@ -32,7 +32,7 @@ class Put(Struct, frozen=True):
     condition: Condition
 
     def __repr__(self) -> str:
-        return f"<Put {self.location.key}: if {self.condition!r}>"
+        return f"<Put {self.location.shown}: if {self.condition!r}>"
 
 
 @final
@@ -50,7 +50,7 @@ class Update(Struct, frozen=True):
     condition: Condition
 
     def __repr__(self) -> str:
-        return f"<Update {self.location.key}: {', '.join(self.changes)}, if {self.condition!r}>"
+        return f"<Update {self.location.shown}: {', '.join(self.changes)}, if {self.condition!r}>"
 
 
 @final
@@ -66,7 +66,7 @@ class Delete(Struct, frozen=True):
     condition: Condition
 
     def __repr__(self) -> str:
-        return f"<Delete {self.location.key}: if {self.condition!r}>"
+        return f"<Delete {self.location.shown}: if {self.condition!r}>"
 
 
 @final
@@ -76,7 +76,7 @@ class Get(Struct, frozen=True):
     location: Location
 
     def __repr__(self) -> str:
-        return f"<Get {self.location.key}>"
+        return f"<Get {self.location.shown}>"
 
 
 @final
@@ -87,7 +87,7 @@ class Check(Struct, frozen=True):
     condition: Condition
 
     def __repr__(self) -> str:
-        return f"<Check {self.location.key}: {self.condition!r}>"
+        return f"<Check {self.location.shown}: {self.condition!r}>"
 
 
 @final
@@ -134,7 +134,7 @@ class Transact(Struct, frozen=True):
         return self.writes[0].location
 
     def __repr__(self) -> str:
-        return f"<Transact {self.location.key}: {len(self.writes)} writes, {len(self.effects)} effects>"
+        return f"<Transact {self.location.shown}: {len(self.writes)} writes, {len(self.effects)} effects>"
 
 
 @final
@@ -152,14 +152,15 @@ class GetAll(Struct, frozen=True):
         return self.locations[0]
 
     def __repr__(self) -> str:
-        return f"<GetAll {self.location.key}: {len(self.locations)} locations>"
+        return f"<GetAll {self.location.shown}: {len(self.locations)} locations>"
 
 
 @final
 class Query(Struct, frozen=True):
-    """Read the first items of a partition, by sort key, strongly consistent.
+    """Read the first items of a partition behind the location, by sort key, strongly consistent.
 
-    The reply is `FoundAll` with up to `limit` items, or fewer if the items are large.
+    The reply is `FoundAll` with up to `limit` items whose sort key is greater than `location.sort`, or fewer if the
+    items are large, but at least one if there is one. An empty `sort` stands for the beginning of the partition.
     """
 
     location: Location

@@ -100,6 +100,14 @@ class Claim(Struct, frozen=True, kw_only=True):
 
 
 @final
+class Contended(Struct, frozen=True):
+    """Others changed the record at each of `ATTEMPTS` attempts, and nothing was written. The caller may try again later.
+
+    No record can be shown for this outcome: each record found was over, or gone a moment later.
+    """
+
+
+@final
 class Vacant(Struct, frozen=True):
     """The record protects no owner and no result: a claim may take the key over."""
 
@@ -138,8 +146,12 @@ class FoundRecord(NamedTuple):
     record: Record
     fresh: bool
 
+    # The item holds a result.
+    def __repr__(self) -> str:
+        return f"<FoundRecord in {self.location!r}: {self.record!r}{', fresh' if self.fresh else ''}>"
 
-def claim(attempt: Claim) -> Procedure[Decision]:
+
+def claim(attempt: Claim) -> Procedure[Decision | Contended]:
     """Own the key, or say why not."""
     if attempt.read_first:
         seen = yield from placements.look(attempt.locations)
@@ -159,13 +171,13 @@ def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
     return lease, placements.put(locations, item, None)
 
 
-def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Procedure[Decision]:
+def claim_refused(attempt: Claim, operation: Put | Transact, reply: Reply) -> Procedure[Decision | Contended]:
     """Continue a claim whose first write was refused: judge the record found, and take over a vacant one."""
     seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
     return (yield from _contend(attempt, seen, tries=ATTEMPTS - 1))
 
 
-def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision]:
+def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision | Contended]:
     """Judge the records in the locations, and take over vacant ones. Try again while the records keep changing."""
     locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
@@ -181,11 +193,8 @@ def _contend(attempt: Claim, seen: Seen, *, tries: int) -> Procedure[Decision]:
         if isinstance(reply, Applied):
             return Claimed(lease)
         known, seen = seen, (yield from placements.seen_by(operation, refusal_in(operation, reply)))
-    found = parse_found(locations, seen, known)
-    verdict = judge_all(found, attempt)
-    ours = model.running(grant(attempt, locations[0], token))
-    record = found[0].record if found else model.parse(ours, locations[0])
-    return InProgress(record, retry_after=attempt.lease) if isinstance(verdict, Vacant) else verdict
+    verdict = judge_all(parse_found(locations, seen, known), attempt)
+    return Contended() if isinstance(verdict, Vacant) else verdict
 
 
 def inspect(attempt: Claim) -> Procedure[Decision | Vacant]:
@@ -244,7 +253,7 @@ def _judge_by_clock(record: Record, attempt: Claim) -> Decision | Vacant:
     return Vacant() if remaining < 0 else InProgress(record, retry_after=remaining)
 
 
-def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure[Completed | Lost]:
+def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure[Completed | Lost | Contended]:
     """Store the result for the retention of the lease.
 
     If the record is gone (deleted by the table's TTL, say), the completion puts a finished record as a claim would
@@ -275,17 +284,16 @@ def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple
 
 def completion_refused(
     lease: Lease, result: SerializedResult, operation: Write | Transact, reply: Reply, *, now: float
-) -> Procedure[Completed | Lost]:
+) -> Procedure[Completed | Lost | Contended]:
     """Continue a completion whose first write was refused; see `complete`."""
-    record: Record | None = None
     for tries_left in reversed(range(ATTEMPTS)):
         seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
         found = parse_found(_locations_of(operation), seen)
-        if not found and not tries_left:
-            break
         if not found:
             if lease.route.answer_within < inf:
                 return Lost(None)
+            if not tries_left:
+                break
             locations = lease.route.locations(now)
             lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
             expiration = finished_until(lease, now + lease.retention)
@@ -294,7 +302,7 @@ def completion_refused(
         else:
             location, _, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
             if record.owner != lease.owner:
-                break
+                return Lost(record)
             if finished_by(record, lease.owner):
                 return Completed(record)
             if not tries_left:
@@ -304,7 +312,7 @@ def completion_refused(
         reply = yield operation
         if isinstance(reply, Applied):
             return Completed(finished)
-    return Lost(record)
+    return Contended()
 
 
 def finished_by(record: Record, owner: str) -> bool:
@@ -320,7 +328,7 @@ def lapsed(lease: Lease, *, now: float) -> bool:
     return now > lease.expires_at and lease.route.answer_within < inf
 
 
-def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost]:
+def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed | Lost | Contended]:
     """Move the end of the lease to its full duration from now."""
     duration = min(lease.duration, lease.route.searched_until(lease.location) - clock_skew - now)
     ends = model.whole_milliseconds(now + duration)
@@ -329,7 +337,6 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
     until = model.milliseconds(lease.expires_at)
-    record: Record | None = None
     for _ in range(ATTEMPTS):
         operation = Update(lease.location, model.renewed(wanted), HeldBy(lease.owner, until))
         reply = yield operation
@@ -337,11 +344,14 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
             return Renewed(wanted)
         record = yield from _refuser(operation, reply)
         if record is None or record.owner != lease.owner or record.status is not Status.INPROGRESS:
-            break
-        until = int(record.in_progress_expiration or 0)
+            return Lost(record)
+        # Leases always have an end: without one, somebody else has written the record.
+        if record.in_progress_expiration is None:
+            return Lost(record)
+        until = int(record.in_progress_expiration)
         if until >= model.milliseconds(ends):
             return Renewed(replace(wanted, expires_at=until / 1000, expiration=floor(record.expiration)))
-    return Lost(record)
+    return Contended()
 
 
 def release(lease: Lease) -> Procedure[Released | Lost]:

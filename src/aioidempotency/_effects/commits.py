@@ -20,10 +20,10 @@ from typing import final
 from aioidempotency._core import model, placements, protocol
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Lease, Record, SerializedResult
+from aioidempotency._core.model import Lease, SerializedResult
 from aioidempotency._core.operations import Applied, Transact, TransactionFailed, Update
 from aioidempotency._core.placements import Procedure, Seen
-from aioidempotency._core.protocol import Claim, Completed, Lost, Vacant
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Vacant
 from aioidempotency._effects.writes import Writes
 from aioidempotency.exceptions import Reason
 
@@ -48,7 +48,7 @@ class Commit:
     clock_skew: float
 
 
-def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
+def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed | Contended]:
     """Apply the caller's writes and complete the record, or do neither."""
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
@@ -56,7 +56,6 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
     finish = Update(lease.location, model.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
     finished = model.record_of(lease, wanted.result, expiration=expiration)
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)
-    record: Record | None = None
     for _ in range(protocol.ATTEMPTS):
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
@@ -67,13 +66,13 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed]:
         found = protocol.parse_found((lease.location,), (yield from placements.seen_by(operation, reply)))
         record = found[0].record if found else None
         if record is None or record.owner != lease.owner:
-            break
+            return Lost(record)
         if protocol.finished_by(record, lease.owner):
             # Rule 2: the owner alone does not prove the transaction, because Powertools completes records of any
             # owner.
             ours = (record.data, record.expiration) == (finished.data, finished.expiration)
             return Completed(record) if ours else Lost(record)
-    return Lost(record)
+    return Contended()
 
 
 def expiration_of(wanted: Commit) -> int:
@@ -84,7 +83,7 @@ def expiration_of(wanted: Commit) -> int:
 
 def commit_once(
     attempt: Claim, result: SerializedResult, effects: Writes
-) -> Procedure[Completed | Replay | InProgress | Mismatch | EffectsFailed]:
+) -> Procedure[Completed | Replay | InProgress | Mismatch | EffectsFailed | Contended]:
     """Apply the caller's writes and put the finished record if the key is free, in one round trip."""
     locations, token = attempt.locations, model.milliseconds(attempt.now)
     known: Seen | None = None
@@ -106,13 +105,8 @@ def commit_once(
         if not any(reply.failures):
             return EffectsFailed(reply.reasons)
         known, seen = seen, (yield from placements.seen_by(operation, reply))
-    found = protocol.parse_found(locations, seen, known)
-    verdict = _judge(found, attempt)
-    if not isinstance(verdict, Vacant):
-        return verdict
-    lease = protocol.grant(attempt, locations[0], token)
-    record = found[0].record if found else model.record_of(lease, result, expiration=lease.expiration)
-    return InProgress(record, retry_after=attempt.lease)
+    verdict = _judge(protocol.parse_found(locations, seen, known), attempt)
+    return Contended() if isinstance(verdict, Vacant) else verdict
 
 
 def _judge(

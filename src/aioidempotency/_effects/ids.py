@@ -7,15 +7,15 @@ An id is no record. An id has no owner, no lease, and an expiration only on requ
 only on the key: neither on a layout that moves, nor on time.
 """
 
-from math import floor
+from math import floor, inf, nan
 from typing import Final
 
 from aioidempotency._core import placements
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
-from aioidempotency._core.model import AttributeNames, AttributeValue, Item, Location, Table
+from aioidempotency._core.model import LARGEST_NUMBER, AttributeNames, AttributeValue, Item, Location, Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Put
 from aioidempotency._core.placements import Procedure
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, StoreError
 
 KEY: Final = "aioidempotency#id"
 """The beginning of an id's key. A record's key has at most two namespaces, so the two never clash."""
@@ -45,10 +45,9 @@ def get_or_create(location: Location, made: str, *, now: float, expires_after: f
     condition: Condition = Absent()
     for _ in range(ATTEMPTS):
         found = yield from _put(Put(location, item, condition))
-        expiration = None if found is None else found.get(names["expiration"])
         # DynamoDB deletes late, so an expired id may still be there. `Unchanged` replaces only the expired id: of two
         # callers, one wins, and the other gets the winner's id.
-        over = expiration is not None and floor(now) > float(str(expiration["N"]))
+        over = found is not None and floor(now) > _expiration_of(found, location)
         if found is not None and not over:
             return _id_in(found, location)
         condition = Absent() if found is None else Unchanged(found)
@@ -86,15 +85,35 @@ def _put(operation: Put) -> Procedure[Item | None]:
 def _id_in(item: Item, location: Location) -> str:
     value = item.get(location.table.names["data"], {}).get("S")
     if not isinstance(value, str):
-        raise ConfigurationError(
-            f"the item {location.key!r} of table {location.table.name!r} is not an id: its attribute "
-            f"{location.table.names['data']!r} is no text. Nothing was overwritten; check attributes=AttributeNames(...)"
-        )
+        raise _no_id(location, location.table.names["data"], "is no text")
     return value
 
 
-def _changed_too_often(location: Location) -> ConfigurationError:
+def _expiration_of(item: Item, location: Location) -> float:
+    """Read the end of an id: for ever, unless the item says otherwise."""
+    name = location.table.names["expiration"]
+    value = item.get(name)
+    if value is None:
+        return inf
+    try:
+        expiration = float(str(value.get("N")))
+    except ValueError:
+        expiration = nan
+    if not 0 <= expiration <= LARGEST_NUMBER:
+        raise _no_id(location, name, f"is not a number from 0 to {LARGEST_NUMBER} (delete the item if it is damaged)")
+    return expiration
+
+
+def _no_id(location: Location, attribute: str, trouble: str) -> ConfigurationError:
     return ConfigurationError(
-        f"an item of table {location.table.name!r} was deleted {ATTEMPTS} times during one call; "
-        "an item made once must stay: find out who deletes the item"
+        f"the item {location.key!r} of table {location.table.name!r} is not an id: its attribute {attribute!r} "
+        f"{trouble}. Nothing was overwritten; check attributes=AttributeNames(...)"
     )
+
+
+def _changed_too_often(location: Location) -> StoreError:
+    reason = (
+        f"the item is contended: others deleted it {ATTEMPTS} times during one call, and an item made once must stay; "
+        "find out who deletes the item"
+    )
+    return StoreError("a put", location.table.name, reason, contended=True)

@@ -5,7 +5,7 @@ ones stay. After the end of the call's block, nothing can be added.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 from aioidempotency import _attributes as attributes
@@ -17,8 +17,8 @@ from aioidempotency._effects.writes import KeyNames, WriteSet
 from aioidempotency.codecs import Codec
 from aioidempotency.exceptions import SerializationError, TransactionClosedError
 
-OVERHEAD: Final = 400
-"""The most bytes of an outbox's item besides the events: key, names, owner and numbers."""
+OVERHEAD: Final = 400 + effects.ROOM_FOR_COUNT
+"""The most bytes of an outbox's item besides the events: key, names, owner, numbers, and the count of failures."""
 
 ENDED: Final = "has ended its block; write inside it"
 REPLAYED: Final = "is a replay, and has had its effects; test `execution.replayed` first"
@@ -50,7 +50,7 @@ class Events:
     """The events of one key, and about the number of bytes of their item."""
 
     sequence: int
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = field(repr=False)
     bytes: int
 
 

@@ -19,15 +19,16 @@ from aioidempotency._concurrency import concurrently
 from aioidempotency._core import model
 from aioidempotency._core.decisions import InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Location, Record, SerializedResult, Table
-from aioidempotency._core.protocol import Claim, Completed, Lost, grant
-from aioidempotency._effects import commits, ids, outbox
+from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, grant
+from aioidempotency._effects import commits, ids
 from aioidempotency._effects import writes as effects
 from aioidempotency._effects.commits import Commit, EffectsFailed
 from aioidempotency._effects.outbox import SHARDS, Outbox
 from aioidempotency._effects.pending import ENDED, CallIdentity, PendingWrites
+from aioidempotency._effects.relay import OnPoison, Relay
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
-from aioidempotency._records import Records
+from aioidempotency._records import Records, contended
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
@@ -102,7 +103,7 @@ class Effects:
         Raises:
             TransactionError: The writes were refused, and nothing was applied.
             LeaseLostError: The record belongs to another owner, or is gone; nothing was applied.
-            StoreError: The outcome is unknown.
+            StoreError: The outcome is unknown, or the record is contended.
         """
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
@@ -115,6 +116,8 @@ class Effects:
                 raise records.lost(lease, record)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
+            case Contended():
+                raise contended("the transaction", lease.location)
 
     async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
         """Apply writes and store their result once for a key. See `AsyncIdempotencyStore.commit_once`."""
@@ -129,7 +132,7 @@ class Effects:
         # Encoded before any request: an unstorable result is an error here, never a tombstone, because nothing has
         # run.
         encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
-        outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | None = records.cached(
+        outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | Contended | None = records.cached(
             key, lambda: attempt
         )
         if outcome is None:
@@ -152,6 +155,8 @@ class Effects:
                 raise MismatchError(record)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
+            case Contended():
+                raise contended("the transaction", attempt.locations[0])
 
     async def get_or_create_id(
         self,
@@ -188,7 +193,12 @@ class Effects:
         return dict(found) if typed else attributes.read_item(found)
 
     def relay(
-        self, *, shards: Collection[int] | None, poll: Duration | None, event_type: object
+        self,
+        *,
+        shards: Collection[int] | None,
+        poll: Duration | None,
+        event_type: object,
+        on_poison: OnPoison | None,
     ) -> AsyncGenerator[OutboxEvent, None]:
         """Publish emitted events. See `AsyncIdempotencyStore.outbox`."""
         if self.box is None:
@@ -197,35 +207,19 @@ class Effects:
         chosen = range(SHARDS) if shards is None else sorted(set(shards))
         if any(not isinstance(shard, int) or not 0 <= shard < SHARDS for shard in chosen):
             raise ConfigurationError(f"shards= takes numbers from 0 to {SHARDS - 1}: not {shards!r}")
-        return self._relay(self.box, chosen, pause, event_type)
-
-    async def _relay(
-        self, box: Outbox, shards: Collection[int], pause: float | None, event_type: object
-    ) -> AsyncGenerator[OutboxEvent, None]:
-        while True:
-            idle = True
-            for shard in shards:
-                for item in await self._records.run_unverified(outbox.pending(box, shard)):
-                    idle = False
-                    emitted = outbox.parse(item, box.table)
-                    for index, text in enumerate(emitted.events):
-                        name = f"{emitted.owner}-{index}"
-                        event = self._decoded(name, text, event_type)
-                        yield OutboxEvent(id=name, key=emitted.key, sequence=emitted.sequence, index=index, event=event)
-                    # Only after the reader has taken all events of the item: a crash before this line repeats events,
-                    # and loses none.
-                    await self._records.run_unverified(outbox.remove(box, shard, item))
-            if idle and pause is None:
-                return
-            if idle and pause is not None:
-                await anyio.sleep(pause)
-
-    def _decoded(self, name: str, text: str, event_type: object) -> object:
-        try:
-            return self._settings.codec.decode(text, event_type)
-        except SerializationError as error:
-            advice = "read the event without event_type=, or as another type; the event stays until then"
-            raise SerializationError(f"the event {name}", error.kind, advice) from error
+        if on_poison is not None and not callable(on_poison):
+            raise ConfigurationError("on_poison= takes a function of an event, an error and a number of failures")
+        codec = self._settings.codec
+        relay = Relay(
+            self._records,
+            self.box,
+            codec,
+            shards=chosen,
+            poll=pause,
+            event_type=event_type,
+            on_poison=on_poison,
+        )
+        return relay.events()
 
     def _filled(self, attempt: Claim, writes: Writes) -> PendingWrites:
         """Collect writes given as a whole."""

@@ -10,9 +10,16 @@ from aioidempotency._effects.pending import PendingWrites
 from aioidempotency._effects.writes import KINDS
 
 
+class _Delivery:
+    """The outcome of a delivery, beside the fields of the event: not compared, not shown, not copied."""
+
+    __slots__ = ("_error",)
+    _error: Exception | None
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxEvent:
+class OutboxEvent(_Delivery):
     """An emitted event, as `store.outbox()` yields it.
 
     Attributes:
@@ -24,10 +31,22 @@ class OutboxEvent:
     """
 
     id: str
-    key: str
+    key: str = field(repr=False)
     sequence: int
     index: int
     event: object = field(repr=False)
+
+    def failed(self, error: Exception) -> None:
+        """Tell the relay that this event could not be published.
+
+        The event stays, and holds up the later events of its key; the loop goes on with the other keys.
+        """
+        object.__setattr__(self, "_error", error)
+
+    @property
+    def error(self) -> Exception | None:
+        """The error given to `failed`. None as long as the delivery has not failed."""
+        return getattr(self, "_error", None)
 
 
 class Expressions(TypedDict, total=False):

@@ -24,6 +24,9 @@ MOST_ACTIONS: Final = 100
 LARGEST_TRANSACTION: Final = 4 * 1024 * 1024
 """The most bytes of one transaction, by DynamoDB's limit."""
 
+ROOM_FOR_COUNT: Final = 512
+"""Bytes of an outbox's item that stay free for the count of failures."""
+
 KINDS: Final = {"Put": "put", "Update": "update", "Delete": "delete", "ConditionCheck": "check"}
 """DynamoDB's names of the actions, and the methods of `Transaction`."""
 
@@ -106,7 +109,7 @@ class Items:
     """The items written by a transaction in one table: by key, or as whole puts while the key is unknown."""
 
     names: frozenset[str] | None
-    identities: frozenset[Identity] = frozenset()
+    identities: frozenset[Identity] = field(default=frozenset(), repr=False)
     puts: tuple[Effect, ...] = ()
 
 
@@ -245,8 +248,9 @@ def _with_key_names(items: Items, write: Effect | Put, table: str) -> Items:
 
 def _with_item(items: Items, write: Effect | Put, table: str) -> Items:
     """Add a write, if no other write is of the same item."""
-    # A caller's item was measured by `effect`; only an outbox's item grows after the first check.
-    if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM:
+    # A caller's item was measured by `effect`. An outbox's item grows after the first check, and a relay adds a count:
+    # without room for the count, each relay would stop at the item.
+    if isinstance(write, Put) and attributes.size(write.item) > LARGEST_ITEM - ROOM_FOR_COUNT:
         raise too_many_events()
     if items.names is None:
         assert isinstance(write, Effect)  # noqa: S101 - a put of ours names its key

@@ -115,10 +115,10 @@ class MemoryBackend:
                 assert_never(never)
 
     def _page(self, location: Location) -> tuple[Item, ...]:
-        """Read a partition by sort key."""
+        """Read a partition by sort key, behind the location."""
         table, partition, _ = _item_key(location)
         found = {key[2] or "": item for key, item in self._items.items() if key[:2] == (table, partition)}
-        return tuple(found[sort] for sort in sorted(found))
+        return tuple(found[sort] for sort in sorted(found) if sort > (location.sort or ""))
 
     def _found(self, location: Location) -> Item | None:
         return self._items.get(_item_key(location))

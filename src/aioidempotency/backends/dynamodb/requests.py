@@ -78,6 +78,10 @@ class Request(Struct, frozen=True):
     operation: str
     parameters: Mapping[str, object]
 
+    # The parameters hold items.
+    def __repr__(self) -> str:
+        return f"<Request {self.operation}>"
+
 
 @final
 class Template(Struct, frozen=True, eq=False):
@@ -96,6 +100,10 @@ class Template(Struct, frozen=True, eq=False):
     names: dict[str, str]
     values: dict[str, AttributeValue]
     changed: tuple[str, ...]
+
+    # The sample holds the item of one call.
+    def __repr__(self) -> str:
+        return f"<Template of writes to {self.table.name}>"
 
 
 # Keyed by `id(table)`: every call reads this mapping, and the hash of a table would run Python code. A template holds
@@ -283,12 +291,18 @@ def _key(location: Location) -> dict[str, object]:
 
 
 def _partition(location: Location) -> dict[str, object]:
-    """Make the parameters of a query for a partition."""
+    """Make the parameters of a query for a partition, from the record after the location on."""
+    names, values = dict(_names(location.table, ("key",))), {":key": {"S": location.partition}}
+    condition = "#key = :key"
+    # DynamoDB refuses an empty text as the value of a key.
+    if location.sort:
+        names["#sort"], values[":sort"] = location.table.names["sort"], {"S": location.sort}
+        condition += " AND #sort > :sort"
     return {
         "TableName": location.table.name,
-        "KeyConditionExpression": "#key = :key",
-        "ExpressionAttributeNames": dict(_names(location.table, ("key",))),
-        "ExpressionAttributeValues": {":key": {"S": location.partition}},
+        "KeyConditionExpression": condition,
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": values,
     }
 
 
