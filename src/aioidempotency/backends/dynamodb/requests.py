@@ -291,7 +291,7 @@ def _key(location: Location) -> dict[str, object]:
 
 
 def _partition(location: Location) -> dict[str, object]:
-    """Make the parameters of a query for a partition, from the record after the location on."""
+    """Make the parameters of a query for the records of a partition, after the sort key of the location."""
     names, values = dict(_names(location.table, ("key",))), {":key": {"S": location.partition}}
     condition = "#key = :key"
     # DynamoDB refuses an empty text as the value of a key.
