@@ -158,7 +158,7 @@ def test_a_member_that_an_annotated_type_has_not_is_refused(annotation: Any) -> 
         ConfigurationError, match=r"'order.idd' never finds anything: the annotated type of 'order' has no 'idd'"
     ):
         find(take, "order.idd")
-    with pytest.raises(ConfigurationError, match=r"write 'id'. A property is read by a callable"):
+    with pytest.raises(ConfigurationError, match=r"write 'id'. To read a property, give a callable"):
         find(take, "[order.idd, order.id]")
     find(take, "order.id")
 
