@@ -139,7 +139,7 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
-                        judged = self._by_own_clock(attempt, reply)
+                        judged = self._by_own_clock(attempt, reply) if self.held else attempt
                         outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
                 if isinstance(outcome, Contended):
                     raise contended("claim", attempt.locations[0])
