@@ -263,7 +263,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         one_of(on_error, "on_error", ("release", "hold"))
         check_errors(store_errors)
         protected = settings.terms.lease if lease is None else settings.protected(lease)
-        return cls(
+        made = cls(
             parts=parts,
             lease=protected,
             retention=settings.terms.retention if retention is None else settings.kept(retention),
@@ -273,6 +273,11 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             on_error=on_error,
             store_errors=store_errors,
         )
+        # Here, and not at each claim: a retention belongs to a function, and nearly always is the store's.
+        lasts = max(made.retention, protected + settings.terms.clock_skew)
+        if lasts > parts.records.promised:
+            parts.records.promise(lasts)
+        return made
 
     def call(
         self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
@@ -427,6 +432,8 @@ class Call:
         options = self._options
         settings = options.parts.settings
         left = None if DEADLINE.get() is None else time_left()
+        if left is not None and left + settings.terms.clock_skew > self._records.promised:
+            self._records.promise(left + settings.terms.clock_skew)
         label = settings.label
         if label is AUTO:  # read in line: a call for each attempt would buy nothing, since a process has one name
             known = _label.process if _label.REQUEST_ID.get() is None else None

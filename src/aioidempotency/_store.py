@@ -91,7 +91,8 @@ class AsyncIdempotencyStore:
         read_first: Whether to read the record before the claim. Reading first pays off with many duplicates of large
             results: DynamoDB bills a refused write by the stored item's size, at up to 20 times the price of a read.
         clock_skew: The largest difference between the clocks of two machines, in seconds.
-        verify_layout: Whether the first call compares the table's layout with `layout`, by one read.
+        verify_layout: Whether the first call compares the table's layout with `layout`, by one read. The store then
+            also writes its longest retention into the table, because a move with `Reshard` has to wait for it.
         outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, which
             then needs a sort key.
         compress_over: The longest uncompressed result, in characters of JSON. None compresses nothing. Powertools
@@ -175,13 +176,12 @@ class AsyncIdempotencyStore:
                 time_limit=time_limit(terms.lease),
             )
         if group_commit is not None:
-            unavailable = GroupCommitUnavailable(table_name)
             target = grouped(
                 target,
                 group_commit,
                 closes_inner=backend is None,
                 # A lambda, because `self._records` is set below.
-                fell_back=lambda: self._records.report(unavailable),
+                fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
             )
         records = Records(
             target,
@@ -191,7 +191,8 @@ class AsyncIdempotencyStore:
             local_cache=whole_number(local_cache, "local_cache"),
         )
         # A constructor cannot await, so the first operation of any kind waits for the check.
-        if verify_layout and settings.wanted_layout is not None:
+        records.promised = max(terms.retention, terms.lease + terms.clock_skew)
+        if verify_layout and settings.layout.partitioning is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
@@ -766,15 +767,16 @@ class AsyncIdempotencyStore:
         await store.verify_layout()
         ```
 
-        The first call of a store does the same, unless `verify_layout=False`. A table without a layout item gets the
-        store's layout. If the table is one phase of `Reshard` behind the store, the table's layout item moves on to the
-        store's phase.
+        The first call of a store does the same, unless `verify_layout=False`. So does the first call with a longer
+        retention than any before. A table without a layout item gets the store's layout. If the table is one phase
+        of `Reshard` behind the store, the layout item moves on to the store's phase. If the layout item has only
+        shorter retentions, the longest retention of this store is added.
 
         Raises:
             LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
             StoreError: The store did not answer.
         """
-        if (wanted := self._settings.wanted_layout) is not None:
+        if (wanted := self._settings.wanted_layout(self._records.promised)) is not None:
             # Unverified, because a verified procedure waits for this very check.
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)

@@ -38,6 +38,7 @@ from aioidempotency._core.operations import (
     Update,
     Write,
 )
+from aioidempotency.backends.dynamodb.answers import NO_ANSWER, NoAnswerError
 from aioidempotency.exceptions import Reason
 
 REFUSAL: Final = "ConditionalCheckFailedException"
@@ -138,16 +139,26 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
 
 
 def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
-    """Read the response to a successful operation."""
+    """Read the response to a successful operation.
+
+    Raises:
+        NoAnswerError: The response is no answer of DynamoDB, or lacks the items.
+    """
+    if NO_ANSWER in response:
+        raise NoAnswerError
     match operation:
         case Put() | Update() | Delete() | Transact():
             return _APPLIED
         case Get():
             return Found(_item(response))
         case GetAll():
-            responses = cast("Sequence[Mapping[str, object]]", response["Responses"])
+            responses = cast("Sequence[Mapping[str, object]]", response.get("Responses", ()))
+            if len(responses) != len(operation.locations):
+                raise NoAnswerError
             return FoundAll(tuple(_item(each) for each in responses))
         case Query():
+            if "Items" not in response:
+                raise NoAnswerError
             return FoundAll(tuple(cast("Sequence[Item]", response["Items"])))
         case _ as never:
             assert_never(never)
