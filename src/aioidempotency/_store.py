@@ -91,8 +91,8 @@ class AsyncIdempotencyStore:
         read_first: Whether to read the record before the claim. Reading first pays off with many duplicates of large
             results: DynamoDB bills a refused write by the stored item's size, at up to 20 times the price of a read.
         clock_skew: The largest difference between the clocks of two machines, in seconds.
-        verify_layout: Whether the first call compares the table's layout with `layout`, by one read. The table then also
-            learns the longest retention, for which a move with `Reshard` has to wait.
+        verify_layout: Whether the first call compares the table's layout with `layout`, by one read. The store then
+            also writes its longest retention into the table, because a move with `Reshard` has to wait for it.
         outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, which
             then needs a sort key.
         compress_over: The longest uncompressed result, in characters of JSON. None compresses nothing. Powertools
@@ -768,9 +768,9 @@ class AsyncIdempotencyStore:
         ```
 
         The first call of a store does the same, unless `verify_layout=False`. So does the first call with a longer
-        retention than any before. A table without a layout item gets the store's layout. A table one phase of `Reshard`
-        behind the store moves on to the store's phase. A table that knows of shorter retentions only learns the longest
-        one of this store.
+        retention than any before. A table without a layout item gets the store's layout. If the table is one phase
+        of `Reshard` behind the store, the layout item moves on to the store's phase. If the layout item has only
+        shorter retentions, the longest retention of this store is added.
 
         Raises:
             LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
