@@ -28,6 +28,10 @@ _REDIRECT: Final = 300
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+_UNREAD: Final = frozenset({"CreateTable", "UpdateTimeToLive"})
+"""The requests whose answers nobody reads. The table is described afterwards."""
+
+
 class NoAnswerError(BotoCoreError):  # type: ignore[misc] # botocore ships no types
     """A response with HTTP 200 is no answer of DynamoDB."""
 
@@ -61,8 +65,15 @@ def _look(
         return
     answer = _object(body)
     success = response_dict["status_code"] < _REDIRECT
-    # An object without any member of DynamoDB's answer is somebody else's, such as `{"status": "ok"}`.
-    if answer is None or (success and answer and not operation_model.output_shape.members.keys() & answer.keys()):
+    # An object without any member of DynamoDB's answer is somebody else's, such as `{"status": "ok"}`. Engines
+    # differ in what they tell of a new table.
+    foreign = (
+        success
+        and answer
+        and operation_model.name not in _UNREAD
+        and not operation_model.output_shape.members.keys() & answer.keys()
+    )
+    if answer is None or foreign:
         response_dict["body"] = _NOTHING
         if success:
             customized_response_dict[NO_ANSWER] = True
