@@ -88,6 +88,7 @@ class Execution:
 
     __slots__ = (
         "_effects",
+        "_left",
         "_outer",
         "_pending",
         "_running",
@@ -121,6 +122,7 @@ class Execution:
         self._effects = effects
         self._unclaimed = unclaimed
         self._pending: PendingWrites | None = None
+        self._left = False
         self._outer: Execution | None = None
         self._running: RunningLease | None = None
 
@@ -320,7 +322,6 @@ class Call:
         "_key",
         "_mine",
         "_options",
-        "_outer",
         "_owner",
         "_records",
         "_result_type",
@@ -340,7 +341,6 @@ class Call:
         self._fingerprint = fingerprint
         self._result_type = result_type
         self._execution: Execution | None = None
-        self._outer: Execution | None = None
         self._running: RunningLease | None = None
         self._mine: InFlightCall | None = None
         self._used = False
@@ -379,7 +379,7 @@ class Call:
                     self._drop(self._running)
                 self._end(None)
                 raise
-        self._outer = self._execution._outer = CURRENT.get()  # noqa: SLF001 - a block makes its execution
+        self._execution._outer = _innermost(CURRENT.get())  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -387,9 +387,12 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Complete the record; or release the key, if the block raised or lost its lease."""
-        CURRENT.set(self._outer)
         execution, running = self._execution, self._running
         assert execution is not None  # noqa: S101 - the block was entered
+        execution._left = True  # noqa: SLF001 - a block makes its execution
+        # Blocks may be left in any order: a block that was entered later, and is not left yet, stays the current one.
+        if CURRENT.get() is execution:
+            CURRENT.set(_innermost(execution._outer))  # noqa: SLF001
         execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
@@ -676,6 +679,17 @@ class Call:
 
     def _release_failed(self, cause: IdempotencyError | None = None) -> None:
         self._records.report(ReleaseFailed(self._key, cause))
+
+
+def _innermost(execution: Execution | None) -> Execution | None:
+    """Find the innermost block that was not left yet, from `execution` outwards."""
+    found = execution
+    while found is not None and found._left:  # noqa: SLF001 - which execution is around which, only this file knows
+        found = found._outer  # noqa: SLF001
+    # Without this, blocks that overlap in an endless row would keep each other alive.
+    if found is not None and found._outer is not None:  # noqa: SLF001
+        found._outer = _innermost(found._outer)  # noqa: SLF001
+    return found
 
 
 def _runs_inside(execution: Execution | None, owner: str | None) -> bool:

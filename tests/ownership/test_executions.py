@@ -1,6 +1,7 @@
 """The execution around a body, as the body and its caller see it."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 from typing import Any
@@ -56,6 +57,57 @@ async def test_outside_of_an_execution_there_is_none() -> None:
             raise ValueError("body")
     with pytest.raises(LookupError):
         Execution.current()
+
+
+async def test_a_block_stays_the_current_one_when_the_block_around_it_is_left_first() -> None:
+    """O16: and when both are left, none is current."""
+    store = AsyncIdempotencyStore.in_memory()
+    first, second, third = (store.execute(key) for key in "abc")
+    await first.__aenter__()
+    middle = await second.__aenter__()
+    innermost = await third.__aenter__()
+    await first.__aexit__(None, None, None)
+    assert Execution.current() is innermost
+    await third.__aexit__(None, None, None)
+    assert Execution.current() is middle
+    await second.__aexit__(None, None, None)
+    with pytest.raises(LookupError):
+        Execution.current()
+
+
+async def test_a_block_that_is_left_in_another_task_leaves_the_current_one_there_alone() -> None:
+    """O16: and is not current any more where it was entered, for the next block."""
+    store = AsyncIdempotencyStore.in_memory()
+    block = store.execute("a")
+    await block.__aenter__()
+
+    async def elsewhere() -> bool:
+        async with store.execute("b") as execution:
+            await block.__aexit__(None, None, None)
+            return Execution.current() is execution
+
+    assert await asyncio.create_task(elsewhere())
+    async with store.execute("c"):
+        pass
+    with pytest.raises(LookupError):
+        Execution.current()
+
+
+async def test_blocks_that_overlap_in_a_row_do_not_keep_each_other_alive() -> None:
+    """O16: a stream that always holds two blocks, and leaves the older one first."""
+    store = AsyncIdempotencyStore.in_memory(namespace="overlapping")
+    before = None
+    for number in range(50):
+        block = store.execute(number, heartbeat=False)
+        await block.__aenter__()
+        if before is not None:
+            await before.__aexit__(None, None, None)
+        before = block
+    gc.collect()
+    alive = [each for each in gc.get_objects() if isinstance(each, Execution)]
+    assert sum(each.key.startswith("overlapping#") for each in alive) <= 3
+    assert before is not None
+    await before.__aexit__(None, None, None)
 
 
 async def test_two_tasks_find_each_their_own() -> None:
