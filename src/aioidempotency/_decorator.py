@@ -13,14 +13,24 @@ from aioidempotency._core.model import Record
 from aioidempotency._keys import check_namespace, digest, is_missing
 from aioidempotency._namespaces import MARK, Namespace
 from aioidempotency._options import Duration, OnInProgress, one_of
-from aioidempotency._selection import Find, KeySource, MissingParts, Parameters, finder
-from aioidempotency._signatures import check_awaitable, parameter_types, qualified_name, return_type, unbound
+from aioidempotency._selection import Find, KeySource, MissingParts, finder
+from aioidempotency._signatures import (
+    check_awaitable,
+    parameter_types,
+    qualified_name,
+    receiver_name,
+    return_type,
+    unbound,
+)
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+FindNamespace = Callable[[tuple[object, ...], Mapping[str, object]], str]
+"""Finds the namespace of a method's call in its arguments."""
 
 OnReplay = Callable[[Any, Record], object]
 """Called with a stored result and its record. The answer replaces the result, unless the answer is None."""
@@ -205,7 +215,9 @@ class _Target:
             find, _ = finder(fingerprint, self.function, option="fingerprint", name=name, types=types)
             self.find_payload = _holding(find, held_args, held_kwargs)
         # An inherited method may answer differently for each class, so the receiver's class is part of the namespace.
-        self.namespace_for = self._receiver_namespace() if namespace is None else None
+        self.namespace_for: FindNamespace | None = None
+        if namespace is None and (find_namespace := self._receiver_namespace()) is not None:
+            self.namespace_for = _holding(find_namespace, held_args, held_kwargs)
         self.resolved: list[object] = []
         self._store = store
         self._given_type = result_type
@@ -230,7 +242,7 @@ class _Target:
             self._warned = True
             self._store.warn_of_missing_key(self.namespace.text)
 
-    def _receiver_namespace(self) -> Callable[[tuple[object, ...], Mapping[str, object]], str] | None:
+    def _receiver_namespace(self) -> FindNamespace | None:
         """Make a function that finds the namespace of a method's call. None if all calls have one namespace."""
         namespace = self.namespace
         # A bound method has one receiver, so all its calls have one namespace.
@@ -238,7 +250,7 @@ class _Target:
             bound = namespace.of_receiver(self.function.__self__)
             self.namespace = Namespace(bound)
             return None
-        receiver = Parameters.of(self.function).receiver
+        receiver = receiver_name(self.function)
         if receiver is None:
             return None
         # Kept by class, because a method has few classes of receivers and many calls. Weak, so that a class made at run
@@ -265,7 +277,11 @@ class _Target:
                 raise
 
 
-def _holding(find: Find, held_args: tuple[object, ...], held_kwargs: Mapping[str, object]) -> Find:
+def _holding(
+    find: Callable[[tuple[object, ...], Mapping[str, object]], T],
+    held_args: tuple[object, ...],
+    held_kwargs: Mapping[str, object],
+) -> Callable[[tuple[object, ...], Mapping[str, object]], T]:
     """Add the arguments held by a `partial` to the arguments of each call."""
     if not held_args and not held_kwargs:
         return find

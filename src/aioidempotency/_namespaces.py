@@ -21,7 +21,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from aioidempotency._signatures import unbound
+from aioidempotency._signatures import receiver_name, unbound
 from aioidempotency.exceptions import ConfigurationError
 
 MARK: Final = "__idempotency_namespace__"
@@ -55,8 +55,10 @@ def namespace_of(function: Callable[..., object]) -> str:
     - The main module of a program goes by the name given to `-m`, or by the file's name without `.py`.
     - The namespace of an inherited method ends with `@` and the name of the inheriting class.
     """
-    target = unbound(function)[0]
+    target, args, kwargs = unbound(function)
     receiver = target.__self__ if inspect.ismethod(target) else None
+    if (name := receiver_name(target)) is not None:  # a `partial` may hold the receiver of a method
+        receiver = args[0] if args else kwargs.get(name)
     return Namespace.of(target).of_receiver(receiver)
 
 

@@ -27,6 +27,7 @@ import jmespath.functions
 import jmespath.visitor
 
 from aioidempotency import _keys as keys
+from aioidempotency._signatures import first_name, receiver_name
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, MissingKeyError, SerializationError
 
 AnyFunction = Callable[..., object]
@@ -67,15 +68,11 @@ class Parameters:
     def of(cls, function: AnyFunction) -> Self:
         """Read a function's parameters. By convention, a method's first parameter is `self` or `cls`."""
         signature = inspect.signature(function)
-        first = first_name(function)
-        # A decorator sees a method as a plain function, before the class exists. Only the qualified name tells.
-        scope = getattr(function, "__qualname__", "").rpartition(".")[0]
-        is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
         parameters = signature.parameters.values()
         by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
         return cls(
             signature,
-            first if is_method else None,
+            receiver_name(function),
             tuple(signature.parameters) if by_position else None,
             next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None),
         )
@@ -112,14 +109,6 @@ class Parameters:
         named = self.named(args, kwargs)
         gathered = named.get(self.keywords or "")
         return {**gathered, **named} if isinstance(gathered, dict) else named
-
-
-def first_name(function: AnyFunction) -> str | None:
-    """Read the name of a function's first parameter. None without parameters or without a signature."""
-    try:
-        return next(iter(inspect.signature(function).parameters), None)
-    except ValueError:
-        return None
 
 
 def finder(
@@ -171,7 +160,7 @@ def finder(
         # Defaults are filled in: a call that omits a default has the key of a call that passes the same value.
         bound = parameters.bind(args, kwargs)
         material = source(*bound.args[skipped:], **bound.kwargs)
-        if missing_parts == "raise" and isinstance(material, list | tuple) and None in material:
+        if missing_parts == "raise" and isinstance(material, list | tuple):
             _check_built(material, subject)
         return material
 

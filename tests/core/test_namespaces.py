@@ -389,6 +389,18 @@ async def test_an_inherited_method_answers_for_each_class() -> None:
     assert [await kind().pay(1) for kind in (Till, One, Two, One)] == ["Till", "One", "two, over Two", "One"]
 
 
+async def test_the_receiver_that_a_partial_holds_counts() -> None:
+    """C18: and the first argument of a call is not taken for it."""
+    store = AsyncIdempotencyStore.in_memory()
+    assert namespace_of(functools.partial(Base.pay, Base())) == f"{HERE}.Base.pay"
+    assert namespace_of(functools.partial(Base.pay, Sub())) == f"{HERE}.Base.pay@{HERE}.Sub"
+    base, sub = (idempotent(store, key="order")(functools.partial(Base.pay, each)) for each in (Base(), Sub()))
+    assert [await base(1), await sub(1), await base(order=1), await sub(order=1)] == ["Base", "Sub", "Base", "Sub"]
+    record = await store.get(1, namespace=namespace_of(functools.partial(Base.pay, Sub())))
+    assert record is not None
+    assert record.result == "Sub"
+
+
 # Pairs of functions that can answer differently
 
 

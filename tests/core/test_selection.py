@@ -301,6 +301,19 @@ def test_callables_may_return_what_is_missing_as_a_whole_or_data_with_nulls() ->
         assert find(charge, lambda order, tenant, made=made: made)((1,), {}) == made
 
 
+def test_a_part_whose_comparison_is_no_truth_value_is_no_null() -> None:
+    """C19: an array, say, which compares with None element by element."""
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    made = ("a", Odd())
+    assert find(charge, lambda order, tenant: made)((1,), {}) is made
+
+
 # Objects
 
 
