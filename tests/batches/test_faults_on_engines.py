@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiobotocore.session import AioSession
+from aiohttp import payload
 
 from aioidempotency import (
     AsyncIdempotencyStore,
@@ -22,6 +23,7 @@ from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Update
 from aioidempotency.backends import Absent, Location, Table
 from aioidempotency.backends.dynamodb.batches import LARGEST_SHARED, Alone
+from aioidempotency.backends.dynamodb.group_commit import LARGEST_BATCH
 from aioidempotency.events import CompletionFailed, Event, GroupCommitUnavailable, ResultDropped
 from tests.batches.test_on_engines import CALLS, RECEIPTS, grouped
 from tests.support.engines import Engine, client_options
@@ -111,6 +113,20 @@ async def test_an_engine_without_partiql_takes_every_call_with_a_fallback(
         assert await crowd.charge_all(store, calls=20) == RECEIPTS[:20]
         assert await crowd.charge_all(store, calls=20) == RECEIPTS[:20]
         assert set(crowd.ran.values()) == {1}
+
+
+async def test_an_engine_that_does_not_know_batches_is_named(ministack: Engine, session: AioSession) -> None:
+    """G6: claims and reads have no plain call where none is asked for."""
+    async with grouped(ministack, session) as crowd:
+        for each in BATCHES:
+            crowd.proxy.inject(Fault.UNKNOWN_OPERATION, operation=each, times=1000)
+        store = crowd.make()
+        for calls in (store.claim, store.get):
+            first, *others = await asyncio.gather(*(calls(number) for number in range(5)), return_exceptions=True)
+            assert not isinstance(first, BaseException)
+            for error in others:
+                assert isinstance(error, ConfigurationError)
+                assert "needs an engine with PartiQL" in str(error)
 
 
 class Unescaped:
@@ -223,25 +239,33 @@ async def test_one_denied_delete_loses_nothing(session: AioSession) -> None:
         assert await asyncio.gather(*map(backend.execute, operations)) == [Applied()] * 25
         await first
         assert plain == {"PutItem": 1, "DeleteItem": 1}
+        statements = [len(body["Statements"]) for operation, body in server.requests if operation == BATCHES[0]]
+        assert statements == [1, 25], "the harmless one, and each other one once"
         assert len(told(events)) == 1
         await store.aclose()
 
 
 async def test_large_statements_are_requests_of_their_own(ministack: Engine, session: AioSession) -> None:
-    """G3, G6: a batch of 25 results of 390 KB each would be over every limit of a request."""
+    """G3, G6: a batch stays under 1 MB, of which aiohttp does not warn; the others share their requests."""
     async with grouped(ministack, session, compress_over=None) as crowd:
         store = crowd.make()
-        leases = [each.lease for each in await store.claim_many(range(25)) if isinstance(each, Claimed)]
-        results = ["x" * (380_000 if number % 2 else 10) for number in range(25)]
+        leases = [each.lease for each in await store.claim_many(range(26)) if isinstance(each, Claimed)]
+        large, small = LARGEST_SHARED + 1, LARGEST_SHARED - 1000
+        sizes = [large if number in {5, 7} else small for number in range(26)]
         begun = len(crowd.proxy.requests)
-        await asyncio.gather(*(store.complete(*each) for each in zip(leases, results, strict=True)))
-        sent = crowd.proxy.requests[begun:]
-        shared = [seen.body for seen in sent if seen.operation == "BatchExecuteStatement"]
-        assert all(len(json.dumps(each)) < 25 * LARGEST_SHARED for each in shared)
-        assert sum("x" * 1000 in json.dumps(each) for each in shared) == 0
-        assert sum(seen.operation == "UpdateItem" for seen in sent) >= 12
-        replayed = [await store.claim(number) for number in range(25)]
-        assert [each.result for each in replayed if isinstance(each, Replay)] == results
+        await asyncio.gather(*(store.complete(lease, "x" * size) for lease, size in zip(leases, sizes, strict=True)))
+        sent = [(seen.operation, json.dumps(seen.body)) for seen in crowd.proxy.requests[begun:]]
+        shared = [body for operation, body in sent if operation == "BatchExecuteStatement"]
+        assert [body.count("x" * small) for body in shared] == [23], "the first one was alone"
+        assert not any("x" * large in body for body in shared)
+        assert sum("x" * large in body for operation, body in sent if operation == "UpdateItem") == 2
+        replayed = [await store.claim(number) for number in range(26)]
+        assert [len(str(each.result)) for each in replayed if isinstance(each, Replay)] == sizes
+
+
+def test_a_full_batch_is_no_large_body() -> None:
+    """G3: 1 MB is where aiohttp warns."""
+    assert LARGEST_BATCH * (LARGEST_SHARED + 1) + len('{"Statements":[]}') < payload.TOO_LARGE_BYTES_BODY
 
 
 async def test_statements_of_long_names_are_requests_of_their_own(ministack: Engine, session: AioSession) -> None:

@@ -8,7 +8,7 @@ import pytest
 from aioidempotency import ConfigurationError, GroupCommit
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.operations import Applied, ConditionFailed, Found
-from tests.batches.crowd import Crowd, get, put, settle
+from tests.batches.crowd import Crowd, completion, get, put, settle
 from tests.support.values import replace
 from tests.support.virtual_time import in_virtual_time, pass_time
 
@@ -147,6 +147,21 @@ async def test_the_wait_for_room_counts_too() -> None:
     await settle()
     assert crowd.inner.requests == ["a"]
     assert ["not sent within 10 s" in str(each) for each in crowd.answers("b", "c")] == [True, True]
+
+
+@in_virtual_time
+async def test_a_request_that_leaves_is_no_answer() -> None:
+    """O14: the store was silent for eleven seconds, whatever was sent meanwhile."""
+    crowd = Crowd(max_batch=1, max_in_flight=1)
+    await crowd.call(put("a"), put("b"))
+    await pass_time(5)
+    await crowd.call(completion("owner"))
+    assert crowd.inner.requests == ["a", "owner"]
+    await pass_time(6)
+    crowd.inner.let_go(2)
+    await settle()
+    assert "not sent within 10 s" in str(crowd.answers("b")[0])
+    await crowd.all()
 
 
 @in_virtual_time

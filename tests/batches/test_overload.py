@@ -12,7 +12,7 @@ import pytest
 
 from aioidempotency import AsyncIdempotencyStore, Claimed, GroupCommit, MemoryBackend, StoreError
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Applied, Found, Operation, Reply
+from aioidempotency._core.operations import Applied, ConditionFailed, Found, Operation, Reply
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, ReleaseFailed
@@ -95,6 +95,22 @@ async def test_owners_gather_while_a_request_of_theirs_is_under_way() -> None:
     crowd.inner.let_go(2)
     await settle()
     assert crowd.inner.requests[2:] == [["b", "c"]]
+
+
+@in_virtual_time
+async def test_owners_gather_when_a_request_of_claims_returns() -> None:
+    """Only the end of a request of theirs, or a store that is nearly idle, sends fewer than a batch holds."""
+    crowd = Crowd(max_batch=5, max_in_flight=4)
+    await crowd.call(*puts(11))
+    await crowd.call(completion("a"))
+    await crowd.call(completion("b"), completion("c"))
+    assert crowd.inner.requests[3:] == ["a"]
+    crowd.inner.let_go()
+    await settle()
+    assert crowd.inner.requests[3:] == ["a"]
+    crowd.inner.let_go_last()
+    await settle()
+    assert crowd.inner.requests[4:] == [["b", "c"]]
 
 
 @in_virtual_time
@@ -258,6 +274,57 @@ async def test_writes_of_one_item_are_each_looked_at_a_few_times() -> None:
     assert 500 <= looks <= 500 * 4
 
 
+@in_virtual_time
+async def test_a_write_that_waited_for_its_item_is_at_the_head_of_the_queue() -> None:
+    """It came before those that wait only for a request."""
+    crowd = Crowd(max_batch=3, max_in_flight=1)
+    await crowd.call(put("first"), put("k"), put("b"), put("k"))
+    crowd.inner.let_go()
+    await settle()
+    await crowd.call(put("c"), put("d"), put("e"))
+    crowd.inner.let_go()
+    await settle()
+    assert crowd.inner.requests == ["first", ["k", "b"], ["k", "c", "d"]]
+    await crowd.all()
+
+
+@in_virtual_time
+async def test_a_write_that_gives_up_when_its_turn_comes_passes_the_item_on() -> None:
+    """G5: the one behind it would wait for ever."""
+    crowd = Crowd(max_batch=3, max_in_flight=1)
+    await crowd.call(put("first"), put("k"), put("b"))
+    second, third = (asyncio.create_task(crowd.backend.execute(put("k"))) for _ in range(2))
+    await settle()
+    crowd.inner.let_go()
+    await settle()
+    await crowd.call(completion("owner"))
+    await crowd.call(*(completion(key) for key in "xyz"))
+    crowd.inner.let_go()
+    await settle()
+    sent = ["first", ["k", "b"], "owner", ["x", "y", "z"]]
+    assert crowd.inner.requests == sent, "there is no room for the second write"
+    second.cancel()
+    await crowd.all()
+    assert isinstance(await third, ConditionFailed)
+
+
+@in_virtual_time
+async def test_a_throttled_write_waits_for_its_item_like_any_other() -> None:
+    """G4: during its pause, the next write on the item has left."""
+    crowd = Crowd(max_batch=2)
+    throttled = iter(["ThrottlingError"])
+    crowd.inner.fault = lambda each: next(throttled, None) if each.location.partition == "k" else None
+    await crowd.call(put("first"), put("k"), put("b"))
+    crowd.inner.let_go(2)
+    await settle()
+    await crowd.call(put("c"), put("k"), put("d"))
+    await pass_time(1)
+    await crowd.call(put("e"), put("f"))
+    assert crowd.inner.requests == ["first", ["k", "b"], "c", ["k", "d"], "e"]
+    await crowd.all()
+    assert crowd.inner.requests[5:] == ["f", "k"]
+
+
 @pytest.mark.parametrize("end", ["time", "close"])
 def test_writes_behind_an_item_do_not_wait_for_ever(end: str) -> None:
     """O14: they fail in time, or when the store is closed."""
@@ -323,3 +390,20 @@ async def test_a_shared_read_that_was_left_is_asked_for_again_by_each() -> None:
     tasks[1].cancel()
     await pass_time(1)
     assert await asyncio.gather(*tasks[2:]) == [Found(None)] * 3
+
+
+@in_virtual_time
+async def test_a_shared_read_is_asked_for_again_as_long_as_its_own_caller_waits() -> None:
+    """O14: the first caller's time ends before that of the others."""
+    crowd = Crowd()
+    left = iter(["UnprocessedKeys"])
+    crowd.inner.fault = lambda each: next(left, None) if each.location.partition == "k" else None
+    tasks = [asyncio.create_task(crowd.backend.execute(get(key))) for key in ("first", "k", "b")]
+    await settle()
+    await pass_time(9.98)
+    tasks.append(asyncio.create_task(crowd.backend.execute(get("k"))))
+    await settle()
+    crowd.inner.let_all_go()
+    first, mine, other, follower = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [first, other, follower] == [Found(None)] * 3
+    assert isinstance(mine, StoreError)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import ClientError
 
 from aioidempotency import AsyncIdempotencyStore, AttributeNames, DynamoDBBackend, StoreError
 from aioidempotency.backends import (
@@ -195,15 +196,24 @@ async def test_an_answer_without_its_items_is_none(session: AioSession, operatio
         assert isinstance(await failure(here.execute(operation)), StoreError)
 
 
+async def test_a_batch_of_reads_without_its_items_is_not_answered(session: AioSession) -> None:
+    """O25: the keys would look free."""
+    async with RawServer(lambda *_: response(b"{}")) as server, backend(server.url, session, "own") as here:
+        assert isinstance(await failure(here.execute_many([Get(HERE)])), StoreError)
+
+
 async def test_the_callers_own_calls_on_the_given_client_stay_as_they_are(session: AioSession) -> None:
     """O25: the caller's requests are not ours to judge: none is refused, and an answer has no member of ours."""
-    given = iter([b"{}", ITEM, PAGE])
-    async with RawServer(lambda *_: response(next(given))) as server:
+    given = iter([response(b"{}"), response(ITEM), response(PAGE), response(PAGE, status="403 Forbidden")])
+    async with RawServer(lambda *_: next(given)) as server:
         options = {"region_name": "eu-central-1", "endpoint_url": server.url}
         async with session.create_client("dynamodb", **options) as client:
             DynamoDBBackend(client)
             DynamoDBBackend(client)
             found = [await client.get_item(TableName="orders", Key=HERE.item) for _ in range(3)]
+            with pytest.raises(ClientError) as refused:
+                await client.get_item(TableName="orders", Key=HERE.item)
+    assert set(refused.value.response) == {"Error", "ResponseMetadata"}
     assert [set(each) - {"ResponseMetadata"} for each in found[:2]] == [set(), {"Item"}]
     assert "Item" not in found[2]
 

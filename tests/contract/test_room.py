@@ -144,3 +144,27 @@ async def test_a_wait_for_room_ends_with_the_time_limit(session: AioSession) -> 
         failures = await asyncio.gather(*(backend.execute(claim(key)) for key in "abc"), return_exceptions=True)
         assert [type(each) for each in failures] == [StoreError] * 3
         assert backend._rooms[asyncio.get_running_loop()].free == 1
+
+
+async def test_an_answered_claim_lets_the_next_one_leave(session: AioSession) -> None:
+    """G8: all are answered, though one leaves at a time; a failed one gives its connection back, too."""
+    under_way, most = 0, 0
+
+    async def answer(params: dict[str, Any], **_: object) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await settle()
+        under_way -= 1
+        if b"fails" in params["body"]:
+            raise OSError
+        return Response(), {}
+
+    options: Any = {"region_name": "eu-central-1", "endpoint_url": "http://127.0.0.1:1"}
+    async with session.create_client("dynamodb", config=AioConfig(max_pool_connections=1), **options) as client:
+        client.meta.events.register("before-call.dynamodb", answer)
+        backend = DynamoDBBackend(client)
+        keys = ["a", "b", "fails", "c", "d"]
+        answers = await asyncio.gather(*(backend.execute(claim(key)) for key in keys), return_exceptions=True)
+        assert [type(each) for each in answers] == [Applied, Applied, StoreError, Applied, Applied]
+        assert (most, backend._rooms[asyncio.get_running_loop()].free) == (1, 1)

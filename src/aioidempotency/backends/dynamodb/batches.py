@@ -26,8 +26,10 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 LARGEST_STATEMENT: Final = 8192
 """The most characters of a statement, by DynamoDB's limit."""
 
-LARGEST_SHARED: Final = 128 * 1024
-"""The most bytes of a statement that shares a request: 25 of them stay under 4 MB, the limit of a transaction.
+LARGEST_SHARED: Final = 40_000
+"""The most bytes of a statement that shares a request: 25 of them stay under 1 MB.
+
+aiohttp warns of larger bodies, because their write keeps the event loop busy, and DynamoDB's limits are above.
 
 The share of a request that a larger operation would save is nothing beside the operation itself.
 """

@@ -399,13 +399,12 @@ class BatchQueue:
     def _free(self, item: object) -> None:
         """Give an item to the next write that waits behind it, at the head of the queue."""
         behind = self._items_under_way[item]
-        while behind:
-            queued = behind.popleft()
-            if not queued.is_over(self._loop.time(), self._heard):
-                queued.has_item = True
-                (self.owners if queued.is_owners else self.waiting).appendleft(queued)
-                return
-        del self._items_under_way[item]
+        if not behind:
+            del self._items_under_way[item]
+            return
+        queued = behind.popleft()
+        queued.has_item = True
+        (self.owners if queued.is_owners else self.waiting).appendleft(queued)
 
     async def _run(self, batch: "list[_Queued]", *, has_owners: bool) -> None:
         """Execute a batch, and resolve every operation in all circumstances."""
@@ -439,9 +438,10 @@ class BatchQueue:
         for queued, outcome in zip(batch, outcomes, strict=True):
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
             if isinstance(outcome, str):
-                for each in (queued, *queued.followers):
+                # Each by itself from here on: a follower may have more time left than the first reader.
+                followers, queued.followers = queued.followers, []
+                for each in (queued, *followers):
                     self._retry(each, outcome)
-                queued.followers.clear()
             elif isinstance(outcome, Alone | IdempotencyError) and self._falls_back(queued.operation, outcome):
                 alone.append(queued)
             else:
