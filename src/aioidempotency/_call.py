@@ -345,7 +345,7 @@ class Call:
         self._mine: InFlightCall | None = None
         self._used = False
 
-    async def __aenter__(self) -> Execution:
+    async def __aenter__(self) -> Execution:  # noqa: C901 - the way into a block is read in one piece
         """Claim the key. Raises the errors of `AsyncIdempotencyStore.execute`."""
         if self._used:
             # A second entry would find the claim of the first one, take it for its own, and run beside the first.
@@ -379,7 +379,8 @@ class Call:
                     self._drop(self._running)
                 self._end(None)
                 raise
-        self._execution._outer = _innermost(CURRENT.get())  # noqa: SLF001 - a block makes its execution
+        if (outer := CURRENT.get()) is not None:
+            self._execution._outer = _innermost(outer)  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -392,7 +393,8 @@ class Call:
         execution._left = True  # noqa: SLF001 - a block makes its execution
         # Blocks may be left in any order: a block that was entered later, and is not left yet, stays the current one.
         if CURRENT.get() is execution:
-            CURRENT.set(_innermost(execution._outer))  # noqa: SLF001
+            outer = execution._outer  # noqa: SLF001
+            CURRENT.set(outer if outer is None else _innermost(outer))
         execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
