@@ -10,12 +10,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from aiobotocore.session import AioSession, get_session
 
 from aioidempotency import AsyncIdempotencyStore, Backend, CompositeKey, DynamoDBBackend, MemoryBackend
 from tests.support.batched import BatchedBackend
 from tests.support.engines import Engine, ministack_engine, moto_engine, user_engine
+
+# A timing is no test: how long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("aioidempotency", deadline=None)
+hypothesis.settings.load_profile("aioidempotency")
 
 MakeStore = Callable[..., AsyncIdempotencyStore]
 """Makes a store on the test's own table; all stores of one test share it, each with its own client."""

@@ -42,7 +42,7 @@ def _ratio(result: Result) -> str:
 
 def _setting(result: Result) -> str:
     settings = result.settings
-    again, late = sum(row.tries > 1 for row in result.rows), max(row.late_ms for row in result.rows)
+    again, late = sum(row.tries > 1 for row in result.rows), math.ceil(max(row.late_ms for row in result.rows))
     rows = {
         "Server": f"MiniStack behind `python -m bench.hot.proxy --scale {settings.scale:g}`: a partition gives "
         f"{1000 * settings.scale:g} write units a second, so {settings.partition_limit:g} new calls",
@@ -51,7 +51,7 @@ def _setting(result: Result) -> str:
         "Measured": f"{settings.window} s, after {settings.warm_up} s in which full partitions spend their saved units; "
         f"an answer counts until {settings.patience:g} s later; medians of {settings.rounds} rounds",
         "Measured again": f"{again} of {len(result.rows)} measurements, because 1 % of their calls began more than "
-        f"{settings.late_limit_ms:g} ms late; of the measurements that count, {late:.0f} ms at the most",
+        f"{settings.late_limit_ms:g} ms late; in the measurements that count, 99 % of the calls began less than {late} ms late",
         "botocore's attempts": f"{settings.attempts}",
     }
     return setting(result.machine, result.versions, result.command, rows)

@@ -265,7 +265,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         one_of(on_error, "on_error", ("release", "hold"))
         check_errors(store_errors)
         protected = settings.terms.lease if lease is None else settings.protected(lease)
-        return cls(
+        made = cls(
             parts=parts,
             lease=protected,
             retention=settings.terms.retention if retention is None else settings.kept(retention),
@@ -275,6 +275,11 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             on_error=on_error,
             store_errors=store_errors,
         )
+        # Here, and not at each claim: a retention belongs to a function, and nearly always is the store's.
+        lasts = max(made.retention, protected + settings.terms.clock_skew)
+        if lasts > parts.records.promised:
+            parts.records.promise(lasts)
+        return made
 
     def call(
         self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
@@ -340,7 +345,7 @@ class Call:
         self._mine: InFlightCall | None = None
         self._used = False
 
-    async def __aenter__(self) -> Execution:
+    async def __aenter__(self) -> Execution:  # noqa: C901 - the way into a block is read in one piece
         """Claim the key. Raises the errors of `AsyncIdempotencyStore.execute`."""
         if self._used:
             # A second entry would find the claim of the first one, take it for its own, and run beside the first.
@@ -374,7 +379,8 @@ class Call:
                     self._drop(self._running)
                 self._end(None)
                 raise
-        self._execution._outer = _innermost(CURRENT.get())  # noqa: SLF001 - a block makes its execution
+        if (outer := CURRENT.get()) is not None:
+            self._execution._outer = _innermost(outer)  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -387,7 +393,8 @@ class Call:
         execution._left = True  # noqa: SLF001 - a block makes its execution
         # Blocks may be left in any order: a block that was entered later, and is not left yet, stays the current one.
         if CURRENT.get() is execution:
-            CURRENT.set(_innermost(execution._outer))  # noqa: SLF001
+            outer = execution._outer  # noqa: SLF001
+            CURRENT.set(outer if outer is None else _innermost(outer))
         execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
@@ -430,6 +437,8 @@ class Call:
         options = self._options
         settings = options.parts.settings
         left = None if DEADLINE.get() is None else time_left()
+        if left is not None and left + settings.terms.clock_skew > self._records.promised:
+            self._records.promise(left + settings.terms.clock_skew)
         label = settings.label
         if label is AUTO:  # read in line: a call for each attempt would buy nothing, since a process has one name
             known = _label.process if _label.REQUEST_ID.get() is None else None

@@ -6,6 +6,7 @@ No exception group leaves this module, and no cancellation is swallowed.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from threading import Lock
 from typing import Generic, TypeVar, final
 
 import anyio
@@ -69,12 +70,14 @@ class Once:
     """Does something once, for any number of concurrent callers.
 
     Later callers wait for the first one, and share its failure. After a cancellation of the first caller, the
-    next caller does the work.
+    next caller does the work. After `again`, the next caller does the work anew.
     """
 
     def __init__(self, action: Callable[[], Awaitable[object]]) -> None:
         self.done = False
         self._action = action
+        self._asked = 0
+        self._lock = Lock()  # threads with loops of their own share a store
         self._under_way: _Attempt | None = None
 
     async def __call__(self) -> None:
@@ -91,11 +94,20 @@ class Once:
                 raise other.failure.with_traceback(None)
         return None
 
+    def again(self) -> None:
+        """Have the work done anew: what it is about has changed."""
+        with self._lock:
+            self._asked += 1
+            self.done = False
+
     async def _do(self) -> None:
         mine = self._under_way = _Attempt()
+        asked = self._asked
         try:
             await self._action()
-            self.done = True
+            with self._lock:
+                # Work that began before the last change knows nothing of the change.
+                self.done = self.done or asked == self._asked
         except Exception as error:
             mine.failure = error
             raise

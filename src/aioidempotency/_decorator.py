@@ -13,14 +13,24 @@ from aioidempotency._core.model import Record
 from aioidempotency._keys import check_namespace, digest, is_missing
 from aioidempotency._namespaces import MARK, Namespace
 from aioidempotency._options import Duration, OnInProgress, one_of
-from aioidempotency._selection import Find, KeySource, MissingParts, Parameters, finder
-from aioidempotency._signatures import check_awaitable, parameter_types, qualified_name, return_type, unbound
+from aioidempotency._selection import Find, KeySource, MissingParts, finder
+from aioidempotency._signatures import (
+    check_awaitable,
+    parameter_types,
+    qualified_name,
+    receiver_name,
+    return_type,
+    unbound,
+)
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+FindNamespace = Callable[[tuple[object, ...], Mapping[str, object]], str]
+"""Finds the namespace of a method's call in its arguments."""
 
 OnReplay = Callable[[Any, Record], object]
 """Called with a stored result and its record. The answer replaces the result, unless the answer is None."""
@@ -65,20 +75,19 @@ def idempotent(
         store: The store of the records.
         key: The source of the key: a JMESPath expression over `{argument name: value}`, a callable over the arguments,
             or None for all arguments. `self` and `cls` count only if the expression or the callable uses them.
-        fingerprint: The source of a value that must be equal between two calls with one key, given like `key`. None
-            compares nothing. An expression without a match gives the fingerprint of null.
-        namespace: The part of the key that keeps functions apart. Without one, `namespace_of` names the namespace:
-            `module.qualname` for most functions. A renamed function then starts with no records.
-        retention: Seconds for which a finished record answers, in place of the store's setting.
-        lease: Seconds until a dead process's call frees its key, in place of the store's setting.
+        fingerprint: The source of a value that must be the same in all calls with one key, given like `key`. With None,
+            nothing is compared. An expression without a match gives the fingerprint of null.
+        namespace: The part of the key that keeps functions apart. The default is the answer of `namespace_of`:
+            `module.qualname` for most functions. With the default, a renamed function finds none of its records.
+        retention: Seconds for which a finished record answers duplicates, in place of the store's setting.
+        lease: Seconds until the key of a dead process is free again, in place of the store's setting.
         heartbeat: Whether to renew the lease while the body runs, or the seconds between renewals: a third of the lease
             at most.
         on_in_progress: The reaction of a duplicate while the first call runs: raise `InProgressError`, or wait for the
             result with `Wait(seconds)`.
         on_error: Whether an error in the body releases the key, or holds the key until the end of the lease.
-        store_errors: Classes of errors that are results. These errors are stored, and replays raise them again: in the
-            same class if the error can be rebuilt from its arguments, else as an `IdempotencyError` with the class's
-            name.
+        store_errors: Classes of errors to store like results. A replay raises the stored error again. If the error
+            cannot be rebuilt from its arguments, the replay raises an `IdempotencyError` that names the class.
         read_first: Whether to read before claiming, in place of the store's setting.
         missing_key: The reaction to a call without a key: raise `MissingKeyError`, or run unprotected, with one warning
             in the log.
@@ -89,7 +98,7 @@ def idempotent(
         result_type: The type of a replayed result. Without one, the return annotation counts.
 
     Raises:
-        ConfigurationError: When decorating. The function is no coroutine function, an expression begins with an unknown
+        ConfigurationError: When decorating: the function is no coroutine function, an expression begins with an unknown
             parameter, the return type cannot be read back, another function of the store has the same namespace, or a
             setting makes no sense.
     """
@@ -107,7 +116,7 @@ def idempotent(
     )
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        # Decorate the function inside, so that the order of the decorators is free.
+        # `@idempotent` may stand above or below `@classmethod` and `@staticmethod`.
         if isinstance(function, classmethod | staticmethod):
             method: Any = function
             return type(method)(decorate(method.__func__))  # type: ignore[no-any-return] # it binds to the same call
@@ -125,8 +134,8 @@ def idempotent(
         constant = target.namespace.text
 
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            # Key and fingerprint are found here, once: the body may change the arguments, and waiting must not find
-            # another key.
+            # Key and fingerprint are found here, once. The body may change the arguments, and a call that waits must
+            # keep its key.
             material = find_key(args, kwargs)
             if missing_key == "run" and is_missing(material):
                 target.warn_once()
@@ -136,14 +145,14 @@ def idempotent(
                 material,
                 fingerprint=payload,
                 namespace=constant if namespace_for is None else namespace_for(args, kwargs),
-                # A resolved type costs one look at a list. Annotations may name a class defined later, so the first
-                # call resolves.
+                # An annotation may name a class that is defined later, so the first call resolves the type. Later calls
+                # read the list.
                 result_type=target.resolved[0] if target.resolved else target.result_type(),
             ) as execution:
                 if not execution.replayed:
                     execution.result = await function(*args, **kwargs)
             result = execution.result
-            # After the block: an error of the hook does not touch the record.
+            # The hook runs after the block, so an error in the hook does not change the record.
             if on_replay is not None and execution.record is not None:
                 result = await _replaced(on_replay, result, execution.record)
             return result  # type: ignore[return-value] # read back as the function's return type
@@ -152,7 +161,7 @@ def idempotent(
         functools.update_wrapper(call, target.function, updated=functools.WRAPPER_UPDATES if is_function else ())
         call.__wrapped__ = function  # type: ignore[attr-defined] # what `inspect.signature` looks at
         setattr(call, MARK, target.namespace)
-        # A given namespace may be shared on purpose. A derived one is shared by accident alone.
+        # Functions may share a given namespace on purpose. A derived namespace is shared only by accident.
         if namespace is None:
             store._functions.add(constant, function, call, in_key=target.in_key)  # noqa: SLF001 - the decorator is the store's other half
         return call
@@ -206,7 +215,9 @@ class _Target:
             find, _ = finder(fingerprint, self.function, option="fingerprint", name=name, types=types)
             self.find_payload = _holding(find, held_args, held_kwargs)
         # An inherited method may answer differently for each class, so the receiver's class is part of the namespace.
-        self.namespace_for = self._receiver_namespace() if namespace is None else None
+        self.namespace_for: FindNamespace | None = None
+        if namespace is None and (find_namespace := self._receiver_namespace()) is not None:
+            self.namespace_for = _holding(find_namespace, held_args, held_kwargs)
         self.resolved: list[object] = []
         self._store = store
         self._given_type = result_type
@@ -217,7 +228,7 @@ class _Target:
         """Resolve the type of a replayed result.
 
         Raises:
-            ConfigurationError: The annotation cannot be resolved, or not be read back.
+            ConfigurationError: The annotation cannot be resolved, or results of its type cannot be read back.
         """
         expected = return_type(self.function) if self._given_type is None else self._given_type
         if isinstance(self._store.codec, JsonCodec):
@@ -231,18 +242,19 @@ class _Target:
             self._warned = True
             self._store.warn_of_missing_key(self.namespace.text)
 
-    def _receiver_namespace(self) -> Callable[[tuple[object, ...], Mapping[str, object]], str] | None:
+    def _receiver_namespace(self) -> FindNamespace | None:
         """Make a function that finds the namespace of a method's call. None if all calls have one namespace."""
         namespace = self.namespace
+        # A bound method has one receiver, so all its calls have one namespace.
         if inspect.ismethod(self.function):
             bound = namespace.of_receiver(self.function.__self__)
             self.namespace = Namespace(bound)
             return None
-        receiver = Parameters.of(self.function).receiver
+        receiver = receiver_name(self.function)
         if receiver is None:
             return None
-        # By class: a method has few classes of receivers and many calls. Weak, so that a class made at run time can
-        # go.
+        # Kept by class, because a method has few classes of receivers and many calls. Weak, so that a class made at run
+        # time can be collected.
         names: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
         def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> str:
@@ -265,8 +277,12 @@ class _Target:
                 raise
 
 
-def _holding(find: Find, held_args: tuple[object, ...], held_kwargs: Mapping[str, object]) -> Find:
-    """Make arguments held by a `partial` count like any others."""
+def _holding(
+    find: Callable[[tuple[object, ...], Mapping[str, object]], T],
+    held_args: tuple[object, ...],
+    held_kwargs: Mapping[str, object],
+) -> Callable[[tuple[object, ...], Mapping[str, object]], T]:
+    """Add the arguments held by a `partial` to the arguments of each call."""
     if not held_args and not held_kwargs:
         return find
     return lambda args, kwargs: find((*held_args, *args), {**held_kwargs, **kwargs})

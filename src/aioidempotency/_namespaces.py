@@ -21,7 +21,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from aioidempotency._signatures import unbound
+from aioidempotency._signatures import receiver_name, unbound
 from aioidempotency.exceptions import ConfigurationError
 
 MARK: Final = "__idempotency_namespace__"
@@ -31,7 +31,7 @@ MAIN: Final = frozenset({"__main__", "__mp_main__"})
 """Python's names for a program's main module, and for the copy in a process spawned by `multiprocessing`."""
 
 MOST_VALUES: Final = 1000
-"""The most values of a function to compare. Further values, of a large application object say, do not count."""
+"""The most values of a function to compare. Further values, such as those of a large application, are ignored."""
 
 
 def namespace_of(function: Callable[..., object]) -> str:
@@ -53,10 +53,12 @@ def namespace_of(function: Callable[..., object]) -> str:
 
     - In AWS Lambda, the Lambda function's name and a dot come first.
     - The main module of a program goes by the name given to `-m`, or by the file's name without `.py`.
-    - A method of an inheriting class ends with `@` and the name of that class.
+    - The namespace of an inherited method ends with `@` and the name of the inheriting class.
     """
-    target = unbound(function)[0]
+    target, args, kwargs = unbound(function)
     receiver = target.__self__ if inspect.ismethod(target) else None
+    if (name := receiver_name(target)) is not None:  # a `partial` may hold the receiver of a method
+        receiver = args[0] if args else kwargs.get(name)
     return Namespace.of(target).of_receiver(receiver)
 
 
@@ -65,8 +67,8 @@ class Namespace(Struct, frozen=True, weakref=False):
     """The name of one function's records.
 
     Attributes:
-        text: The namespace, without a receiver.
-        module: The function's module in Python's words. None for a namespace given by the user.
+        text: The namespace, without the class of a receiver.
+        module: The function's `__module__`. None for a namespace given by the user.
         scope: The qualified name of the class that defines a method.
     """
 
@@ -87,9 +89,9 @@ class Namespace(Struct, frozen=True, weakref=False):
         module = named.__module__ or "builtins"
         # Two Lambda functions are often deployed from one code base, with one table.
         lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-        # A wrapper with `functools.wraps` has the name of the function inside, and its own module's globals.
-        scope_of_module = getattr(inspect.unwrap(named), "__globals__", None)
-        name = f"{_module_name(module, scope_of_module)}.{named.__qualname__}"
+        # A wrapper with `functools.wraps` has the name of the wrapped function, but the globals of the wrapper's module.
+        module_globals = getattr(inspect.unwrap(named), "__globals__", None)
+        name = f"{_module_name(module, module_globals)}.{named.__qualname__}"
         scope = named.__qualname__.rpartition(".")[0]
         return cls(f"{lambda_name}.{name}" if lambda_name else name, module, scope)
 
@@ -104,17 +106,17 @@ class Namespace(Struct, frozen=True, weakref=False):
         return f"{self.text}@{_module_name(kind.__module__, None)}.{kind.__qualname__}"
 
 
-def _module_name(module: str, scope: Mapping[str, object] | None) -> str:
+def _module_name(module: str, module_globals: Mapping[str, object] | None) -> str:
     """Name a module as an import would, even if the module is a program's main module."""
     if module not in MAIN:
         return module
-    if scope is None or scope.get("__name__") != module:
-        scope = vars(sys.modules[module]) if module in sys.modules else {}
-    # `-m` sets `__spec__`, so a script started either way, and an import of the same module, agree on a name.
-    name = getattr(scope.get("__spec__"), "name", None)
+    if module_globals is None or module_globals.get("__name__") != module:
+        module_globals = vars(sys.modules[module]) if module in sys.modules else {}
+    # `-m` stores the full name of the module in `__spec__`. An import gives the same name.
+    name = getattr(module_globals.get("__spec__"), "name", None)
     if isinstance(name, str) and name not in MAIN:
         return name.removesuffix(".__main__")
-    file = scope.get("__file__")
+    file = module_globals.get("__file__")
     return PurePath(file).stem if isinstance(file, str) else "__main__"
 
 
@@ -139,13 +141,14 @@ class Functions:
             namespace: The derived namespace.
             function: The given function.
             wrapper: The decorated function.
-            in_key: The parameters in the key. Two functions that hold different values of these share no record.
+            in_key: The parameters in the key. Two functions that hold different values of these parameters share no
+                record.
 
         Raises:
             ConfigurationError: Another living function has this namespace, and could answer differently.
         """
         new = _Definition.of(function, in_key)
-        # Weak references, so that a function made for one request, say, can go.
+        # Weak references, so that a function made for one request can be collected.
         living = [(ref, old) for ref, old in self._known.get(namespace, ()) if ref() is not None]
         for _, old in living:
             trouble = _conflict(old, new)
@@ -164,7 +167,7 @@ class _Definition(Struct, frozen=True):
     Attributes:
         code: The code that runs.
         local: Whether another function defines this one. There may then be several.
-        stale: Tells whether the outer function was defined anew since.
+        stale: Tells whether the outer function has been defined again since.
         held: The values held by the function, by name: data and functions only.
     """
 
@@ -192,7 +195,7 @@ class _Definition(Struct, frozen=True):
         if not inspect.isroutine(inner):
             attributes = getattr(inner, "__dict__", {})
             held.update((f"attribute {name!r}", look.describe(value)) for name, value in attributes.items())
-        # All functions under one decorator run its wrapper's code. The code of the function inside tells them apart.
+        # All functions under one decorator share the wrapper's code. The code of the wrapped function tells them apart.
         original = inspect.unwrap(called)
         code = getattr(original, "__code__", None)
         name = getattr(original, "__qualname__", "")
@@ -208,7 +211,7 @@ def _conflict(old: _Definition, new: _Definition) -> str | None:
         return None if old.stale() else f"one is defined at {_place(old.code)}, the other at {_place(new.code)}"
     differing = sorted(name for name in old.held.keys() | new.held.keys() if _differ(old.held, new.held, name))
     if differing:
-        return f"both are made at {_place(new.code)}, with another {' and '.join(differing)}"
+        return f"both are made at {_place(new.code)}, and differ in {' and '.join(differing)}"
     return None
 
 
@@ -217,7 +220,7 @@ def _place(code: CodeType | None) -> str:
 
 
 def _is_stale(code: CodeType | None, name: str, scope: Mapping[str, object]) -> bool:
-    """Tell whether the outer function was defined anew. The old inner function is then never made again."""
+    """Tell whether the outer function has been defined again. The old inner function is then never made again."""
     outer_name, *inner = name.partition(".<locals>")[0].split(".")
     outer: object = scope.get(outer_name)
     for each in inner:
@@ -236,7 +239,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 @final
 class _Opaque:
-    """Stands for a value that does not count, neither data nor a function: a client, a store, an application."""
+    """Stands for an ignored value, neither data nor a function: a client, a store, an application."""
 
 
 _OPAQUE: Final = _Opaque()
@@ -274,9 +277,9 @@ class _Look:
         held: dict[str, object] = {}
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
             try:
-                # Two functions that share a variable (of a loop, say) see one value, whatever it was when they were made.
+                # The cell's id, because two functions that share a variable (of a loop, say) always see one value.
                 held[f"variable {name!r}"] = (id(cell), self.describe(cell.cell_contents))
-            except ValueError:  # it is set later
+            except ValueError:  # the variable has no value yet
                 continue
         defaults = function.__defaults__ or ()
         by_position = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -286,13 +289,13 @@ class _Look:
         return held
 
     def describe(self, value: Any) -> object:  # noqa: C901, PLR0911 - one branch for each kind of value
-        """Describe one value. `_OPAQUE` stands for a value that does not count."""
+        """Describe one value. `_OPAQUE` stands for an ignored value."""
         self._left -= 1
         kind = type(value)
         # A function may hold a whole application. The bound keeps decorating fast.
         if self._left < 0:
             return _OPAQUE
-        if issubclass(kind, _DATA):  # a mock says by its `__class__` that it is a text, and is none
+        if issubclass(kind, _DATA):  # no `isinstance`: a mock may claim any class by `__class__`
             return (kind.__qualname__, repr(value))
         if issubclass(kind, dict):
             return {repr(name): self.describe(each) for name, each in value.items() if issubclass(type(name), _DATA)}
@@ -308,7 +311,7 @@ class _Look:
         if issubclass(kind, MethodType):
             return [self.describe(value.__func__), self.describe(type(value.__self__))]
         if issubclass(kind, FunctionType):
-            # By name, where there is one function of the name: a new definition of it is the same function.
+            # A function at module level goes by name: a new definition counts as the same function.
             if "<locals>" not in value.__qualname__:
                 return (value.__module__, value.__qualname__)
             return {"": _place(value.__code__), **self.held_by(value)}
@@ -322,12 +325,13 @@ def _differ(old: Any, new: Any, name: str) -> bool:
 
 def _unlike(old: Any, new: Any) -> bool:
     """Tell whether two descriptions differ in a part that counts."""
-    # A client or a store made anew for each function is the same thing in the user's eyes.
+    # To the user, a new client or store for each function makes no difference.
     if old is _OPAQUE or new is _OPAQUE:
         return False
     match old, new:
-        case (int() as one, before), (int() as other, after):
-            return one != other and _unlike(before, after)
+        # Two variables: the cell's id and the described value.
+        case (int() as old_cell, before), (int() as new_cell, after):
+            return old_cell != new_cell and _unlike(before, after)
         case dict(), dict():
             return old.keys() != new.keys() or any(_unlike(old[name], new[name]) for name in old)
         case list(), list():

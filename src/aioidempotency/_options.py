@@ -104,15 +104,18 @@ class Settings:
         """Name the possible locations of a key's record."""
         return self.route_of(self.key(material, namespace))
 
-    @property
-    def wanted_layout(self) -> WantedLayout | None:
-        """The layout that the store expects of the table. None if all layouts of the store's key are alike."""
+    def wanted_layout(self, retention: float) -> WantedLayout | None:
+        """Make the layout that the store expects of the table. None if all layouts of the store's key are alike.
+
+        Args:
+            retention: The longest that a record of the store's calls counts, in seconds.
+        """
         if self.layout.partitioning is None:
             return None
         return WantedLayout(
             location=table_layout.location_of(self.table, self.namespace),
             description=self.layout.partitioning.description(),
-            retention=self.terms.retention,
+            retention=retention,
         )
 
     def kept(self, retention: Duration) -> float:

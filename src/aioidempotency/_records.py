@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from math import ceil
 from threading import Lock
 from typing import TypeVar, final
 
@@ -65,7 +66,10 @@ class Records:
 
     Attributes:
         cache: The finished records in this process. None without a cache.
-        opening: Verifies the table's layout before the first operation. None without a need.
+        opening: Verifies the table's layout before the first operation, and again after a longer promise. None without a
+            need.
+        promised: The longest that a record of the store and its calls counts, in seconds: by the longest retention, or by a
+            longer lease.
         failed_open: The number of calls that ran unprotected because the store did not answer.
         has_completed: Whether any completion has succeeded.
         uncompleted: A completion refused for a missing permission, in a process without any success.
@@ -87,12 +91,23 @@ class Records:
         self.clock_skew = clock_skew
         self.cache = LocalCache(local_cache) if local_cache else None
         self.opening: Once | None = None
+        self.promised = 0.0
         self.failed_open = 0
         self.has_completed = False
         self.uncompleted: tuple[Lease, SerializedResult, ConfigurationError] | None = None
         self.held: dict[str, RunningLease] = {}
         self.asleep: Callable[[], float] = seconds_asleep
         self._hook = hook
+        self._lock = Lock()  # threads with loops of their own share a store
+
+    def promise(self, lasts: float) -> None:
+        """Have the table learn that records count for longer, before the next operation, as before the first one."""
+        # Rounded up to the minute: retentions until the end of a day, or the time left of a Lambda call, would each be a
+        # little longer than the last one, and a write.
+        with self._lock:
+            self.promised = max(self.promised, 60.0 * ceil(lasts / 60))
+        if self.opening is not None:
+            self.opening.again()
 
     async def claim(self, attempt: Claim) -> Decision:
         """Claim a key, or return the reason against it.
@@ -124,7 +139,7 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
-                        judged = self._by_own_clock(attempt, reply)
+                        judged = self._by_own_clock(attempt, reply) if self.held else attempt
                         outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
                 if isinstance(outcome, Contended):
                     raise contended("claim", attempt.locations[0])
@@ -164,7 +179,9 @@ class Records:
                 owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
                 held = self.held.get(owner) if isinstance(owner, str) else None
                 if held is not None and not held.lost and held.remaining > 0:
-                    return attempt.at(held.now, lease=attempt.lease)
+                    judged = attempt.at(held.now, lease=attempt.lease)
+                    # The refusal speaks of the locations that were asked. Other windows would be judged by the wrong ones.
+                    return judged if judged.locations == attempt.locations else attempt
         return attempt
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:

@@ -1,7 +1,7 @@
 """Results and errors in their stored form.
 
-An unstorable result must not lead to a second execution. The record becomes a tombstone, with the sole message that
-the key was executed.
+A result that cannot be stored must not lead to a second execution. The record then becomes a tombstone, which says
+only that the call was executed.
 """
 
 import base64
@@ -35,7 +35,7 @@ LARGEST_TEXT = 32 * 1024 * 1024
 """The most bytes of a result before compression. A record of 400 KB could unpack to 400 MB, for whoever can write one."""
 
 SURELY_SMALL = 90_000
-"""Characters that fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
+"""So many characters fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
 
 
 class StoredError(msgspec.Struct, frozen=True):
@@ -63,17 +63,17 @@ def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | N
         plain = _bytes_of(text)
         # Replays would refuse to unpack the text.
         if len(plain) > LARGEST_TEXT:
-            advice = f"the most is {LARGEST_TEXT}; return a reference to it instead"
+            advice = f"the most is {LARGEST_TEXT} bytes; return a reference to the result instead"
             raise SerializationError("the result", f"a text of {len(plain)} bytes", advice)
         encoded = SerializedResult(base64.b64encode(zlib.compress(plain)).decode(), ZLIB)
     elif not text.isascii():
         _bytes_of(text)
-    # The exact size of an item costs more than a comparison, and nearly all results are small.
+    # Measuring an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))
     if size > LARGEST_ITEM:
-        advice = f"DynamoDB takes {LARGEST_ITEM}; return a reference to it instead"
+        advice = f"DynamoDB takes {LARGEST_ITEM} bytes at the most; return a reference to the result instead"
         raise SerializationError("the record", f"an item of {size} bytes", advice)
     return encoded
 
@@ -90,7 +90,7 @@ def _bytes_of(text: str) -> bytes:
 def serialize_or_tombstone(
     result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
 ) -> SerializedResult:
-    """Write a result in its stored form. An unstorable one becomes a tombstone, with an event."""
+    """Write a result in its stored form. If that fails, report an event and return a tombstone."""
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
     except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
@@ -192,11 +192,11 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
         stored = msgspec.json.decode(data, type=StoredError)
     except (ValueError, RecursionError):
         return ResultUnavailableError(record, "its stored error is damaged")
-    # Only classes listed by the caller, never an import by a stored name: the table's text must not choose code to
+    # Only a class listed by the caller is rebuilt. An import by a stored name would let the table's text choose code to
     # run.
     known = {qualified_name(kind): kind for kind in _with_subclasses(store_errors)}
     if stored.args is not None and stored.type in known:
-        with suppress(Exception):  # the class has changed since; the error then names the class
+        with suppress(Exception):  # if the class has changed since, the error below names the class
             return known[stored.type](*stored.args)
     return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type[:LONGEST_NAME]}")
 

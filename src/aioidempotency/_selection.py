@@ -1,10 +1,11 @@
 """Selection of key material from a call's arguments: by a JMESPath expression, by a callable, or all arguments.
 
-A wrong selection is worse than none: two strangers whose calls select the same null would get one answer. So
+A wrong selection is worse than none: if the calls of two strangers both select null, both strangers get one answer.
+Hence these rules:
 
 1. a path begins with the name of a parameter, checked when decorating;
 2. no part of a built key (`[tenant, order_id]`) is null;
-3. objects are read as their users read them: a request or an event by attributes first, then by items;
+3. an expression reads a request or an event as users do: attributes first, then items;
 4. an object with an answer for every attribute is refused, because such an object says nothing about a call.
 """
 
@@ -26,6 +27,7 @@ import jmespath.functions
 import jmespath.visitor
 
 from aioidempotency import _keys as keys
+from aioidempotency._signatures import first_name, receiver_name
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, MissingKeyError, SerializationError
 
 AnyFunction = Callable[..., object]
@@ -66,15 +68,11 @@ class Parameters:
     def of(cls, function: AnyFunction) -> Self:
         """Read a function's parameters. By convention, a method's first parameter is `self` or `cls`."""
         signature = inspect.signature(function)
-        first = first_name(function)
-        # A decorator sees a method as a plain function, before the class exists, so the qualified name must tell.
-        scope = getattr(function, "__qualname__", "").rpartition(".")[0]
-        is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
         parameters = signature.parameters.values()
         by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
         return cls(
             signature,
-            first if is_method else None,
+            receiver_name(function),
             tuple(signature.parameters) if by_position else None,
             next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None),
         )
@@ -113,14 +111,6 @@ class Parameters:
         return {**gathered, **named} if isinstance(gathered, dict) else named
 
 
-def first_name(function: AnyFunction) -> str | None:
-    """Read the name of a function's first parameter. None without parameters or without a signature."""
-    try:
-        return next(iter(inspect.signature(function).parameters), None)
-    except ValueError:
-        return None
-
-
 def finder(
     source: KeySource,
     function: AnyFunction,
@@ -148,29 +138,29 @@ def finder(
     """
     parameters = Parameters.of(function)
     subject = f"{option}= of {name}"
-    # An instance is no part of a request, and seldom has a canonical form.
+    # An instance says nothing about a request, and seldom has a canonical form.
     if source is None:
         return parameters.without_receiver, frozenset(parameters.signature.parameters)
     if isinstance(source, str):
         roots = check_names(source, parameters, types, subject)
         select = selector(source, subject=subject, missing_parts=missing_parts, roots=roots)
-        # Opening an instance may fail, so only an expression that names the receiver gets one.
-        names_all = parameters.receiver is None or roots is None or parameters.receiver in roots
-        named = parameters.named if names_all else parameters.without_receiver
+        # Reading the members of an instance may fail, so only an expression that reads the receiver gets the receiver.
+        reads_receiver = parameters.receiver is None or roots is None or parameters.receiver in roots
+        named = parameters.named if reads_receiver else parameters.without_receiver
         if parameters.keywords is not None:
             named = parameters.with_keywords
         in_key = frozenset(parameters.signature.parameters) if roots is None else roots
         return lambda args, kwargs: select(named(args, kwargs)), in_key
     if not callable(source) or _is_async(source):
         raise ConfigurationError(f"{subject} takes a JMESPath text or a plain callable: not {type(source).__name__}")
-    # A callable without `self` is written over the other arguments.
+    # A callable that does not take `self` gets the other arguments only.
     skipped = 0 if parameters.receiver is None or parameters.receiver == first_name(source) else 1
 
     def find(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
-        # With defaults: a call that leaves a default out has the key of a call that gives it.
+        # Defaults are filled in: a call that omits a default has the key of a call that passes the same value.
         bound = parameters.bind(args, kwargs)
         material = source(*bound.args[skipped:], **bound.kwargs)
-        if missing_parts == "raise" and isinstance(material, list | tuple) and None in material:
+        if missing_parts == "raise" and isinstance(material, list | tuple):
             _check_built(material, subject)
         return material
 
@@ -183,7 +173,7 @@ def _is_async(source: AnyFunction) -> bool:
 
 
 def _check_built(material: "list[object] | tuple[object, ...]", subject: str) -> None:
-    """Refuse a null part in a callable's answer. An answer of nulls alone is a missing key as a whole."""
+    """Refuse a null part in a callable's answer. An answer with nothing but nulls is a missing key."""
     null = next((index for index, part in enumerate(material) if part is None), None)
     if null is not None and not keys.is_missing(material):
         raise MissingKeyError(subject, part=f"part {null + 1} of {len(material)}")
@@ -222,15 +212,15 @@ def _check_members(path: tuple[str, ...], types: Mapping[str, object], subject: 
     """Refuse a path with a member unknown to the parameter's annotated type. The path would be null at every call."""
     kinds: tuple[object, ...] = (types.get(path[0]),) if path else ()
     for name in path[1:]:
-        members = [_members(each) for one in kinds for each in _alternatives(one)]
+        members = [_members(alternative) for kind in kinds for alternative in _alternatives(kind)]
         if not members or any(each is None for each in members):
-            return  # a type that may have members which nobody can list
+            return  # the members of one type are unknown
         kinds = tuple(each[name] for each in members if each is not None and name in each)
         if not kinds:
             listed = sorted({each for one in members if one is not None for each in one})
             raise ConfigurationError(
                 f"{subject}: {'.'.join(path)!r} never finds anything: the annotated type of {path[0]!r} has no "
-                f"{name!r}{_advice(name, listed, 'fields')}. A property is read by a callable: key=lambda ..."
+                f"{name!r}{_advice(name, listed, 'fields')}. To read a property, give a callable: key=lambda ..."
             )
 
 
@@ -296,7 +286,7 @@ def _names_of(nodes: "list[Node]") -> tuple[str, ...]:
 
 
 def _built(node: Node) -> Iterator[Node]:
-    """Find the multi-selects that make up the key: in the last stage, without conditions."""
+    """Find the multi-selects (`[a, b]`, `{a: b}`) that make up the key: those in the last stage, outside of conditions."""
     match node["type"]:
         case "pipe" | "subexpression":
             yield from _built(node["children"][-1])
@@ -314,7 +304,7 @@ def _built(node: Node) -> Iterator[Node]:
 
 
 def _text(node: Node, position: str) -> str:
-    """Name a part of a key by its plain path in the expression, or else by position."""
+    """Name a part of a key: by its path in the expression if the path is plain, else by position."""
     if node["type"] == "key_val_pair":
         return f"{node['value']!r}"
     names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
@@ -340,23 +330,23 @@ def selector(
     Raises:
         ConfigurationError: The expression is no JMESPath.
     """
-    # The common expression. The interpreter would open all members of an argument, used or not.
+    # Most expressions are dotted names. The interpreter would convert all members of an argument, used or not.
     if _DOTTED.fullmatch(expression):
         return _member_selector(expression)
     compiled = _compiled(expression, subject)
     built = frozenset(map(id, _built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
 
     def select(arguments: Mapping[str, object]) -> object:
-        # Opening an argument costs time and may fail, so only the named arguments are opened.
+        # Converting an argument costs time and may fail, so only the named arguments are converted.
         names = arguments if roots is None else roots & arguments.keys()
         interpreter = _Interpreter(built)
         try:
             found = interpreter.visit(compiled.parsed, {name: _plain(arguments[name]) for name in names})
         except IdempotencyError:
             raise
-        except Exception as error:  # noqa: BLE001 - what is looked into may raise anything
+        except Exception as error:  # noqa: BLE001 - the code of an argument may raise anything
             raise _failed(expression, error) from None
-        # With nothing but nulls, the key is missing as a whole, and `missing_key` decides.
+        # A key with nothing but nulls is a missing key: `missing_key` decides.
         if interpreter.null_part is not None and not keys.is_missing(found):
             raise MissingKeyError(subject, part=interpreter.null_part)
         return found.inner if isinstance(found, _Attributes) else found
@@ -375,7 +365,7 @@ _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 def _member_selector(expression: str) -> Select:
-    """Make the selector of a dotted name. No interpreter runs, and only the named values are opened."""
+    """Make the selector of a dotted name. No interpreter runs, and only the named values are read."""
     names = expression.split(".")
 
     def select(arguments: Mapping[str, object]) -> object:
@@ -388,7 +378,7 @@ def _member_selector(expression: str) -> Select:
             plain = _plain(found)
         except IdempotencyError:
             raise
-        except Exception as error:  # noqa: BLE001 - what is looked into may raise anything
+        except Exception as error:  # noqa: BLE001 - the code of an argument may raise anything
             raise _failed(expression, error) from None
         return plain.inner if isinstance(plain, _Attributes) else plain
 
@@ -412,7 +402,7 @@ def _member(value: object, name: str) -> object:
 def _failed(expression: str, error: Exception) -> SerializationError:
     """Make the error of a failed evaluation. The first error's own text may contain data, and is left out."""
     advice = f"{expression!r} could not be evaluated; check it against the arguments"
-    return SerializationError("the arguments", f"what makes JMESPath fail ({type(error).__name__})", advice)
+    return SerializationError("the arguments", f"a value that makes JMESPath raise {type(error).__name__}", advice)
 
 
 class _Interpreter(jmespath.visitor.TreeInterpreter):
@@ -432,7 +422,7 @@ class _Interpreter(jmespath.visitor.TreeInterpreter):
         return self._noted(node, parts, (parts or {}).values())
 
     def _noted(self, node: Node, made: object, parts: "typing.Iterable[object]") -> object:
-        # By identity, because equal nodes may stand in several places of an expression.
+        # By identity, because an expression may hold equal nodes in several places.
         if self.null_part is None and id(node) in self._built_nodes:
             for position, (child, part) in enumerate(zip(node["children"], parts, strict=False)):
                 if part is None:
@@ -442,7 +432,7 @@ class _Interpreter(jmespath.visitor.TreeInterpreter):
 
 
 def _plain(value: object) -> object:
-    """Open a value and all members for JMESPath."""
+    """Convert a value and all its members for JMESPath."""
     if _is_foreign_mapping(value):
         return _MappingView(value)
     opened = keys.opened(value)
@@ -458,7 +448,7 @@ def _plain(value: object) -> object:
 
 
 def _is_foreign_mapping(value: object) -> TypeGuard[Mapping[str, object]]:
-    """Tell whether a value is a mapping but no `dict`: a framework's request, an event object."""
+    """Tell whether a value is a mapping that is no `dict`: a framework's request, an event object."""
     return not issubclass(type(value), dict) and issubclass(type(value), Mapping)
 
 
@@ -475,7 +465,7 @@ def _attribute_or_item(mapping: Mapping[str, object], name: str) -> object:
             return None
     kind = type(mapping).__name__
     advice = f"an expression cannot call its method {name!r}; give a callable"
-    raise SerializationError("what JMESPath looks into", kind, advice)
+    raise SerializationError("the path of an expression", kind, advice)
 
 
 def _attribute(value: object, name: str) -> object:
@@ -486,34 +476,34 @@ def _attribute(value: object, name: str) -> object:
     kind = type(value).__name__
     if answers_everything(value):
         raise SerializationError(
-            "what an expression looks into", kind, "the object answers every name, even a misspelt one; give a callable"
+            "the path of an expression", kind, "the object answers every name, even a misspelt one; give a callable"
         )
     try:
         return getattr(value, name)
     except AttributeError:
         advice = f"the object has no {name!r}; correct the expression, or give a callable"
-        raise SerializationError("what JMESPath looks into", kind, advice) from None
+        raise SerializationError("the path of an expression", kind, advice) from None
 
 
-_NOBODYS = "no_such_attribute_of_any_object"
+_UNKNOWN_ATTRIBUTE = "no_such_attribute_of_any_object"
 
 
 def answers_everything(value: object) -> bool:
     """Tell whether an object has an answer for every attribute: a mock, or a proxy with made-up attributes."""
     kind = type(value)
-    # Only a class that defines the lookup can answer everything. Other objects are not asked, because a look-up may
-    # have effects.
+    # Only a class with its own `__getattribute__` or `__getattr__` can answer every name. Other objects are not asked,
+    # because reading an attribute may have effects.
     if kind.__getattribute__ is object.__getattribute__ and not hasattr(kind, "__getattr__"):
         return False
     try:
-        getattr(value, _NOBODYS)
-    except Exception:  # noqa: BLE001 - whatever it raises, it does not answer
+        getattr(value, _UNKNOWN_ATTRIBUTE)
+    except Exception:  # noqa: BLE001 - after an error of any kind, there is no answer
         return False
     return True
 
 
 class _Attributes(keys.Unknown):
-    """An object of an unknown type, as JMESPath reads the object: by attributes."""
+    """An object of an unknown type, in a form that JMESPath can read: by attributes."""
 
     __slots__ = ()
 
@@ -523,11 +513,13 @@ class _Attributes(keys.Unknown):
 
     def values(self) -> object:
         """Refuse to read all attributes."""
-        raise SerializationError("what JMESPath looks into", type(self.inner).__name__, "name its fields")
+        raise SerializationError(
+            "the path of an expression", type(self.inner).__name__, "name the fields of the object"
+        )
 
 
 class _MappingView(dict[str, object]):
-    """A mapping but no `dict`, as JMESPath reads the mapping: attributes first, then items."""
+    """A mapping that is no `dict`, in a form that JMESPath can read: attributes first, then items."""
 
     def __init__(self, inner: Mapping[str, object]) -> None:
         super().__init__((name, _plain(member)) for name, member in inner.items())
@@ -538,7 +530,7 @@ class _MappingView(dict[str, object]):
         return _plain(_attribute_or_item(self._inner, name))
 
 
-# JMESPath's functions know an object by the name of its class.
+# JMESPath's functions accept an object only if the name of its class is `dict`.
 _MappingView.__name__ = "dict"
 
 

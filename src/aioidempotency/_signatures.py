@@ -43,6 +43,26 @@ def unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[obj
     return function, args, kwargs
 
 
+def first_name(function: AnyFunction) -> str | None:
+    """Read the name of a function's first parameter. None without parameters or without a signature."""
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except ValueError:
+        return None
+
+
+def receiver_name(function: AnyFunction) -> str | None:
+    """Read the name under which a method takes its instance or class. None for a function, and for a bound method.
+
+    By convention, a method's first parameter is `self` or `cls`.
+    """
+    first = first_name(function)
+    # A decorator sees a method as a plain function, before the class exists. Only the qualified name tells.
+    scope = getattr(function, "__qualname__", "").rpartition(".")[0]
+    is_method = bool(scope) and not scope.endswith("<locals>") and first in {"self", "cls"}
+    return first if is_method else None
+
+
 def _called(target: Callable[..., Any]) -> Callable[..., Any]:
     """Find the code behind an object: the function, or the `__call__` of the class."""
     return target if inspect.isroutine(target) or inspect.isclass(target) else type(target).__call__

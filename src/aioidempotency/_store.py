@@ -1,4 +1,4 @@
-"""The store: one object for an application. The store holds settings and parts, and nothing for a single call."""
+"""The store: an application makes one. The store holds settings and parts, and no state of a single call."""
 
 import asyncio
 import inspect
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @final
 class AsyncIdempotencyStore:
-    """Stores in one DynamoDB table which calls were executed, and with which result.
+    """Keeps a record of each executed call and its result in one DynamoDB table.
 
     An application makes one store and shares the store between tasks:
 
@@ -75,24 +75,26 @@ class AsyncIdempotencyStore:
         namespace: The first part of every key. Two stores with one namespace share records.
         layout: The table's key. `SimpleKey("id")` fits a table made for Powertools.
         attributes: The names of the table's other attributes.
-        retention: Seconds for which a finished record answers.
-        lease: Seconds until a dead process's call frees its key. A running call renews its lease.
+        retention: Seconds for which a finished record answers duplicates.
+        lease: Seconds until the key of a dead process is free again. A running call renews its lease.
         client: An aiobotocore DynamoDB client. The caller opens and closes the client.
         session: The aiobotocore session for the store's own client.
         endpoint_url: The address of an emulator or a compatible database.
         region_name: The table's AWS region.
         config: A botocore configuration, merged over the store's own.
-        backend: The target of all operations in place of DynamoDB. All client arguments are then ignored.
+        backend: Executes all operations in place of DynamoDB. The store then ignores all client arguments.
         codec: Turns results into text.
         group_commit: Sends the operations of concurrent tasks together, with `GroupCommit()`. None sends each alone.
-        local_cache: The number of finished records to keep in this process, the last used ones. Duplicates of these
-            send nothing. A record deleted from the table by other means still answers here until its expiration.
-        read_first: Read before claiming: worthwhile for many duplicates of large results. DynamoDB bills a refused
-            write by the stored item's size, at up to 20 times the price of a read.
+        local_cache: The number of finished records to keep in this process, the most recently used ones. A duplicate
+            of such a record sends no request. After another process deletes the record, the cached copy still answers
+            until its expiration.
+        read_first: Whether to read the record before the claim. Reading first pays off with many duplicates of large
+            results: DynamoDB bills a refused write by the stored item's size, at up to 20 times the price of a read.
         clock_skew: The largest difference between the clocks of two machines, in seconds.
-        verify_layout: Whether the first call compares the table's layout with `layout`, by one read.
-        outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, if that
-            has a sort key.
+        verify_layout: Whether the first call compares the table's layout with `layout`, by one read. The store then
+            also writes its longest retention into the table, because a move with `Reshard` has to wait for it.
+        outbox_table: The table of emitted events, with the key `pk` and `sk`. None means the store's own table, which
+            then needs a sort key.
         compress_over: The longest uncompressed result, in characters of JSON. None compresses nothing. Powertools
             cannot read a compressed result.
         on_completion_failure: The reaction to a result that could not be stored before the end of the lease. `"report"`
@@ -150,7 +152,7 @@ class AsyncIdempotencyStore:
         )
         settings = Settings(
             table=layout.table(table_name, attributes),
-            # A strategy by time looks back over the store's retention, lease and clock skew.
+            # How far back `TimeBuckets` looks depends on the store's retention, lease and clock skew.
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
@@ -162,10 +164,10 @@ class AsyncIdempotencyStore:
             on_completion_failure=on_completion_failure,
             label=labelled(label),
         )
-        # Batching around a caller's backend belongs to the store. Its `aclose` leaves the backend open.
+        # The store closes a group commit of its own. Closing the group commit leaves a caller's backend open.
         self._closes_backend = backend is None or group_commit is not None
-        if (asked := backend) is None:
-            asked = DynamoDBBackend(
+        if (target := backend) is None:
+            target = DynamoDBBackend(
                 client,
                 session=session,
                 endpoint_url=endpoint_url,
@@ -174,23 +176,23 @@ class AsyncIdempotencyStore:
                 time_limit=time_limit(terms.lease),
             )
         if group_commit is not None:
-            plain_only = GroupCommitUnavailable(table_name)
-            asked = grouped(
-                # A lambda, because the records are made below.
-                asked,
+            target = grouped(
+                target,
                 group_commit,
                 closes_inner=backend is None,
-                fell_back=lambda: self._records.report(plain_only),
+                # A lambda, because `self._records` is set below.
+                fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
             )
         records = Records(
-            asked,
+            target,
             clock=clock,
             clock_skew=terms.clock_skew,
             hook=on_event,
             local_cache=whole_number(local_cache, "local_cache"),
         )
         # A constructor cannot await, so the first operation of any kind waits for the check.
-        if verify_layout and settings.wanted_layout is not None:
+        records.promised = max(terms.retention, terms.lease + terms.clock_skew)
+        if verify_layout and settings.layout.partitioning is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
@@ -218,12 +220,12 @@ class AsyncIdempotencyStore:
 
     @property
     def codec(self) -> Codec:
-        """Turns results into text."""
+        """The codec that turns results into text and back."""
         return self._settings.codec
 
     @property
     def failed_open(self) -> int:
-        """The number of unprotected calls: `fail_open` is set, and the store did not answer."""
+        """The number of calls that ran unprotected because of `fail_open`: the store did not answer."""
         return self._records.failed_open
 
     async def claim(
@@ -254,7 +256,7 @@ class AsyncIdempotencyStore:
 
         Args:
             key: Text, or any key material that the decorator accepts.
-            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            fingerprint: A value that must be the same in all calls with this key. With None, nothing is compared.
             lease: Seconds of the lease, in place of the store's setting.
             retention: Seconds for which the finished record answers, in place of the store's setting.
             namespace: A part of the record's key, between the store's namespace and the digest.
@@ -262,9 +264,9 @@ class AsyncIdempotencyStore:
         Raises:
             MissingKeyError: The key is None or empty.
             SerializationError: The key or the fingerprint has no canonical form.
-            ResultUnavailableError: The key was executed, without a readable result.
-            StoreError: The store did not answer. The claim may have been written all the same; the key is then free
-                again after the lease.
+            ResultUnavailableError: An earlier call was executed, and its result cannot be read.
+            StoreError: The store did not answer. DynamoDB may have written the claim all the same. The key is then
+                free again after the lease.
         """
         options = self._options(lease=lease, retention=retention)
         call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
@@ -293,9 +295,9 @@ class AsyncIdempotencyStore:
                 await store.complete(decision.lease, "paid")
         ```
 
-        If one claim fails, `claim_many` releases the others and raises the error, one of those of `claim`.
+        If one claim fails, `claim_many` releases the other keys and raises the error. The errors are those of `claim`.
         """
-        # A cancelled claim gives its own key back. Claims with an answer are released here.
+        # A cancelled claim releases its own key. The keys of answered claims are released here.
         made: list[Lease] = []
 
         async def claim(key: object) -> Decision:
@@ -323,14 +325,15 @@ class AsyncIdempotencyStore:
             print(record.result)
         ```
 
-        An unstorable result leaves a tombstone, so that the key does not run again before its expiration.
+        In place of a result that cannot be stored, `complete` stores a tombstone. So the call does not run again before
+        the record expires.
 
         Returns:
             The finished record.
 
         Raises:
-            LeaseLostError: The record has another owner, or the lease has ended in a layout by time. The result does
-                not count.
+            LeaseLostError: The record has another owner, or the lease has ended in a `TimeBuckets` layout. The result
+                is not stored.
             StoreError: The store did not answer. The caller may repeat the call.
         """
         encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
@@ -354,9 +357,9 @@ class AsyncIdempotencyStore:
             The new lease. Further calls need the new lease, not the old one.
 
         Raises:
-            LeaseLostError: The record has another owner, is finished or is gone, or the lease has ended in a layout by
-                time.
-            StoreError: The store did not answer. The old lease still counts.
+            LeaseLostError: The record has another owner, is finished or is gone, or the lease has ended in a
+                `TimeBuckets` layout.
+            StoreError: The store did not answer. The old lease is valid until its own end.
         """
         return await self._records.renew(lease)
 
@@ -394,7 +397,7 @@ class AsyncIdempotencyStore:
         namespace: str = "",
         result_type: object = Any,
     ) -> AbstractAsyncContextManager[Execution]:
-        """Open a block that runs once for each key.
+        """Open a block for work that must run once for each key. A replay enters the block, too.
 
         ```python
         from aioidempotency import AsyncIdempotencyStore
@@ -412,14 +415,14 @@ class AsyncIdempotencyStore:
 
         Args:
             key: Text, or any key material that the decorator accepts.
-            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            fingerprint: A value that must be the same in all calls with this key. With None, nothing is compared.
             lease: Seconds of the lease, in place of the store's setting.
             retention: Seconds for which the finished record answers, in place of the store's setting.
             heartbeat: Whether to renew the lease, or the seconds between renewals: a third of the lease at most.
-            on_in_progress: The reaction while another owner is running the key: raise, or `Wait`.
+            on_in_progress: The reaction while another owner is running the key: `"raise"` raises `InProgressError`, and
+                `Wait(seconds)` waits for the result.
             on_error: Whether an error in the block releases the key, or holds the key until the end of the lease.
-            store_errors: Classes of errors that are results. The block stores these errors, and replays raise them
-                again.
+            store_errors: Classes of errors to store like results. A replay raises the stored error again.
             read_first: Whether to read before claiming, in place of the store's setting.
             namespace: A part of the record's key, between the store's namespace and the digest.
             result_type: The type of a replayed result.
@@ -428,8 +431,8 @@ class AsyncIdempotencyStore:
             MissingKeyError: The key is None or empty.
             InProgressError: Another owner is running the key.
             MismatchError: The key was used with another fingerprint.
-            ResultUnavailableError: The key was executed, without a readable result.
-            LeaseLostError: On exit. The lease was lost or not renewed in time, so the block was cancelled, or the
+            ResultUnavailableError: An earlier call was executed, and its result cannot be read.
+            LeaseLostError: On exit: the lease was lost, or was not renewed in time. The block was cancelled, or its
                 result was not stored.
             StoreError: The store did not answer the claim.
         """
@@ -476,7 +479,7 @@ class AsyncIdempotencyStore:
         return execution.result  # type: ignore[return-value] # read back as the function's return type
 
     async def get(self, key: object, *, namespace: str = "") -> Record | None:
-        """Read the record of a key, strongly consistent. None without a record, and after its expiration.
+        """Read the record of a key, strongly consistent. Return None without a record, or if the record has expired.
 
         ```python
         from aioidempotency import AsyncIdempotencyStore
@@ -533,12 +536,13 @@ class AsyncIdempotencyStore:
         assert await store.get("invoice-42") is None
         ```
 
-        A finished record is deleted, with its result, error or tombstone. So is the record of a lapsed lease. Another
-        process with the result in its `local_cache` goes on answering from the cache.
+        `forget` deletes a finished record, with its result, error or tombstone. `forget` also deletes the record of a
+        lapsed lease. Another process with the result in its `local_cache` goes on answering from the cache.
 
-        With `running=True`, a running owner is shut out. Its completion, renewal and release are refused with
-        `LeaseLostError`, for as long as its record would have lived. The next refused renewal cancels the body, also in
-        this process. A body without a heartbeat runs to its end. Only the present owner is shut out, and no later one.
+        With `running=True`, `forget` shuts out a running owner. The owner's completion, renewal and release are refused
+        with `LeaseLostError`, for as long as the record would have lived. The next refused renewal cancels the body,
+        also in this process. A body without a heartbeat runs to its end. Only the present owner is shut out. Later
+        owners are not.
         Calls of Powertools cannot be shut out, because Powertools stores results without a condition.
 
         Args:
@@ -552,7 +556,7 @@ class AsyncIdempotencyStore:
 
         Raises:
             MissingKeyError: The key is None or empty.
-            InProgressError: The key is running without `running=True`, or the record kept changing.
+            InProgressError: The key is running and `running` is False, or the record changed at every attempt.
             StoreError: The store did not answer. Call again.
         """
         attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
@@ -586,15 +590,16 @@ class AsyncIdempotencyStore:
             await store.commit_once("order-1", "accepted", [{"Put": order}])
         ```
 
-        For handlers that know their writes beforehand: there is no lease, and no body runs. A duplicate writes nothing
-        and gets the stored result. After a failure or a cancellation, a repetition with the same key tells the outcome.
+        Use `commit_once` in a handler that knows its writes beforehand. There is no lease, and no body runs. A duplicate
+        writes nothing and gets the stored result. After a failure or a cancellation, call again with the same key: the
+        call applies the writes, or gets the result of the first call.
 
         Args:
             key: Text, or any key material that the decorator accepts.
             result: The answer for duplicates.
             writes: Actions in DynamoDB's request form, `[{"Put": {...}}, ...]`, or a function that fills a
                 `Transaction`.
-            fingerprint: Must be equal between two calls with this key. None compares nothing.
+            fingerprint: A value that must be the same in all calls with this key. With None, nothing is compared.
             retention: Seconds for which the record answers, in place of the store's setting.
             namespace: A part of the record's key, between the store's namespace and the digest.
             result_type: The type of a stored result.
@@ -607,7 +612,7 @@ class AsyncIdempotencyStore:
             ConfigurationError: The locations of keys depend on time, as with `TimeBuckets`.
             InProgressError: A running claim holds the key.
             MismatchError: The key was used with another fingerprint.
-            ResultUnavailableError: The key was executed, without a readable result.
+            ResultUnavailableError: An earlier call was executed, and its result cannot be read.
             SerializationError: The result or a value cannot be stored.
             StoreError: The store did not answer. Call again.
         """
@@ -640,10 +645,10 @@ class AsyncIdempotencyStore:
 
         Args:
             key: Text, or any key material that the decorator accepts: a client's own id, for example.
-            factory: Makes an id, a text. Each call uses the factory, and drops the new id if the key has one. Without a
-                factory, ids are UUIDs of version 7.
-            expires_after: Seconds until the key loses its id. The next call then makes a new one. None keeps ids for
-                ever.
+            factory: Returns a new id, a text. Each call makes a new id, and drops the new id if the key already has an
+                id. Without a factory, ids are UUIDs of version 7.
+            expires_after: Seconds until the key loses its id. The next call then makes a new id. None keeps ids
+                for ever.
             namespace: A part of the record's key, between the store's namespace and the digest.
 
         Raises:
@@ -672,8 +677,8 @@ class AsyncIdempotencyStore:
             key: The names of the table's one or two key attributes.
 
         Returns:
-            The present item, the given one or an earlier one, as plain Python values. Typed values, if all of `item`
-                are.
+            The item in the table after the call: the given item or an earlier one. Values are plain Python values, or
+                typed ones if all values of `item` are typed.
 
         Raises:
             ConfigurationError: The item lacks a key attribute, or the table does not exist.
@@ -690,11 +695,11 @@ class AsyncIdempotencyStore:
         event_type: object = Any,
         on_poison: OnPoison | None = None,
     ) -> AsyncGenerator[OutboxEvent, None]:
-        """Iterate over the events that transactions emitted. Asking for the next event deletes the last one.
+        """Iterate over the events that transactions emitted. Asking for the next event deletes the previous one.
 
         Delivery is at least once: after an interruption, the outbox hands out the current event again. Events of one
-        key come in the order of their sequence numbers: each after all events of its key whose transaction was answered
-        before its own was sent. Several relays may run. There are then more duplicates, and the first deliveries keep
+        key come in the order of their sequence numbers. If a transaction is sent after another one was answered, its
+        event comes later. Several relays may run. Several relays deliver more duplicates, but the first deliveries keep
         their order.
 
         Each key has a fair turn, of up to 100 items. An event that cannot be published holds up the later events of
@@ -702,7 +707,8 @@ class AsyncIdempotencyStore:
         ends the relay; the next one hands out that event after all others.
 
         Args:
-            shards: The numbers of the outbox's shards to read, from 0 to 15, to divide the work. None reads all 16.
+            shards: The shards of the outbox to read, by number from 0 to 15. Several relays may divide the shards. None
+                reads all 16.
             poll: Seconds between reads of an empty outbox. None ends the iteration instead.
             event_type: The type of an event's data.
             on_poison: Called after each failure with the event, its error and the number of its failures. True puts the
@@ -729,8 +735,8 @@ class AsyncIdempotencyStore:
             await store.create_table()
         ```
 
-        A new table is on demand, with TTL on the expiration. An existing table with the same key keeps its settings,
-        and TTL is turned on. The table's layout item is written, unless there is one.
+        A new table is on demand, with TTL on the expiration attribute. An existing table with the same key keeps its
+        settings, and gets TTL. `create_table` also writes the layout item, unless the table has one.
 
         Raises:
             ConfigurationError: The existing table has another key or another TTL attribute, or the backend creates no
@@ -761,14 +767,16 @@ class AsyncIdempotencyStore:
         await store.verify_layout()
         ```
 
-        The first call of a store does the same, unless `verify_layout=False`. A table without a layout item gets the
-        store's layout. A table one phase of `Reshard` behind the store moves on to the store's phase.
+        The first call of a store does the same, unless `verify_layout=False`. So does the first call with a longer
+        retention than any before. A table without a layout item gets the store's layout. If the table is one phase
+        of `Reshard` behind the store, the layout item moves on to the store's phase. If the layout item has only
+        shorter retentions, the longest retention of this store is added.
 
         Raises:
             LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
             StoreError: The store did not answer.
         """
-        if (wanted := self._settings.wanted_layout) is not None:
+        if (wanted := self._settings.wanted_layout(self._records.promised)) is not None:
             # Unverified, because a verified procedure waits for this very check.
             procedure = table_layout.verify(wanted, now=self._settings.clock())
             table_layout.check(await self._records.run_unverified(procedure), wanted)
@@ -784,8 +792,8 @@ class AsyncIdempotencyStore:
         await store.aclose(drain=10)
         ```
 
-        A call that still runs goes on without renewals, until its lease ends. The last of these calls closes the client
-        that they opened. `drain` lets the calls end first.
+        A call that still runs goes on without renewals, until its lease ends. If such calls open a new client, the last
+        of them closes the client. `drain` lets the calls end first.
 
         Args:
             drain: Seconds to wait for running calls.
@@ -793,7 +801,7 @@ class AsyncIdempotencyStore:
         patience = seconds(drain, "drain", zero=True)
         running = self._running.get(asyncio.get_running_loop())
         if running is not None:
-            # A call that outlives this and opens a client anew then closes that client at its end.
+            # Set first: a call that outlives `aclose` and opens a new client then closes that client at its end.
             running.closed = True
             with anyio.move_on_after(patience):
                 await running.drain()

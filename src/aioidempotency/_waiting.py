@@ -147,6 +147,8 @@ async def poll(
     """
     key = refusal.record.key
     while True:
+        if gives_up <= anyio.current_time():
+            return refusal  # newer than what is watched: judging that would free the key for a call that may not wait
         watched = calls.polled.get(key)
         if watched is None:
             watched = calls.polled[key] = InFlightCall(left=refusal.record)

@@ -1,4 +1,4 @@
-"""Results as text, and the way back to the type promised to the caller."""
+"""Codecs write results as text, and read texts as the type that the caller expects."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = 
 """Types that msgspec refuses to write, subclasses of plain types included, and their writers."""
 
 _REBUILDABLE = (PurePath, str, int, float, list, dict, set, frozenset, deque)
-"""A subclass of these types is rebuilt from the JSON of its base."""
+"""A subclass of these types is rebuilt from the JSON value of its base class."""
 
 
 class Codec(Protocol):
@@ -100,7 +100,7 @@ class JsonCodec:
         """
         try:
             encoded = msgspec.json.encode(result, enc_hook=_encode_other)
-            # A search for "null" costs little, and only such results are converted a second time.
+            # msgspec writes NaN as null. A search for "null" costs little, and only such results are converted again.
             if b"null" in encoded:
                 _refuse_nan(result)
         except (TypeError, ValueError, OverflowError, RecursionError):
@@ -109,7 +109,7 @@ class JsonCodec:
         return encoded.decode()
 
     def decode(self, text: str, result_type: object) -> object:
-        """Read JSON as `result_type`. Text other than JSON is read as a text.
+        """Read JSON as `result_type`. Text that is no JSON is read as a string.
 
         Raises:
             ConfigurationError: No value of the type can be read from JSON.
@@ -126,11 +126,11 @@ class JsonCodec:
             # Raised without a cause, because the exceptions of msgspec and pydantic may quote the stored result.
             name = getattr(result_type, "__name__", str(result_type))
             raise SerializationError(
-                "the stored result", f"a value that {name} does not accept", "was the return type changed?"
+                "the stored result", f"a value of another type than {name}", "was the return type changed?"
             ) from None
 
     def decoder(self, result_type: object) -> Decode:
-        """Prepare the reading of one type.
+        """Make the function that reads one type.
 
         Raises:
             ConfigurationError: No value of the type can be read from JSON.
@@ -140,7 +140,7 @@ class JsonCodec:
         except (TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"a result of type {result_type} cannot be read back from JSON: {error}; "
-                "give the decorator a result_type= that can, or the store another codec="
+                "give the decorator a result_type= that can be read back, or give the store another codec="
             ) from error
 
     def __repr__(self) -> str:
@@ -181,7 +181,7 @@ def _refuse_lossy(result_type: Any) -> None:
     if any(attribute.name.startswith("_") for attribute in getattr(result_type, "__attrs_attrs__", ())):
         raise TypeError("its attributes that begin with an underscore are not read back")
     if is_pydantic(result_type) and result_type.__module__.startswith("pydantic."):
-        raise TypeError("a base class of pydantic is no model")
+        raise TypeError("the type is a base class of pydantic, and no model")
 
 
 def _mentions_pydantic(result_type: object) -> bool:
@@ -231,4 +231,6 @@ def _refuse_nan(result: object) -> None:
 
 
 def _unwritable(value: object) -> SerializationError:
-    return SerializationError("the result", type(value).__name__, "return what JSON can carry, or give another codec=")
+    return SerializationError(
+        "the result", type(value).__name__, "return a value that JSON can hold, or give another codec="
+    )

@@ -161,10 +161,11 @@ class KeyMissing:
 @final
 @dataclass(frozen=True, slots=True)
 class GroupCommitUnavailable:
-    """Operations are sent one by one, as `fallback` demands: the permissions for batches are missing."""
+    """Operations are sent one by one, because a batch was refused. `cause` says why. Each cause is told once."""
 
     level: ClassVar[int] = logging.WARNING
     table_name: str
+    cause: BaseException | None = field(default=None, compare=False)
 
 
 @final

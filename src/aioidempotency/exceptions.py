@@ -8,7 +8,7 @@ IdempotencyError
 ├── InProgressError             another call is running the key
 ├── MismatchError               the key was used with another payload
 ├── LeaseLostError              the caller no longer owns the record
-├── ResultUnavailableError      the call was executed, without a readable result
+├── ResultUnavailableError      the call was executed, and the result cannot be read
 ├── SerializationError          a value cannot be a key, or a result
 ├── TransactionError            a transaction was refused
 │   └── TransactionClosedError  the execution is a replay, or has ended
@@ -37,7 +37,7 @@ class IdempotencyError(Exception):
     Attributes:
         retryable: Whether a later repetition of the same call may succeed.
         status_hint: The matching HTTP status.
-        result: The body's result, if the body has run: after a refused completion, or a failed completion with
+        result: The body's result, if the body has run and the completion was refused, or has failed with
             `on_completion_failure="raise"`.
     """
 
@@ -50,7 +50,7 @@ class ConfigurationError(IdempotencyError):
     """The settings contradict each other, the table, or the environment. The message names the setting to change.
 
     Attributes:
-        temporary: Whether others can mend the cause while the program runs: a missing permission or table, refused
+        temporary: Whether somebody can mend the cause while the program runs: a missing permission or table, refused
             credentials. The store then repeats a completion until the end of the lease.
     """
 
@@ -144,7 +144,7 @@ class InProgressError(IdempotencyError):
     Attributes:
         record: The other owner's record.
         retry_after: Seconds until the end of the other owner's lease, clock skew included. A renewal moves the end.
-        from_inside: Whether the call asked for its own key, and so would wait for its own end.
+        from_inside: Whether the body that is running the key made this call. Waiting would never end.
     """
 
     retryable = True
@@ -158,7 +158,7 @@ class InProgressError(IdempotencyError):
     def __str__(self) -> str:
         if self.from_inside:
             return (
-                f"the call that is running {self.record.key} asked for the key from inside, and would wait for itself; "
+                f"the body that is running {self.record.key} made a call with the same key, and would wait for itself; "
                 "give the inner call another key or namespace"
             )
         return (
@@ -222,8 +222,8 @@ class LeaseLostError(IdempotencyError):
     Attributes:
         key: The record's key, a digest.
         record: The present record. None if there is no record, or if the store did not look.
-        reason: `"another_owner"`, `"gone"` or `"unanswered"`: the store answered no renewal in time, or the
-            machine slept past the end of the lease.
+        reason: `"another_owner"`, `"gone"` or `"unanswered"`. `"unanswered"` means that the store answered no renewal
+            in time, or that the machine slept past the end of the lease.
     """
 
     retryable = True
@@ -304,9 +304,9 @@ class SerializationError(IdempotencyError):
         return f"{self.subject} cannot hold {self.kind}: {self.advice}"
 
 
-# No retry mode of botocore repeats a transaction conflict, so the caller has to know.
+# No retry mode of botocore repeats a transaction conflict, so the caller has to repeat the transaction.
 PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
-"""DynamoDB's codes for refusals that end by themselves."""
+"""DynamoDB's codes for refusals that pass: the same write may succeed later."""
 
 
 @final
@@ -317,8 +317,8 @@ class Reason:
     Attributes:
         code: DynamoDB's code: `ConditionalCheckFailed`, `TransactionConflict`, `ThrottlingError`,
             `ProvisionedThroughputExceeded`, `ItemCollectionSizeLimitExceeded` or `ValidationError`.
-        item: The item in the way, as plain Python values. None without an item, and for a write without
-            `ReturnValuesOnConditionCheckFailure="ALL_OLD"`.
+        item: The item that failed the write's condition, as plain Python values. None without an item, and for a
+            write without `ReturnValuesOnConditionCheckFailure="ALL_OLD"`.
         message: DynamoDB's own words, possibly with names of attributes.
     """
 
@@ -336,7 +336,7 @@ class Reason:
 class TransactionError(IdempotencyError):
     """A transaction was refused, by DynamoDB or before the request. No part of the transaction was applied.
 
-    The error is `retryable` if only other transactions or throttling were in the way.
+    The error is `retryable` if all reasons are conflicts with other transactions, or throttling.
 
     Attributes:
         reasons: One entry for each write, in order. None for a write without fault.
@@ -369,7 +369,7 @@ class TransactionError(IdempotencyError):
         return "; see the message of the reason" if invalid else ""
 
 
-# A caller's mistake, as with a closed file: hence also a `RuntimeError`.
+# Also a `RuntimeError`, because the caller made a mistake, as with a closed file.
 class TransactionClosedError(TransactionError, RuntimeError):
     """The execution has no open transaction: the execution is a replay, or has ended.
 

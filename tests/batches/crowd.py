@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from aioidempotency import AttributeNames, IdempotencyError, MemoryBackend
-from aioidempotency._core.conditions import Absent
+from aioidempotency._core.conditions import Absent, HeldBy
 from aioidempotency._core.model import Location, Table
-from aioidempotency._core.operations import Get, Operation, Put, Reply
+from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Update
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.group_commit import GroupCommit, GroupCommitBackend
 
@@ -19,7 +19,17 @@ Fault = Callable[[Operation], Outcome | None]
 def put(key: str) -> Put:
     """A claim of a key, as far as a backend knows it."""
     location = Location(table=TABLE, partition=key)
-    return Put(location, {**location.item, "owner": {"S": "me"}}, Absent())
+    return Put(location, {**location.item, "owner": {"S": "me"}, "status": {"S": "INPROGRESS"}}, Absent())
+
+
+def completion(key: str, *, owner: str = "me") -> Update:
+    """A write of an owner."""
+    return Update(Location(table=TABLE, partition=key), {"data": {"S": "1"}}, HeldBy(owner))
+
+
+def release(key: str, *, owner: str = "me") -> Delete:
+    """Another one."""
+    return Delete(Location(table=TABLE, partition=key), HeldBy(owner))
 
 
 def get(key: str) -> Get:
@@ -29,18 +39,26 @@ def get(key: str) -> Get:
 
 @final
 class Inner:
-    """Executes operations in memory, each request when it is let go; `fault` answers for one instead.
+    """Executes operations in memory, each request when it is let go; `fault` answers for one of a batch instead.
 
     Attributes:
         requests: The keys of each request, in order; a plain call is a text, a batch a list.
+        owners: The owners of the operations with one, in order.
+        fault: Answers for an operation of a batch.
+        plain_fault: Fails a plain call.
+        broken: Fails every batch.
+        refuses: Fails a batch that holds this operation.
     """
 
     def __init__(self) -> None:
         self.requests: list[str | list[str]] = []
+        self.owners: list[str] = []
         self.fault: Fault = lambda _: None
         self.broken: IdempotencyError | BaseException | None = None
+        self.refuses: Callable[[Operation], BaseException | None] = lambda _: None
         self.time_limit = 10.0
         self.closed = False
+        self.plain_fault: Callable[[Operation], BaseException | None] = lambda _: None
         self._memory = MemoryBackend()
         self._held: deque[asyncio.Event] = deque()
         self._holding = True
@@ -50,11 +68,19 @@ class Inner:
         for _ in range(count):
             self._held.popleft().set()
 
+    def let_go_last(self) -> None:
+        """Let the newest request go on."""
+        self._held.pop().set()
+
     def let_all_go(self) -> None:
         """Let all requests go on, later ones, too."""
         self._holding = False
         while self._held:
             self._held.popleft().set()
+
+    def hold_again(self) -> None:
+        """Hold later requests."""
+        self._holding = True
 
     @property
     def held(self) -> int:
@@ -64,15 +90,20 @@ class Inner:
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation."""
         self.requests.append(operation.location.partition)
+        self._note(operation)
         await self._hold()
+        if (error := self.plain_fault(operation)) is not None:
+            raise error
         return await self._memory.execute(operation)
 
     async def execute_many(self, operations: Sequence[Operation]) -> list[Outcome]:
         """Execute many."""
         self.requests.append([operation.location.partition for operation in operations])
+        self._note(*operations)
         await self._hold()
-        if self.broken is not None:
-            raise self.broken
+        for error in (self.broken, *map(self.refuses, operations)):
+            if error is not None:
+                raise error
         return [self.fault(each) or await self._memory.execute(each) for each in operations]
 
     async def create_table(self, table: Table) -> None:
@@ -81,6 +112,11 @@ class Inner:
     async def aclose(self) -> None:
         """Note it."""
         self.closed = True
+
+    def _note(self, *operations: Operation) -> None:
+        for each in operations:
+            if isinstance(each, Update | Delete) and isinstance(each.condition, HeldBy):
+                self.owners.append(each.condition.owner)
 
     async def _hold(self) -> None:
         if self._holding:
@@ -95,9 +131,10 @@ class Crowd:
 
     def __init__(self, **settings: int | bool) -> None:
         self.inner = Inner()
-        self.fell_back = 0
+        self.causes: list[IdempotencyError] = []
         given = GroupCommit(**settings)  # type: ignore[arg-type] # numbers and flags, as they are named
-        self.backend = GroupCommitBackend(self.inner, given, closes_inner=True, fell_back=self._note)
+        self.max_batch, self.max_in_flight = given.max_batch, given.max_in_flight
+        self.backend = GroupCommitBackend(self.inner, given, closes_inner=True, fell_back=self.causes.append)
         self.calls: dict[str, asyncio.Task[Reply]] = {}
 
     async def call(self, *operations: Operation) -> None:
@@ -117,9 +154,6 @@ class Crowd:
         """Let everything end."""
         self.inner.let_all_go()
         return await asyncio.gather(*self.calls.values(), return_exceptions=True)
-
-    def _note(self) -> None:
-        self.fell_back += 1
 
 
 async def settle() -> None:

@@ -8,7 +8,7 @@ import pytest
 from aioidempotency import ConfigurationError, GroupCommit
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.operations import Applied, ConditionFailed, Found
-from tests.batches.crowd import Crowd, get, put, settle
+from tests.batches.crowd import Crowd, completion, get, put, settle
 from tests.support.values import replace
 from tests.support.virtual_time import in_virtual_time, pass_time
 
@@ -142,15 +142,40 @@ async def test_the_wait_for_room_counts_too() -> None:
     """O14: whoever waited for room as long as an operation may take is not sent afterwards."""
     crowd = Crowd(max_batch=1, max_in_flight=1, max_waiting=1)
     await crowd.call(put("a"), put("b"), put("c"))
-    await pass_time(9)
+    await pass_time(11)
     crowd.inner.let_go()
     await settle()
-    await pass_time(2)
-    crowd.inner.let_go()
+    assert crowd.inner.requests == ["a"]
+    assert ["not sent within 10 s" in str(each) for each in crowd.answers("b", "c")] == [True, True]
+
+
+@in_virtual_time
+async def test_a_request_that_leaves_is_no_answer() -> None:
+    """O14: the store was silent for eleven seconds, whatever was sent meanwhile."""
+    crowd = Crowd(max_batch=1, max_in_flight=1)
+    await crowd.call(put("a"), put("b"))
+    await pass_time(5)
+    await crowd.call(completion("owner"))
+    assert crowd.inner.requests == ["a", "owner"]
+    await pass_time(6)
+    crowd.inner.let_go(2)
     await settle()
-    assert crowd.inner.requests == ["a", "b"]
-    assert "not sent within 10 s" in str(crowd.answers("c")[0])
+    assert "not sent within 10 s" in str(crowd.answers("b")[0])
     await crowd.all()
+
+
+@in_virtual_time
+async def test_whoever_waits_in_a_crowd_is_sent_while_the_store_answers() -> None:
+    """G8: the time limit is for a store that is silent; a crowd is served for three times as long, and no longer."""
+    crowd = Crowd(max_batch=1, max_in_flight=1, max_waiting=1)
+    await crowd.call(*puts(8))
+    for _ in range(8):
+        await pass_time(5)
+        crowd.inner.let_go(crowd.inner.held)
+        await settle()
+    assert crowd.inner.requests == [f"k{number}" for number in range(7)]
+    assert crowd.answers()[:7] == [Applied()] * 7
+    assert "not sent within 30 s" in str(crowd.answers("k7")[0])
 
 
 @in_virtual_time

@@ -1,6 +1,8 @@
 """The table says how its records lie, and a store that would look elsewhere does not open."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -22,6 +24,8 @@ from aioidempotency import (
     Static,
     StoreError,
     TimeBuckets,
+    deadline,
+    idempotent,
 )
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Transact
 from aioidempotency.partitioning import Partitioning
@@ -181,8 +185,153 @@ async def test_a_move_opens_phase_by_phase(backend_options: dict[str, Any]) -> N
         assert await replayed(make(**by(new)), "l") == "second"
 
 
-async def claimed(store: AsyncIdempotencyStore, key: str) -> Any:
-    decision = await store.claim(key)
+MOVE = (Static("idempotency#handler"), HashBuckets(8))
+PREPARE, CUTOVER = Reshard(*MOVE, "prepare"), Reshard(*MOVE, "cutover")
+DAY = 86_400
+
+
+async def decorated(store: AsyncIdempotencyStore) -> None:
+    @idempotent(store, key="order", retention=DAY, namespace="")
+    async def charge(order: str) -> str:
+        return "first"
+
+    await charge("k")
+
+
+async def executed(store: AsyncIdempotencyStore) -> None:
+    async with store.execute("k", retention=DAY) as execution:
+        execution.complete("first")
+
+
+async def by_hand(store: AsyncIdempotencyStore) -> None:
+    decision = await store.claim("k", retention=DAY)
+    assert isinstance(decision, Claimed)
+    await store.complete(decision.lease, "first")
+
+
+async def committed(store: AsyncIdempotencyStore) -> None:
+    await store.commit_once("k", "first", [], retention=DAY)
+
+
+@pytest.mark.parametrize("call", [decorated, executed, by_hand, committed])
+async def test_a_call_kept_longer_than_its_store_says_is_not_run_again_after_a_move(
+    call: Callable[[AsyncIdempotencyStore], Awaitable[None]], backend: Backend
+) -> None:
+    """P8: `new` waits for the longest retention of a call, and not for that of its own store."""
+    clock = FakeClock()
+    async with stores({"backend": backend, "clock": clock, **by(MOVE[0])}) as make:
+        old = make()
+        await old.claim("opens the table")
+        await call(old)
+        for phase in (PREPARE, CUTOVER):
+            assert await replayed(make(**by(phase)), "k") == "first"
+        clock.advance(DAY - 1)
+        assert await replayed(make(**by(CUTOVER)), "k") == "first"
+        with pytest.raises(LayoutMismatchError, match=f"until the epoch second {clock() + 1:.0f}"):
+            await make(**by(MOVE[1])).claim("k")
+        clock.advance(2)
+        assert isinstance(await make(**by(MOVE[1])).claim("k"), Claimed)
+
+
+@pytest.mark.parametrize("longest", [MOVE[0], PREPARE])
+async def test_a_deployment_with_a_shorter_retention_waits_for_the_longer_one_before(
+    longest: Partitioning, backend_options: dict[str, Any]
+) -> None:
+    """P8: what was promised stays promised, whoever opens the table afterwards."""
+    clock = FakeClock()
+    async with stores({**backend_options, "clock": clock, "retention": 60, **by(MOVE[0])}) as make:
+        store = make(retention=DAY, **by(longest))
+        lease = await claimed(store, "k")
+        await store.complete(lease, "first")
+        for phase in (PREPARE, CUTOVER):
+            await make(**by(phase)).verify_layout()
+        clock.advance(3600)
+        with pytest.raises(LayoutMismatchError, match="keep the phase before until then"):
+            await make(**by(MOVE[1])).claim("k")
+        assert await replayed(make(**by(CUTOVER)), "k") == "first"
+        clock.advance(DAY - 3600)
+        await make(**by(MOVE[1])).verify_layout()
+
+
+@pytest.mark.parametrize("limit", ["lease", "deadline"])
+async def test_a_key_that_is_held_for_longer_than_the_retention_is_held_through_a_move(
+    limit: str, backend: Backend
+) -> None:
+    """P8, O9: a killed call keeps its key until its lease is over, and a lease may outlast the retention."""
+    clock = FakeClock()
+    async with stores({"backend": backend, "clock": clock, "retention": 60, **by(MOVE[0])}) as make:
+        with deadline(900) if limit == "deadline" else nullcontext():
+            lease = await claimed(make(), "k", lease=900 if limit == "lease" else None)
+        for phase in (PREPARE, CUTOVER):
+            await make(**by(phase)).verify_layout()
+        clock.advance(lease.expires_at - clock())
+        with pytest.raises(LayoutMismatchError):
+            await make(**by(MOVE[1])).claim("k")
+        clock.advance(62)
+        await claimed(make(**by(MOVE[1])), "k")
+
+
+async def test_a_promise_costs_one_read_and_one_write_for_the_first_longer_call(backend: Backend) -> None:
+    """P8: a call of a retention that the table knows sends nothing more; nor does a decorated one that is the first."""
+    counting = ScriptedBackend(backend)
+
+    def about_layout() -> list[type[Operation]]:
+        return [type(each) for each in counting.operations if is_layout(each)]
+
+    async with stores({"backend": backend, "clock": FakeClock(), **by(HashBuckets(32))}) as make:
+        store = make(backend=counting)
+        await store.claim("a")
+        assert about_layout() == [Get]
+        await asyncio.gather(*(store.claim(number, retention=DAY) for number in range(20)))
+        assert about_layout() == [Get, Get, Put]
+        for retention in (None, 60, 3600, DAY - 59, DAY):
+            await store.claim(f"r{retention}", retention=retention)
+        assert about_layout() == [Get, Get, Put]
+        counting.operations.clear()
+        await decorated(make(backend=counting))
+        assert about_layout() == [Get]
+
+
+async def test_a_process_left_behind_by_a_move_is_refused_before_it_promises_more(backend: Backend) -> None:
+    """P8: the table cannot be told any more, so nothing is claimed where nobody looks."""
+    clock = FakeClock()
+    async with stores({"backend": backend, "clock": clock, "retention": 600, **by(MOVE[0])}) as make:
+        left_behind = make(**by(PREPARE))
+        await left_behind.claim("a")
+        await make(**by(CUTOVER)).verify_layout()
+        clock.advance(600)
+        await make(**by(MOVE[1])).verify_layout()
+        with pytest.raises(LayoutMismatchError):
+            await left_behind.claim("b", retention=601)
+
+
+async def test_a_promise_that_cannot_be_written_is_no_promise(backend: Backend) -> None:
+    """P8: the call does not run, and the next one tries again."""
+    scripted = ScriptedBackend(backend)
+    async with stores({"backend": backend, **by(HashBuckets(32))}) as make:
+        store = make(backend=scripted)
+        await store.claim("a")
+        scripted.rule = lambda operation: Down() if is_layout(operation) and isinstance(operation, Put) else None
+        for retention in (DAY, None):
+            with pytest.raises(StoreError):
+                await store.claim("b", retention=retention)
+        scripted.rule = lambda _: None
+        assert isinstance(await store.claim("b", retention=DAY), Claimed)
+
+
+async def test_who_does_not_verify_promises_nothing(backend: Backend) -> None:
+    """P8: a store with `verify_layout=False` neither reads nor writes the item; asked by name, it tells all that it knows."""
+    counting = ScriptedBackend(backend)
+    async with stores({"backend": backend, **by(HashBuckets(32))}) as make:
+        store = make(backend=counting, verify_layout=False)
+        await store.claim("a", retention=DAY)
+        assert not any(is_layout(each) for each in counting.operations)
+        await store.verify_layout()
+        assert [type(each) for each in counting.operations if is_layout(each)] == [Get, Put]
+
+
+async def claimed(store: AsyncIdempotencyStore, key: str, **options: Any) -> Any:
+    decision = await store.claim(key, **options)
     assert isinstance(decision, Claimed)
     return decision.lease
 

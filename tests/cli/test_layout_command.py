@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
@@ -35,12 +36,14 @@ async def test_a_table_is_shown_as_it_says(command: Command, open_store: OpenSto
     await created(open_store(OLD))
     shown = await run(command, "layout", "show")
     assert shown.exit_code == 0
-    first, since = shown.stdout.splitlines()
+    first, since, promised = shown.stdout.splitlines()
     assert first == "Static(value='idempotency#handler')"
     assert since.startswith("since 20")
+    assert promised == "records answer for up to 3600 s"
     said = json.loads((await run(command, "layout", "show", "--json")).stdout)
     assert said["layout"] == first
     assert (said["before"], said["changes"]) == (None, 1)
+    assert (said["promised"], said["promised_until"]) == (3600, None)
 
 
 async def test_the_steps_of_a_move_from_the_command_line(command: Command, open_store: OpenStore) -> None:
@@ -53,7 +56,7 @@ async def test_the_steps_of_a_move_from_the_command_line(command: Command, open_
     shown = (await run(command, "layout", "show")).stdout
     assert "phase='cutover')" in shown.splitlines()[0]
     assert "before: Reshard(" in shown
-    assert "next: HashBuckets(n=8, prefix='idempotency'), a retention after" in shown
+    assert "next: HashBuckets(n=8, prefix='idempotency'), from 20" in shown
 
 
 async def test_a_move_can_be_taken_back(command: Command, open_store: OpenStore) -> None:
@@ -76,11 +79,73 @@ async def test_checking_changes_nothing_and_counts_what_would_be_left(command: C
         assert (await run(command, "layout", "set", step)).exit_code == 0
     refused = await run(command, "layout", "check", "HashBuckets(8)")
     assert refused.exit_code == 1
-    assert "only the other strategy looks at: 5\n" in refused.stdout
+    assert "that HashBuckets(n=8, prefix='idempotency') would not find: 5\n" in refused.stdout
     assert (await run(command, "layout", "check", CUTOVER)).stdout.endswith("may open the table\n")
     assert (await run(command, "layout", "check", PREPARE)).exit_code == 0
     assert (await run(command, "layout", "check", "Static('idempotency#handler')")).exit_code == 1
     assert json.loads((await run(command, "layout", "show", "--json")).stdout)["changes"] == 3
+
+
+async def test_what_would_be_left_is_counted_by_key(command: Command, open_store: OpenStore) -> None:
+    """P8: both strategies use the same partition values, and yet half of the keys change theirs."""
+    fewer, more = HashBuckets(4), HashBuckets(8)
+    await created(open_store(fewer))
+    async with open_store(fewer) as store:
+        await store.claim_many(range(40), lease=3000)
+        keys = [record.key for record in await store.get_many(range(40)) if record is not None]
+    for phase in ("prepare", "cutover"):
+        assert (
+            await run(command, "layout", "set", f"Reshard(HashBuckets(4), HashBuckets(8), '{phase}')")
+        ).exit_code == 0
+    async with open_store(Reshard(fewer, more, "cutover")) as store:
+        await store.claim_many(range(40, 60), lease=3000)
+    changing = sum(fewer.home(key, 0) != more.home(key, 0) for key in keys)
+    assert 5 < changing < 35
+    refused = await run(command, "layout", "check", "HashBuckets(8)")
+    assert f"that HashBuckets(n=8, prefix='idempotency') would not find: {changing}\n" in refused.stdout
+    assert (await run(command, "layout", "check", "HashBuckets(9)")).stdout.startswith(
+        "live records that HashBuckets(n=9"
+    )
+
+
+async def test_only_records_of_the_namespace_are_counted(command: Command, open_store: OpenStore) -> None:
+    """P8: other namespaces have layouts of their own, and may use the same partition values."""
+    await created(open_store(OLD, namespace="shop"))
+    for namespace, number in (("shop", 3), ("stock", 4)):
+        async with open_store(OLD, namespace=namespace) as store:
+            await store.claim_many(range(number), lease=3000)
+    checked = await run(command, "layout", "check", "HashBuckets(8)", "--namespace", "shop")
+    assert "would not find: 3\n" in checked.stdout
+
+
+async def test_the_end_of_the_wait_is_that_of_the_longest_retention(command: Command, open_store: OpenStore) -> None:
+    """P8: `show` and `check` tell it, whatever --retention the asking store has; a command can promise for others."""
+    await created(open_store(OLD))
+    async with open_store(OLD) as store:
+        await store.claim("k", retention=86_400)
+    for step in (PREPARE, CUTOVER):
+        assert (await run(command, "layout", "set", step)).exit_code == 0
+    said = json.loads((await run(command, "layout", "show", "--json")).stdout)
+    assert (said["promised_before"], said["promised_until"]) == (86_400, said["since"] + 86_400)
+    until = f"{datetime.fromtimestamp(said['promised_until'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    assert (
+        f"next: HashBuckets(n=8, prefix='idempotency'), from {until} on"
+        in (await run(command, "layout", "show")).stdout
+    )
+    for options in ((), ("--retention", "60")):
+        checked = await run(command, "layout", "check", "HashBuckets(8)", *options)
+        assert f"may live until {until}: keep the phase before" in checked.stderr
+    assert (await run(command, "layout", "set", CUTOVER, "--retention", "90000")).exit_code == 0
+    assert json.loads((await run(command, "layout", "show", "--json")).stdout)["promised"] == 90_000
+    back = await run(command, "layout", "set", PREPARE)
+    assert "back: Static(value='idempotency#handler'), from 20" in back.stdout
+
+
+async def test_after_a_return_from_new_there_is_no_wait(command: Command, open_store: OpenStore) -> None:
+    """The old locations were empty already."""
+    await created(open_store(NEW))
+    shown = await run(command, "layout", "set", CUTOVER)
+    assert "next: HashBuckets(n=8, prefix='idempotency'), at any time\n" in shown.stdout
 
 
 async def test_force_says_whatever_is_asked(command: Command, open_store: OpenStore) -> None:

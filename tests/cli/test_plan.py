@@ -83,7 +83,7 @@ def test_the_notes_follow_from_the_plan(plan: Plan) -> None:
     small = " ".join(notes(make_plan(Load(calls_per_second=100, result_bytes=100))))
     assert "4,000" not in small
     assert "40,000" not in small
-    assert "a bucket costs nothing" in small
+    assert "A bucket costs nothing" in small
 
 
 @pytest.mark.parametrize(

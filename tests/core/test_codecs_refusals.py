@@ -65,7 +65,9 @@ def test_results_that_json_cannot_carry_are_refused(value: object, kind: str) ->
     """O10, U3: by a message that names the type and shows no value."""
     with pytest.raises(SerializationError) as caught:
         CODEC.encode(value)
-    assert str(caught.value) == (f"the result cannot hold {kind}: return what JSON can carry, or give another codec=")
+    assert str(caught.value) == (
+        f"the result cannot hold {kind}: return a value that JSON can hold, or give another codec="
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_a_result_that_no_longer_fits_its_type_is_refused(text: str, result_type
     with pytest.raises(SerializationError) as caught:
         CODEC.decode(text, result_type)
     assert str(caught.value) == (
-        f"the stored result cannot hold a value that {name} does not accept: was the return type changed?"
+        f"the stored result cannot hold a value of another type than {name}: was the return type changed?"
     )
     assert caught.value.__suppress_context__, "the cause would show values"
 
@@ -107,7 +109,9 @@ def test_a_type_that_cannot_be_told_from_json_is_refused(result_type: object) ->
     with pytest.raises(ConfigurationError) as caught:
         CODEC.decoder(result_type)
     assert str(caught.value).startswith(f"a result of type {result_type} cannot be read back from JSON: ")
-    assert str(caught.value).endswith("; give the decorator a result_type= that can, or the store another codec=")
+    assert str(caught.value).endswith(
+        "; give the decorator a result_type= that can be read back, or give the store another codec="
+    )
     assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(ConfigurationError):
         CODEC.decode("1", result_type)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 
 from aioidempotency._namespaces import namespace_of
-from aioidempotency._selection import Parameters, first_name
-from aioidempotency._signatures import check_awaitable, return_type, unbound
+from aioidempotency._selection import Parameters
+from aioidempotency._signatures import check_awaitable, first_name, return_type, unbound
 from aioidempotency.exceptions import ConfigurationError
 
 if TYPE_CHECKING:

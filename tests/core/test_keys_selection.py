@@ -101,7 +101,7 @@ def test_arguments_that_an_expression_cannot_take_are_refused(expression: str, a
     with pytest.raises(SerializationError) as caught:
         selector(expression)({"a": argument})
     assert str(caught.value) == (
-        f"the arguments cannot hold what makes JMESPath fail ({kind}): "
+        f"the arguments cannot hold a value that makes JMESPath raise {kind}: "
         f"{expression!r} could not be evaluated; check it against the arguments"
     )
     assert caught.value.__suppress_context__, "the cause would show values"

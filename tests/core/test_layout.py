@@ -1,6 +1,7 @@
 """The layout item: which strategies may open a table, who moves it on, and what has to be waited for."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,14 +36,23 @@ PHASES: tuple[Partitioning, ...] = (OLD, PREPARE, CUTOVER, NEW)
 SAID = {"strategy": "Static", "value": "here"}
 
 
-def laid(strategy: Partitioning) -> WantedLayout:
-    return WantedLayout(location=PLACE, description=strategy.description(), retention=RETENTION)
+def laid(strategy: Partitioning, retention: float = RETENTION, *, promises: bool = True) -> WantedLayout:
+    return WantedLayout(location=PLACE, description=strategy.description(), retention=retention, promises=promises)
 
 
 def item(
-    said: dict[str, Any], since: float = NOW, before: object = None, changes: int = 1, **more: object
+    said: dict[str, Any],
+    since: float = NOW,
+    before: object = None,
+    *,
+    changes: int = 1,
+    promised: float | None = RETENTION,
+    promised_before: float | None = None,
+    **more: object,
 ) -> dict[str, Any]:
-    text = json.dumps({"layout": said, "since": since, "before": before, **more})
+    promises = {"promised": promised, "promised_before": promised_before}
+    known = {name: value for name, value in promises.items() if value is not None}
+    text = json.dumps({"layout": said, "since": since, "before": before, **more, **known})
     return {**PLACE.item, "d": {"S": text}, "f": {"N": str(changes)}}
 
 
@@ -54,13 +64,13 @@ class Opened:
         self.now = NOW
         assert isinstance(self.opens(first), Fits)
 
-    def opens(self, strategy: Partitioning) -> Verdict:
+    def opens(self, strategy: Partitioning, retention: float = RETENTION) -> Verdict:
         """Open a store."""
-        return self.shelf.run(layout.verify(laid(strategy), now=self.now))
+        return self.shelf.run(layout.verify(laid(strategy, retention), now=self.now))
 
-    def set(self, strategy: Partitioning) -> Verdict:
+    def set(self, strategy: Partitioning, retention: float = RETENTION, *, promises: bool = False) -> Verdict:
         """Have the command say it."""
-        return self.shelf.run(layout.move(laid(strategy), now=self.now))
+        return self.shelf.run(layout.move(laid(strategy, retention, promises=promises), now=self.now))
 
     @property
     def says(self) -> TableLayout:
@@ -82,21 +92,21 @@ def test_the_first_store_writes_its_layout() -> None:
     """Where none is there: one read, one conditional put. It has no expiration, so TTL leaves it."""
     played = play(layout.verify(laid(OLD), now=NOW), Found(None), Applied())
     assert played.operations == (Get(PLACE), Put(PLACE, item(SAID), Absent()))
-    assert played.outcome == Fits(TableLayout(description=SAID, since=NOW))
+    assert played.outcome == Fits(TableLayout(description=SAID, since=NOW, promised=RETENTION))
 
 
 def test_a_store_with_the_tables_layout_opens_with_one_read() -> None:
     """P5: whatever else the table says."""
     played = play(layout.verify(laid(OLD), now=NOW), Found(item(SAID, since=5.0, changes=3)))
     assert played.operations == (Get(PLACE),)
-    assert played.outcome == Fits(TableLayout(description=SAID, since=5.0, changes=3))
+    assert played.outcome == Fits(TableLayout(description=SAID, since=5.0, changes=3, promised=RETENTION))
 
 
 @pytest.mark.parametrize("strategy", [HashBuckets(8), HashBuckets(4, prefix="p"), TimeBuckets(600)])
 def test_a_store_with_another_layout_is_refused(strategy: Partitioning) -> None:
     """P5: it would look where the records are not. Nothing is written."""
     played = play(layout.verify(laid(strategy), now=NOW), Found(item(SAID)))
-    assert played.outcome == Differs(TableLayout(description=SAID, since=NOW))
+    assert played.outcome == Differs(TableLayout(description=SAID, since=NOW, promised=RETENTION))
 
 
 def test_stores_with_static_values_of_their_own_share_a_table() -> None:
@@ -107,7 +117,8 @@ def test_stores_with_static_values_of_their_own_share_a_table() -> None:
     for value in ("here", "there"):
         played = play(layout.verify(laid(Static(value)), now=NOW + 9), Found(added))
         assert played.operations == (Get(PLACE),)
-        assert played.outcome == Fits(TableLayout(description=SAID, since=NOW, changes=2, beside=("there",)))
+        kept = TableLayout(description=SAID, since=NOW, changes=2, beside=("there",), promised=RETENTION)
+        assert played.outcome == Fits(kept)
 
 
 def test_two_stores_that_add_their_values_at_once_both_stay() -> None:
@@ -179,7 +190,12 @@ def test_who_is_ahead_moves_the_table_on() -> None:
     table.now += 1
     assert table.opens(CUTOVER) == Fits(table.says)
     assert table.says == TableLayout(
-        description=CUTOVER.description(), since=NOW + 1, before=PREPARE.description(), changes=3
+        description=CUTOVER.description(),
+        since=NOW + 1,
+        before=PREPARE.description(),
+        changes=3,
+        promised=RETENTION,
+        promised_before=RETENTION,
     )
     assert isinstance(table.opens(PREPARE), Fits)
     assert table.says.description == CUTOVER.description()
@@ -251,6 +267,138 @@ def test_saying_the_same_again_begins_the_wait_anew() -> None:
     assert isinstance(table.opens(NEW), Differs)
 
 
+@pytest.mark.parametrize("promising", [OLD, PREPARE])
+def test_new_waits_for_the_longest_promise_of_any_store(promising: Partitioning) -> None:
+    """P8: and not for the retention of the store that opens the table, whether longer or shorter."""
+    table = Opened(OLD)
+    for phase in (OLD, PREPARE, CUTOVER):
+        table.opens(phase, 86_400 if phase == promising else RETENTION)
+    for retention in (60, RETENTION, 10 * 86_400):
+        table.now = NOW + 86_399
+        assert table.opens(NEW, retention) == Differs(table.says, until=NOW + 86_400)
+        assert table.says.promised == RETENTION, "a refused store promises nothing"
+        table.now += 1
+        assert isinstance(layout.judge(table.says, laid(NEW, retention), now=table.now), Fits)
+
+
+def test_a_longer_promise_for_records_that_new_finds_lengthens_no_wait() -> None:
+    """P8: a cutover node puts them into the new locations; for the next move, the promise counts."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER)
+    table.now += RETENTION
+    table.opens(CUTOVER, 86_400)
+    assert isinstance(table.opens(NEW, 60), Fits)
+    assert (table.says.promised, table.says.promised_before) == (86_400, None)
+    newest = HashBuckets(16)
+    for phase in ("prepare", "cutover"):
+        table.opens(Reshard(NEW, newest, phase), 60)
+    assert table.opens(newest, 60) == Differs(table.says, until=table.now + 86_400)
+
+
+def test_a_prepare_node_that_is_behind_promises_for_the_old_locations() -> None:
+    """P8: its first longer call may come after the cutover has begun."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER)
+    table.opens(PREPARE, 86_400)
+    assert (table.says.promised, table.says.promised_before) == (RETENTION, 86_400)
+    assert table.says.promised_until == NOW + 86_400
+    table.now += RETENTION
+    assert table.opens(NEW) == Differs(table.says, until=NOW + 86_400)
+
+
+def test_a_step_by_force_keeps_every_promise() -> None:
+    """P8: nobody knows where the records are then."""
+    table = Opened(OLD)
+    table.opens(OLD, 86_400)
+    table.shelf.run(layout.move(laid(CUTOVER, 60), now=NOW, forced=True))
+    assert (table.says.promised, table.says.promised_before) == (86_400, 86_400)
+
+
+def test_going_back_waits_for_the_longest_promise_too() -> None:
+    """P8: for records in the new locations."""
+    table = Opened(OLD)
+    table.opens(PREPARE)
+    table.opens(CUTOVER, 86_400)
+    table.set(PREPARE)
+    table.now += 86_399
+    assert table.opens(OLD, 60) == Differs(table.says, until=NOW + 86_400)
+    table.now += 1
+    assert isinstance(table.opens(OLD, 60), Fits)
+
+
+def test_a_longer_promise_is_one_conditional_write_that_moves_nothing() -> None:
+    """P8: also by a store one phase behind; a shorter one, or one of the same length, writes nothing."""
+    cutover = {**CUTOVER.description()}
+    found = item(cutover, since=5.0, before=PREPARE.description(), changes=7, promised_before=RETENTION)
+    for strategy, longest in ((PREPARE, (RETENTION, RETENTION + 1)), (CUTOVER, (RETENTION + 1, RETENTION))):
+        played = play(layout.verify(laid(strategy, RETENTION + 1), now=NOW), Found(found), Applied())
+        promises = dict(zip(("promised", "promised_before"), longest, strict=True))
+        longer = item(cutover, since=5.0, before=PREPARE.description(), changes=8, **promises)
+        assert played.operations == (Get(PLACE), Put(PLACE, longer, Unchanged(found)))
+        for retention in (1, RETENTION):
+            played = play(layout.verify(laid(strategy, retention), now=NOW), Found(found))
+            assert played.operations == (Get(PLACE),)
+
+
+def test_two_promises_at_once_leave_the_longer_one() -> None:
+    """P8: the store whose write was refused looks again, and has nothing to add."""
+    found, longer = item(SAID), item(SAID, changes=2, promised=3 * RETENTION)
+    wanted = laid(OLD, 2 * RETENTION)
+    played = play(layout.verify(wanted, now=NOW), Found(found), ConditionFailed(longer), Found(longer))
+    assert [type(each) for each in played.operations] == [Get, Put, Get]
+    assert played.outcome == Fits(TableLayout(description=SAID, since=NOW, changes=2, promised=3 * RETENTION))
+
+
+def test_no_promise_is_lowered_or_lost_by_a_change_of_the_item() -> None:
+    """P8: a step, a step back, another `Static` value, and even force."""
+    table = Opened(OLD)
+    table.opens(OLD, 86_400)
+    changes: tuple[Callable[[], Verdict], ...] = (
+        lambda: table.opens(PREPARE, 60),
+        lambda: table.set(OLD, 60, promises=True),
+        lambda: table.opens(Static("there"), 60),
+        lambda: table.shelf.run(layout.move(laid(HashBuckets(9), 60), now=NOW, forced=True)),
+    )
+    for change in changes:
+        assert isinstance(change(), Fits)
+        assert table.says.promised == 86_400
+
+
+def test_an_item_without_a_promise_waits_for_who_opens() -> None:
+    """As before items had promises; the first store that opens the table adds its own."""
+    found = TableLayout(description=CUTOVER.description(), since=NOW, before=PREPARE.description())
+    for retention in (60, 86_400):
+        assert layout.judge(found, laid(NEW, retention), now=NOW) == Differs(found, until=NOW + retention)
+    assert found.promised_until is None
+    old = item(SAID, promised=None)
+    played = play(layout.verify(laid(OLD), now=NOW), Found(old), Applied())
+    assert played.operations == (Get(PLACE), Put(PLACE, item(SAID, changes=2), Unchanged(old)))
+
+
+def test_a_table_whose_first_store_is_in_a_move_waits_for_its_retention() -> None:
+    """P8: whoever used the table before has told nothing, so both strategies get that promise."""
+    table = Opened(CUTOVER)
+    assert (table.says.promised, table.says.promised_before) == (RETENTION, RETENTION)
+    assert table.opens(NEW, 60) == Differs(table.says, until=NOW + RETENTION)
+
+
+def test_the_command_promises_only_what_it_is_given() -> None:
+    """P8: for stores that do not verify their layout, and so write nothing."""
+    table = Opened(OLD)
+    table.set(OLD, 86_400)
+    assert table.says.promised == RETENTION
+    table.set(OLD, 86_400, promises=True)
+    assert (table.says.promised, table.says.promised_before) == (86_400, None)
+    for phase in (PREPARE, CUTOVER):
+        table.opens(phase)
+    table.set(CUTOVER, 90_000, promises=True)
+    assert (table.says.promised, table.says.promised_before) == (90_000, 90_000), "for nodes of both phases"
+    fresh = play(layout.move(laid(OLD, promises=False), now=NOW), Found(None), Applied())
+    assert fresh.outcome == Fits(TableLayout(description=SAID, since=NOW))
+
+
 def test_the_command_moves_a_phase_at_a_time() -> None:
     """And refuses any other strategy, too."""
     table = Opened(OLD)
@@ -270,6 +418,13 @@ def test_phases_of_two_moves_do_not_mix() -> None:
     "broken",
     [
         {"d": {"S": '{"layout": {"strategy": "Static", "value": "here"}, "since": 1, "before": null, "beside": 5}'}},
+        {"d": {"S": '{"layout": {"strategy": "Static", "value": "here"}, "since": NaN, "before": null}'}},
+        {"d": {"S": '{"layout": {"strategy": "Static", "value": "here"}, "since": 1, "before": null, "promised": ""}'}},
+        {
+            "d": {
+                "S": '{"layout": {"strategy": "Static", "value": "here"}, "since": 1, "before": null, "promised": NaN}'
+            }
+        },
         {},
         {"d": {"S": "no JSON"}},
         {"d": {"S": "[]"}},

@@ -188,20 +188,20 @@ class Client:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: (handler_for("anna"), handler_for("bert")), "with another variable 'customer'"),
-        (lambda: (handler_for([1, {"a": "x"}]), handler_for([1, {"a": "y"}])), "with another variable 'customer'"),
-        (lambda: (handler_for(Base), handler_for(Sub)), "with another variable 'customer'"),
-        (lambda: (handler_for({"a"}), handler_for({"b"})), "with another variable 'customer'"),
-        (lambda: (handler_for(first), handler_for(second)), "with another variable 'customer'"),
-        (lambda: (handler_for(print), handler_for(len)), "with another variable 'customer'"),
-        (lambda: (handler_for(Base().pay), handler_for(Base().open)), "with another variable 'customer'"),
-        (lambda: (careless(first), careless(second)), "with another variable 'function'"),
-        (lambda: (careless(handler_for(1)), careless(handler_for(2))), "with another variable 'function'"),
-        (lambda: (defaulted("a"), defaulted("b")), "with another default 'mode'"),
-        (lambda: (keyword_defaulted("a"), keyword_defaulted("b")), "with another default 'mode'"),
-        (lambda: (functools.partial(send, "sms"), functools.partial(send, "mail")), "with another argument 'channel'"),
+        (lambda: (handler_for("anna"), handler_for("bert")), "differ in variable 'customer'"),
+        (lambda: (handler_for([1, {"a": "x"}]), handler_for([1, {"a": "y"}])), "differ in variable 'customer'"),
+        (lambda: (handler_for(Base), handler_for(Sub)), "differ in variable 'customer'"),
+        (lambda: (handler_for({"a"}), handler_for({"b"})), "differ in variable 'customer'"),
+        (lambda: (handler_for(first), handler_for(second)), "differ in variable 'customer'"),
+        (lambda: (handler_for(print), handler_for(len)), "differ in variable 'customer'"),
+        (lambda: (handler_for(Base().pay), handler_for(Base().open)), "differ in variable 'customer'"),
+        (lambda: (careless(first), careless(second)), "differ in variable 'function'"),
+        (lambda: (careless(handler_for(1)), careless(handler_for(2))), "differ in variable 'function'"),
+        (lambda: (defaulted("a"), defaulted("b")), "differ in default 'mode'"),
+        (lambda: (keyword_defaulted("a"), keyword_defaulted("b")), "differ in default 'mode'"),
+        (lambda: (functools.partial(send, "sms"), functools.partial(send, "mail")), "differ in argument 'channel'"),
         (lambda: (functools.partial(send, channel="a"), functools.partial(send, channel="b")), "argument 'channel'"),
-        (lambda: (Sender("sms"), Sender("mail")), "with another attribute 'channel'"),
+        (lambda: (Sender("sms"), Sender("mail")), "differ in attribute 'channel'"),
         (lambda: (either(one=True), either(one=False)), "one is defined at"),
     ],
 )
@@ -387,6 +387,18 @@ async def test_an_inherited_method_answers_for_each_class() -> None:
             return "two, over " + await super().pay(order)
 
     assert [await kind().pay(1) for kind in (Till, One, Two, One)] == ["Till", "One", "two, over Two", "One"]
+
+
+async def test_the_receiver_that_a_partial_holds_counts() -> None:
+    """C18: and the first argument of a call is not taken for it."""
+    store = AsyncIdempotencyStore.in_memory()
+    assert namespace_of(functools.partial(Base.pay, Base())) == f"{HERE}.Base.pay"
+    assert namespace_of(functools.partial(Base.pay, Sub())) == f"{HERE}.Base.pay@{HERE}.Sub"
+    base, sub = (idempotent(store, key="order")(functools.partial(Base.pay, each)) for each in (Base(), Sub()))
+    assert [await base(1), await sub(1), await base(order=1), await sub(order=1)] == ["Base", "Sub", "Base", "Sub"]
+    record = await store.get(1, namespace=namespace_of(functools.partial(Base.pay, Sub())))
+    assert record is not None
+    assert record.result == "Sub"
 
 
 # Pairs of functions that can answer differently

@@ -121,6 +121,7 @@ MADE: dict[object, Callable[[], Any]] = {
     anyio.Event: lambda: None,
     Condition: lambda: Unchanged(ITEM),
     BaseException: lambda: errors.StoreError("PutItem", "orders", "down"),
+    IdempotencyError: lambda: errors.StoreError("PutItem", "orders", "down"),
     errors.StoreError: lambda: errors.StoreError("PutItem", "orders", "down"),
     Records: lambda: store()._records,
     Effects: lambda: store()._effects,

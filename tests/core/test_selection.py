@@ -158,7 +158,7 @@ def test_a_member_that_an_annotated_type_has_not_is_refused(annotation: Any) -> 
         ConfigurationError, match=r"'order.idd' never finds anything: the annotated type of 'order' has no 'idd'"
     ):
         find(take, "order.idd")
-    with pytest.raises(ConfigurationError, match=r"write 'id'. A property is read by a callable"):
+    with pytest.raises(ConfigurationError, match=r"write 'id'. To read a property, give a callable"):
         find(take, "[order.idd, order.id]")
     find(take, "order.id")
 
@@ -299,6 +299,19 @@ def test_callables_may_return_what_is_missing_as_a_whole_or_data_with_nulls() ->
     cases: list[Any] = [(None, None), [], None, {"a": 1, "b": None}, ("a", {"b": None})]
     for made in cases:
         assert find(charge, lambda order, tenant, made=made: made)((1,), {}) == made
+
+
+def test_a_part_whose_comparison_is_no_truth_value_is_no_null() -> None:
+    """C19: an array, say, which compares with None element by element."""
+
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    made = ("a", Odd())
+    assert find(charge, lambda order, tenant: made)((1,), {}) is made
 
 
 # Objects

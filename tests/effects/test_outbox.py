@@ -209,7 +209,7 @@ async def test_events_are_read_as_the_type_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("event", "options", "error", "match"),
     [
-        (object(), {}, SerializationError, "the event cannot hold object: emit what JSON can carry"),
+        (object(), {}, SerializationError, "the event cannot hold object: emit a value that JSON can hold"),
         ("e", {"key": ""}, TransactionError, "emit takes key="),
         ("e", {"key": 5}, TransactionError, "emit takes key="),
         ("e", {"key": "\ud800"}, SerializationError, "half a character"),

@@ -352,6 +352,8 @@ INTERRUPTED = """
 import asyncio, os, signal
 from aioidempotency import AsyncIdempotencyStore, MemoryBackend
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
+
 backend = MemoryBackend()
 
 async def main():

@@ -57,6 +57,22 @@ async def test_who_waits_shares_the_failure() -> None:
     assert work.begun == 2
 
 
+async def test_what_is_asked_again_meanwhile_is_done_again() -> None:
+    """What has begun knows nothing of the change: its caller goes on, and who asked for more waits for more."""
+    work = Work()
+    once = Once(work)
+    (first,) = await begin(once, 1)
+    once.again()
+    (second,) = await begin(once, 1)
+    work.going_on.set()
+    await asyncio.gather(first, second)
+    assert (work.begun, once.done) == (2, True)
+    once.again()
+    assert not once.done
+    await once()
+    assert work.begun == 3
+
+
 async def test_a_cancelled_one_leaves_it_to_the_next() -> None:
     """Its cancellation is its own."""
     work = Work()

@@ -136,6 +136,24 @@ async def test_each_is_judged_by_its_own_payload() -> None:
 
 
 @in_virtual_time
+async def test_a_duplicate_without_patience_is_refused_beside_one_that_reads_in_vain() -> None:
+    """O12, O22: what the reader saw last is older than the refusal, and must not free the key again and again."""
+    owner, store, backend = processes(lease=10)
+    holding = asyncio.ensure_future(owning(owner, 60))
+    await pass_time(1)
+    (reader,) = waiting(store, 1, 120, [])
+    await pass_time(1)
+    backend.rule = lambda operation: Down() if isinstance(operation, Get) else None
+    await pass_time(30)
+    with pytest.raises(InProgressError):
+        async with store.execute("k"):
+            pass
+    backend.rule = lambda operation: None
+    assert await reader == "theirs"
+    await holding
+
+
+@in_virtual_time
 async def test_an_outage_while_waiting_is_waited_out() -> None:
     """O12: the last answer still counts."""
     owner, store, backend = processes()

@@ -35,9 +35,14 @@ def _of_one_process(plan: Plan, history: History, call: Call) -> Iterator[Call]:
     return (each for each in beside if each.key == call.key or plan.scheme.verified)
 
 
-def at_end(plan: Plan, history: History, call: Call, outcome: object, now: float) -> Iterator[str]:
+def at_end(  # noqa: C901 - one case for each outcome
+    plan: Plan, history: History, call: Call, outcome: object, now: float
+) -> Iterator[str]:
     """Judge what a call came to: its result, or its error."""
     match outcome:
+        case StoreError(contended=True):
+            yield from _contended(plan, history, call)
+            fine = True
         case StoreError():
             slow = plan.too_slow or plan.claims_may_lapse or _has_expired(history, call, now)
             fine = slow or any(each.failures for each in _of_one_process(plan, history, call))
@@ -114,6 +119,12 @@ def _refused(plan: Plan, history: History, call: Call, now: float) -> Iterator[s
         yield f"{call.name} was refused before its patience had ended"
     if not any(row.running and row.owner != call.owner for row in _seen(plan, history, call, lapsed=False)):
         yield f"{call.name} was refused, and nobody was running its key: locked past its lease"
+
+
+def _contended(plan: Plan, history: History, call: Call) -> Iterator[str]:
+    """Judge a call that is told that others change its key again and again."""
+    if not any(row.owner != call.owner for row in _seen(plan, history, call, lapsed=False)):
+        yield f"{call.name} was refused, and nobody was changing its key: locked past its lease"
 
 
 def _seen(plan: Plan, history: History, call: Call, *, lapsed: bool = True) -> Iterator[Row]:

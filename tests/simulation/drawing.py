@@ -1,6 +1,7 @@
 """Draws a run: what one seed decides before it begins.
 
-What has to do with locations is drawn from dice of its own, and so are the later stages of a run, effects, and freed keys.
+What has to do with locations is drawn from dice of its own, and so are the later stages of a run, effects, freed keys,
+and retentions of calls and deployments.
 """
 
 import random
@@ -41,7 +42,24 @@ def make_plan(seed: int) -> Plan:
         ),
         weather=_haunted(locations, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
     )
-    return _with_freeing(random.Random(f"{seed}/freeing"), plan)
+    plan = _with_freeing(random.Random(f"{seed}/freeing"), plan)
+    return _with_retentions(random.Random(f"{seed}/retentions"), plan)
+
+
+def _with_retentions(dice: random.Random, plan: Plan) -> Plan:
+    """Let calls of every other move have longer retentions than their store, and some deployments shorter ones.
+
+    Not with windows, which look back for one retention alone.
+    """
+    if len(plan.stages) == 1 or plan.scheme.window is not None or dice.random() < 0.5:
+        return plan
+    longest, shortest = (round(dice.uniform(*bounds) * plan.retention, 1) for bounds in ((1.2, 3.0), (0.5, 0.9)))
+    scripts = (
+        replace(each, retention=longest) if each.manner not in {"run", "forget"} and dice.random() < 0.3 else each
+        for each in plan.scripts
+    )
+    stages = (replace(each, retention=shortest) if dice.random() < 0.5 else each for each in plan.stages)
+    return replace(plan, scripts=tuple(scripts), stages=tuple(stages))
 
 
 def _with_freeing(dice: random.Random, plan: Plan) -> Plan:

@@ -67,7 +67,7 @@ EFFECT_FAULTS = (
         _short_lived,
         short=True,
     ),
-    Fault("a lost answer is not settled by the record", "was told LeaseLostError, and had its effect", _not_settled),
+    Fault("a lost answer is not settled by the record", "nobody was changing its key", _not_settled),
     Fault(
         "a commit without a claim needs no free key", UNLOCKED, rewriting("commit_once", _over_anything, module=commits)
     ),

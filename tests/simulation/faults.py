@@ -42,7 +42,7 @@ class Fault:
     """One fault: what is wrong, what the simulation must say of it, and how it is planted.
 
     With `windows`, only runs with windows of time can show it; with `short`, only runs whose results answer for a
-    moment, and few of those.
+    moment, and few of those; with `promised`, only verified moves with calls or deployments of different retentions.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Fault:
     plant: Callable[[pytest.MonkeyPatch], None]
     windows: bool = False
     short: bool = False
+    promised: bool = False
 
 
 def _unchanged_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.plan import Host, Plan, Script, Stage
 from tests.simulation.schemes import puts_elsewhere
 
-MakeMachine = Callable[[Host, int], Machine]
+MakeMachine = Callable[[Host, Stage], Machine]
 
 
 @final
@@ -59,13 +59,13 @@ class Fleet:
                 self._over[machine.phase] = self._loop.time()
 
     def may_enter(self, stage: Stage) -> float:
-        """Say from when on a phase may begin: a retention after those whose records it does not look for."""
+        """Say from when on a phase may begin: the longest retention after those whose records it does not look for."""
         others = [ended for phase, ended in self._over.items() if puts_elsewhere(stage.phase, phase)]
-        return max((ended + self._plan.retention + 1 for ended in others), default=0.0)
+        return max((ended + self._plan.promised + 1 for ended in others), default=0.0)
 
     def _replace(self, seat: int, host: Host, stage: Stage) -> None:
         before = self._seats[seat][-1] if self._seats[seat] else None
-        self._seats[seat].append(self._make(host, stage.phase))
+        self._seats[seat].append(self._make(host, stage))
         if before is not None and stage.killed[seat]:
             before.die()
 

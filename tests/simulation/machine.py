@@ -10,7 +10,7 @@ from tests.simulation.link import Link
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network
-from tests.simulation.plan import Host, Plan, Script
+from tests.simulation.plan import Host, Plan, Script, Stage
 from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.workload import Workload
 from tests.support.values import replace
@@ -21,10 +21,10 @@ class Machine:
     """A process from its start on. Instants in `host` count from then."""
 
     def __init__(
-        self, host: Host, phase: int, *, loop: VirtualLoop, network: Network, plan: Plan, monitor: Monitor
+        self, host: Host, stage: Stage, *, loop: VirtualLoop, network: Network, plan: Plan, monitor: Monitor
     ) -> None:
         self.host = _from(host, loop.time())
-        self.phase = phase
+        self.phase = stage.phase
         self.link = Link(network, self.host, plan.weather, self._stop_for)
         self.calls: dict[str, Call] = {}
         self.dead = self.retired = False
@@ -36,11 +36,11 @@ class Machine:
             AsyncIdempotencyStore(
                 "table",
                 namespace="sim",
-                layout=plan.scheme.layouts[phase],
+                layout=plan.scheme.layouts[stage.phase],
                 verify_layout=plan.scheme.verified,
                 backend=self.link,
                 lease=plan.lease,
-                retention=plan.retention,
+                retention=plan.retention_of(stage),
                 clock_skew=CLOCK_SKEW,
                 clock=lambda: EPOCH + loop.time() + host.offset,
             ),

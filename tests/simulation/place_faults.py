@@ -11,11 +11,14 @@ import pytest
 
 from aioidempotency._core import placements, protocol
 from aioidempotency._core.operations import Check, Delete, Transact
+from aioidempotency._records import Records
+from aioidempotency.partitioning import table_layout
 from aioidempotency.partitioning.key_schemas import PartitionedRoute
+from aioidempotency.partitioning.table_layout import TableLayout
 from aioidempotency.partitioning.windows import Windows
 from tests.simulation import schemes
 from tests.simulation.faults import Fault
-from tests.simulation.planting import rewriting
+from tests.simulation.planting import nothing, rewriting
 
 BESIDE = "has a record beside one of"
 AGAIN = "was stored and lived when it claimed"
@@ -73,6 +76,23 @@ def _answering_for_ever(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionedRoute, "answer_within", property(lambda _: inf))
 
 
+def _waiting_for_nobody_else(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(TableLayout, "promised_until", property(lambda _: None))
+
+
+def _lowering(*promises: float | None) -> float | None:
+    """Take the last promise for the longest one."""
+    return next((each for each in reversed(promises) if each is not None), None)
+
+
+def _dropping(*_: object) -> tuple[None, None]:
+    return None, None
+
+
+def _layout(name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda patch: patch.setattr(table_layout, name, value)
+
+
 PLACE_FAULTS = (
     Fault("a claim does not look at the other locations", BESIDE, rewriting("claim", _alone)),
     Fault("a take-over leaves what it found elsewhere", BESIDE, rewriting("claim", _checked)),
@@ -88,6 +108,12 @@ PLACE_FAULTS = (
         "a record outlasts its window", "outlasts the time", _windows("searched_until", lambda *_: inf), windows=True
     ),
     Fault("a move skips a phase", BESIDE, _skipping),
+    Fault("a call's longer promise is not written", f"{BESIDE}|{AGAIN}", nothing(Records, "promise"), promised=True),
+    Fault("a move waits for who opens the table", f"{BESIDE}|{AGAIN}", _waiting_for_nobody_else, promised=True),
+    Fault("a shorter promise lowers a longer one", f"{BESIDE}|{AGAIN}", _layout("_longest", _lowering), promised=True),
+    Fault(
+        "a step of a move drops what was promised", f"{BESIDE}|{AGAIN}", _layout("_carried", _dropping), promised=True
+    ),
     Fault("failures are taken for those of other locations", "locked past its lease", _wrong_index),
     Fault("a result is put by an old instant", BESIDE, _setting("inf", -inf), windows=True),
 )

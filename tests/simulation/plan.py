@@ -25,7 +25,8 @@ Span = tuple[float, float]
 class Script:
     """One call: who makes it, when, and what its body does. `starts` counts from the start of its stage.
 
-    One that frees its key has no body; `shuts_out` says whether a running owner loses it.
+    One that frees its key has no body; `shuts_out` says whether a running owner loses it. Without a `retention`, that of
+    its store counts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Script:
     renewals_fail: bool
     effect: Effect | None = None
     shuts_out: bool = False
+    retention: float | None = None
 
 
 @final
@@ -92,12 +94,14 @@ class Stage:
         hosts: The new processes.
         replaced: When each of them takes over from the one before.
         killed: Whether that one is killed, or may end its calls.
+        retention: How long results of the new processes answer. None for as long as those of the run.
     """
 
     phase: int
     hosts: tuple[Host, ...]
     replaced: tuple[float, ...]
     killed: tuple[bool, ...]
+    retention: float | None = None
 
 
 @final
@@ -114,6 +118,20 @@ class Plan:
     stages: tuple[Stage, ...]
     scripts: tuple[Script, ...]
     weather: Weather
+
+    def retention_of(self, stage: Stage) -> float:
+        """How long results answer that processes of a stage store."""
+        return self.retention if stage.retention is None else stage.retention
+
+    @property
+    def promised(self) -> float:
+        """The longest that any result answers."""
+        return max(self.retention, *(script.retention or 0.0 for script in self.scripts))
+
+    @property
+    def retentions_differ(self) -> bool:
+        """Whether calls or deployments have other retentions than the run."""
+        return self.promised > self.retention or any(stage.retention is not None for stage in self.stages)
 
     @property
     def hosts(self) -> tuple[Host, ...]:

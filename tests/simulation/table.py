@@ -105,12 +105,6 @@ class WatchedTable:
         self._memory = MemoryBackend()
         self._known: dict[str, dict[Place, Item]] = defaultdict(dict)
 
-    @property
-    def laid_since(self) -> float:
-        """The epoch second since which the table says its layout."""
-        (item,) = (item for location, item in self._memory._items.items() if location[1] == layout.KEY)
-        return float(json.loads(str(item["data"]["S"]))["since"])
-
     async def execute(self, operation: Operation, sender: str) -> Reply:
         """Execute one operation. This is a white-box test: the items are looked at where they are."""
         effects = operation.effects if isinstance(operation, Transact) else ()

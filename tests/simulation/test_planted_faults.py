@@ -19,15 +19,17 @@ WITHIN = 1000
 
 def first_to_fail(fault: Fault) -> Run | None:
     """Find the first seed that shows a fault's symptom."""
-    seeds = range(WITHIN * (10 if fault.short else 4 if fault.windows else 1))
+    seeds = range(WITHIN * (10 if fault.short or fault.promised else 4 if fault.windows else 1))
     runs = (simulate(seed) for seed in seeds if _can_show(fault, seed))
     return next((run for run in runs if any(re.search(fault.symptom, rule) for rule in run.broken)), None)
 
 
 def _can_show(fault: Fault, seed: int) -> bool:
-    if not fault.windows and not fault.short:
+    if not fault.windows and not fault.short and not fault.promised:
         return True
     plan = make_plan(seed)
+    if fault.promised:
+        return plan.scheme.verified and plan.retentions_differ
     return plan.retention == SHORT if fault.short else plan.scheme.window is not None
 
 

@@ -36,6 +36,7 @@ PLACES = {
     *(f"scheme: {name}" for name in ("one location", "random buckets", "windows", "a move", "a move astray")),
     *("phase 0 beside 1", "phase 1 beside 2", "phase 2 beside 3", "phase 2 beside 1", "phase 1 beside 0"),
     "a late copy beside a record",
+    "a move with different retentions",
     "late transact: Applied",
     "late transact: TransactionFailed",
     "taken over from another location",

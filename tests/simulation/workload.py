@@ -91,10 +91,13 @@ class Workload:
             check = {"TableName": "limits", "Key": {"pk": call.name}, "ConditionExpression": "attribute_exists(pk)"}
             writes.append({"ConditionCheck": check})
         self._monitor.prepares(call, "refused" if script.effect == "refused" else "value")
-        return await self.store.commit_once(script.key, {"by": call.name}, writes, fingerprint=script.payload)
+        return await self.store.commit_once(
+            script.key, {"by": call.name}, writes, fingerprint=script.payload, retention=script.retention
+        )
 
     async def _by_hand(self, call: Call) -> object:
-        match await self.store.claim(call.script.key, fingerprint=call.script.payload):
+        script = call.script
+        match await self.store.claim(script.key, fingerprint=script.payload, retention=script.retention):
             case Claimed(lease):
                 return await self._finish(call, lease)
             case Replay(record):
@@ -163,6 +166,7 @@ def _manner(call: Call) -> dict[str, Any]:
     script = call.script
     return {
         "lease": script.lease,
+        "retention": script.retention,
         "heartbeat": script.heartbeat,
         "on_in_progress": "raise" if script.patience is None else Wait(script.patience),
         "on_error": script.on_error,

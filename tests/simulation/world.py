@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import final
 from unittest import mock
 
-from aioidempotency import AsyncIdempotencyStore, InProgressError, _backoff, _call, events
+from aioidempotency import AsyncIdempotencyStore, InProgressError, StoreError, _backoff, _call, events
 from aioidempotency._core.operations import Operation, Reply
+from aioidempotency.partitioning import table_layout
+from aioidempotency.partitioning.table_layout import Fits, WantedLayout
 from tests.simulation.calls import CALL, EPOCH
 from tests.simulation.drawing import make_plan
 from tests.simulation.fleet import Fleet
@@ -22,7 +24,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network
 from tests.simulation.plan import Host, Plan, Script, Stage
-from tests.simulation.schemes import CLOCK_SKEW, NEW, OLD
+from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.table import WatchedTable, Write
 from tests.support.values import replace
 
@@ -100,21 +102,23 @@ class World:
 
     async def live(self) -> None:
         """Play the whole run."""
-        phase = await self._stages()
+        last = await self._stages()
         await self._until(lambda: self._network.under_way > 0, "a request never arrives")
         self.monitor.settle()
         self._network.calm = True
         await asyncio.sleep(max(script.lease for script in self._plan.scripts) + self._plan.spread + 2 * CLOCK_SKEW)
-        probe = self._machine(Host(name="probe", offset=0.0, dies=None, stopped=[], cut_off=()), phase)
+        probe = self._machine(Host(name="probe", offset=0.0, dies=None, stopped=[], cut_off=()), last)
         await self._probe(probe)
         self.monitor.watching = False
         for machine in (*self._fleet.all, probe):
             await machine.bury()
 
-    async def _stages(self) -> int:
-        """Play the stages, and answer with the phase of the last one."""
+    async def _stages(self) -> Stage:
+        """Play the stages, and answer with the last one."""
         stages = self._plan.stages
         self.monitor.count(f"scheme: {self._plan.scheme.name}")
+        if self._plan.retentions_differ and self._plan.scheme.verified:
+            self.monitor.count("a move with different retentions")
         self._fleet.enter(0, stages[0])
         for number, (before, stage) in enumerate(pairwise(stages), 1):
             await self._until(lambda: self._fleet.mixed, "a process is never replaced")
@@ -126,29 +130,46 @@ class World:
             self.monitor.count(f"phase {before.phase} beside {stage.phase}")
             self._fleet.enter(number, stage)
         await self._until(lambda: self._fleet.busy, "a call never ends")
-        return stages[-1].phase
+        return stages[-1]
 
     async def _may_enter(self, before: Stage, stage: Stage) -> bool:
-        """Wait for as long as a deployment has to; do not, where that is too long for a run."""
+        """Wait for as long as a deployment has to; do not, where that is too long for a run.
+
+        A verified layout says itself for how long, and nobody else does.
+        """
         begins = self._fleet.may_enter(stage)
         if self._plan.scheme.verified:
-            await self._store(before.phase).verify_layout()
-            if stage.phase in (OLD, NEW):
-                slowest = min(0.0, *(host.offset for host in self._plan.hosts))
-                begins = max(begins, self._table.laid_since - EPOCH + self._plan.retention - slowest)
+            await self._store(before).verify_layout()
+            begins = await self._opens_at(before, stage)
         if begins > self._loop.time() + LONGEST_WAIT:
             return False
         await self._until(lambda: self._loop.time() < begins, "it is never time", limit=LONGEST_WAIT + 2)
         return True
 
-    def _store(self, phase: int) -> AsyncIdempotencyStore:
+    async def _opens_at(self, before: Stage, stage: Stage) -> float:
+        """Begin the wait anew, as an operator does when the phase before has ended; ask from when on a stage may open."""
+        now = EPOCH + self._loop.time()
+        moving = table_layout.move(replace(self._wanted(before), promises=False), now=now)
+        moved = await self._store(before)._records.run_unverified(moving)
+        assert isinstance(moved, Fits)
+        verdict = table_layout.judge(moved.layout, self._wanted(stage), now=now)
+        if isinstance(verdict, Fits) or verdict.until is None:
+            return 0.0
+        return verdict.until - EPOCH - min(0.0, *(host.offset for host in self._plan.hosts))
+
+    def _wanted(self, stage: Stage) -> WantedLayout:
+        wanted = self._store(stage)._settings.wanted_layout(self._plan.retention_of(stage))
+        assert wanted is not None
+        return wanted
+
+    def _store(self, stage: Stage) -> AsyncIdempotencyStore:
         """Open the deployment's own store, which has a line to the table."""
         return AsyncIdempotencyStore(
             "table",
             namespace="sim",
-            layout=self._plan.scheme.layouts[phase],
+            layout=self._plan.scheme.layouts[stage.phase],
             lease=self._plan.lease,
-            retention=self._plan.retention,
+            retention=self._plan.retention_of(stage),
             clock_skew=CLOCK_SKEW,
             backend=Line(self._table),
             clock=lambda: EPOCH + self._loop.time(),
@@ -175,11 +196,12 @@ class World:
             probe.make(_probing(script, f"probe of {key}", self._loop.time()))
         await self._until(lambda: probe.busy, "a probe never ends")
         for call in probe.calls.values():
-            if isinstance(call.outcome, InProgressError):
+            contended = isinstance(call.outcome, StoreError) and call.outcome.contended
+            if contended or isinstance(call.outcome, InProgressError):
                 self.monitor.breaks(f"{call.script.key} is locked past its lease")
 
-    def _machine(self, host: Host, phase: int) -> Machine:
-        return Machine(host, phase, loop=self._loop, network=self._network, plan=self._plan, monitor=self.monitor)
+    def _machine(self, host: Host, stage: Stage) -> Machine:
+        return Machine(host, stage, loop=self._loop, network=self._network, plan=self._plan, monitor=self.monitor)
 
 
 @final

@@ -5,6 +5,7 @@ from typing import final
 from aioidempotency import DynamoDBBackend
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Put, Reply
+from aioidempotency.backends.dynamodb.batches import Alone
 from aioidempotency.backends.dynamodb.partiql import has_statement
 
 
@@ -25,6 +26,8 @@ class BatchedBackend:
         if not isinstance(operation, Get) and not has_statement(operation):
             return await self._inner.execute(operation)
         (outcome,) = await self._inner.execute_many([operation])
+        if isinstance(outcome, Alone):
+            return await self._inner.execute(operation)
         if isinstance(outcome, Exception):
             raise outcome
         assert not isinstance(outcome, str), outcome

@@ -39,6 +39,9 @@ class Fault(enum.Enum):
     ``IN_PROGRESS``: not applied, a transaction whose token is another's that is under way.
     ``EFFECT_CONFLICTS``: not applied, a transaction that another one was in the way of at its second part.
     ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``: not applied, answered with a refusal of the credentials.
+    ``BREAK_DOWN``: not applied, answered with an internal error.
+    ``UNKNOWN_OPERATION``: not applied, answered as by an engine that does not know the request.
+    ``INVALID``: not applied, answered as a request that is not valid.
     ``DELAY``: applied when the proxy's ``release`` is called, even if the client has left.
     """
 
@@ -58,6 +61,9 @@ class Fault(enum.Enum):
     BAD_SIGNATURE = enum.auto()
     IN_PROGRESS = enum.auto()
     EFFECT_CONFLICTS = enum.auto()
+    BREAK_DOWN = enum.auto()
+    UNKNOWN_OPERATION = enum.auto()
+    INVALID = enum.auto()
 
 
 @final
@@ -376,6 +382,13 @@ _NOT_FORWARDED: Final = {
         "The transaction with the given request token is already in progress",
     ),
     Fault.CANCELLED_AS_INVALID: _cancelled({"Code": "None"}, {"Code": "ValidationError"}),
+    Fault.BREAK_DOWN: _error(
+        HTTPStatus.INTERNAL_SERVER_ERROR, f"{_DYNAMODB}#InternalServerError", "The request was not carried out."
+    ),
+    Fault.UNKNOWN_OPERATION: _error(HTTPStatus.BAD_REQUEST, "com.amazon.coral.service#UnknownOperationException", ""),
+    Fault.INVALID: _error(
+        HTTPStatus.BAD_REQUEST, "com.amazon.coral.validate#ValidationException", "One statement is not valid."
+    ),
     Fault.UNKNOWN_CREDENTIALS: _error(
         HTTPStatus.BAD_REQUEST,
         "com.amazon.coral.service#UnrecognizedClientException",

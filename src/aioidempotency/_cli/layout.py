@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final, NoReturn, cast
 
@@ -12,9 +11,9 @@ import typer
 from aioidempotency._cli.failure import fail
 from aioidempotency._cli.strategies import parse_strategy
 from aioidempotency._cli.tables import Table, TableOptions, on_a_table
-from aioidempotency.partitioning import Partitioning, Reshard, Terms
+from aioidempotency.partitioning import Partitioning, Reshard, Static, Terms
 from aioidempotency.partitioning import table_layout as layout
-from aioidempotency.partitioning.table_layout import Differs, TableLayout, WantedLayout
+from aioidempotency.partitioning.table_layout import Description, Differs, TableLayout, WantedLayout
 
 app = typer.Typer(help="Show, check and set by which strategy a table's records are placed.", no_args_is_help=True)
 
@@ -23,7 +22,7 @@ _NO_LAYOUT: Final = (
 )
 
 Strategy = Annotated[str, typer.Argument(help='The strategy, as Python has it: "HashBuckets(32)".')]
-Retention = Annotated[float, typer.Option(help="The longest that records of the stores answer, in seconds.", min=1)]
+Retention = Annotated[float | None, typer.Option(help="The longest retention= of stores and calls, in seconds.", min=1)]
 
 
 @app.command()
@@ -38,21 +37,24 @@ def show(
     if as_json:
         before = None if found.before is None else layout.as_code(found.before)
         facts = {"layout": layout.as_code(found.description), "since": found.since, "before": before}
-        typer.echo(json.dumps({**facts, "beside": found.beside, "changes": found.changes}))
+        promises = {"promised": found.promised, "promised_before": found.promised_before}
+        facts = {**facts, "beside": found.beside, "changes": found.changes, **promises}
+        typer.echo(json.dumps({**facts, "promised_until": found.promised_until}))
     else:
         typer.echo(_text(found))
 
 
 @app.command()
 @on_a_table
-def check(options: TableOptions, strategy: Strategy, *, retention: Retention = 3600) -> None:
-    """Say whether a store with this strategy may open the table, and change nothing.
+def check(options: TableOptions, strategy: Strategy, *, retention: Retention = None) -> None:
+    """Say whether a store with this strategy may open the table, and if not yet, from when on. Change nothing.
 
-    Where the store would leave a move, count the live records in the locations that it does not look at.
+    Count the live records that the store would not find, by their keys. --retention counts for windows without a
+    retention, and where the table does not know the longest retention: 3600 by default.
 
     Exits with 0 when it may, with 1 when not, with 2 when the table cannot be read.
     """
-    asyncio.run(_check(options, parse_strategy(strategy).bound(Terms(retention=retention)), retention))
+    asyncio.run(_check(options, _bound(strategy, retention), retention))
 
 
 @app.command(name="set")
@@ -61,7 +63,7 @@ def set_(
     options: TableOptions,
     strategy: Strategy,
     *,
-    retention: Retention = 3600,
+    retention: Retention = None,
     force: Annotated[
         bool, typer.Option("--force", help="Whatever the table says: for a table without records.")
     ] = False,
@@ -69,11 +71,12 @@ def set_(
     """Write this strategy into the table's layout item: at most one phase of a move from the strategy there.
 
     Stores move the item on by themselves. This command is for going back; for beginning a wait anew, by setting
-    the same strategy again when the last node of the phase before has ended; and for a table without the item.
+    the same strategy again when the last node of the phase before has ended; for telling a longer --retention of
+    stores with verify_layout=False, which write nothing; and for a table without the item.
 
     Exits with 0 when it was set, with 1 when it may not be, with 2 when the table cannot be reached.
     """
-    asyncio.run(_set(options, parse_strategy(strategy).bound(Terms(retention=retention)), retention, force=force))
+    asyncio.run(_set(options, _bound(strategy, retention), retention, force=force))
 
 
 async def _read(options: TableOptions) -> TableLayout | None:
@@ -81,7 +84,11 @@ async def _read(options: TableOptions) -> TableLayout | None:
         return await table.run(layout.read(table.layout_item))
 
 
-async def _check(options: TableOptions, strategy: Partitioning, retention: float) -> None:
+def _bound(strategy: str, retention: float | None) -> Partitioning:
+    return parse_strategy(strategy).bound(Terms() if retention is None else Terms(retention=retention))
+
+
+async def _check(options: TableOptions, strategy: Partitioning, retention: float | None) -> None:
     async with options.opened() as table:
         found = await table.run(layout.read(table.layout_item))
         if found is None:
@@ -89,25 +96,28 @@ async def _check(options: TableOptions, strategy: Partitioning, retention: float
         missed = await _missed(table, found, strategy)
         verdict = layout.judge(found, _wanted(table, strategy, retention), now=time.time())
     if missed is not None:
-        typer.echo(f"live records in locations that only the other strategy looks at: {missed}")
+        typer.echo(f"live records that {layout.as_code(strategy.description())} would not find: {missed}")
     if isinstance(verdict, Differs):
         _refuse(verdict, strategy)
     typer.echo(f"a store with {layout.as_code(strategy.description())} may open the table")
 
 
 async def _missed(table: Table, found: TableLayout, strategy: Partitioning) -> int | None:
-    """Count the records that a store would miss that leaves a move; None where it does not leave one."""
-    if isinstance(strategy, Reshard) or found.description["strategy"] != "Reshard":
+    """Count the records that a store would not find. None if it looks at both strategies, or nobody can tell."""
+    if isinstance(strategy, Reshard):
         return None
-    now = time.time()
-    both = parse_strategy(layout.as_code(found.description)).partitions(now)
-    kept = strategy.partitions(now)
-    if both is None or kept is None:
+    now, moving = time.time(), found.description
+    written = (moving["old"], moving["new"]) if moving["strategy"] == "Reshard" else (moving,)
+    # What the strategy itself has put is where the strategy looks.
+    others = [cast("Description", each) for each in written if each != strategy.description()]
+    others += [Static(value).description() for value in found.beside if Static(value) != strategy]
+    if not others or any(each["strategy"] == "CustomPartition" for each in others):  # its function is not here
         return None
-    return sum(await table.count(sorted({*both} - {*kept}), now=now))
+    partitions = [parse_strategy(layout.as_code(each)).partitions(now) for each in others]
+    return await table.count_missed(sorted({name for each in partitions for name in each or ()}), strategy, now=now)
 
 
-async def _set(options: TableOptions, strategy: Partitioning, retention: float, *, force: bool) -> None:
+async def _set(options: TableOptions, strategy: Partitioning, retention: float | None, *, force: bool) -> None:
     async with options.opened() as table:
         wanted = _wanted(table, strategy, retention)
         verdict = await table.run(layout.move(wanted, now=time.time(), forced=force))
@@ -116,8 +126,13 @@ async def _set(options: TableOptions, strategy: Partitioning, retention: float, 
     typer.echo(_text(verdict.layout))
 
 
-def _wanted(table: Table, strategy: Partitioning, retention: float) -> WantedLayout:
-    return WantedLayout(location=table.layout_item, description=strategy.description(), retention=retention)
+def _wanted(table: Table, strategy: Partitioning, retention: float | None) -> WantedLayout:
+    return WantedLayout(
+        location=table.layout_item,
+        description=strategy.description(),
+        retention=Terms().retention if retention is None else retention,
+        promises=retention is not None,
+    )
 
 
 def _refuse(verdict: Differs, strategy: Partitioning) -> NoReturn:
@@ -139,15 +154,32 @@ def _text(found: TableLayout) -> str:
     lines = [layout.as_code(found.description), f"since {_instant(found.since)}"]
     if found.before is not None:
         lines.append(f"before: {layout.as_code(found.before)}")
+    if found.promised is not None:
+        lines.append(f"records answer for up to {found.promised:g} s")
     if found.beside:
         lines.append(f"beside: {', '.join(f'Static({value!r})' for value in found.beside)}")
     move = found.description
-    if move["strategy"] == "Reshard" and move["phase"] == "prepare":
-        lines.append(f"next: {layout.as_code({**move, 'phase': 'cutover'})}, once all nodes are on this one")
-    elif move["strategy"] == "Reshard":
-        new = layout.as_code(cast("Mapping[str, object]", move["new"]))
-        lines.append(f"next: {new}, a retention after the last node before this one has ended")
+    if move["strategy"] == "Reshard":
+        old, new = (layout.as_code(cast("Description", move[name])) for name in ("old", "new"))
+        cutover = {**move, "phase": "cutover"}
+        if move["phase"] == "prepare":
+            lines.append(f"next: {layout.as_code(cutover)}, once all nodes are on this one")
+            if found.before == cutover:
+                lines.append(f"back: {old}, {_after_the_wait(found)}")
+        elif found.before == move["new"]:
+            lines.append(f"next: {new}, at any time")
+        else:
+            lines.append(f"next: {new}, {_after_the_wait(found)}")
     return "\n".join(lines)
+
+
+def _after_the_wait(found: TableLayout) -> str:
+    if found.promised_until is None:
+        return "a retention after the last node before this one has ended"
+    return (
+        f"from {_instant(found.promised_until)} on, if no node before this one has run since {_instant(found.since)}; "
+        "else set this layout again when the last one has ended"
+    )
 
 
 def _instant(seconds: float) -> str:

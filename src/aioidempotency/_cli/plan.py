@@ -20,25 +20,25 @@ _QUOTA: Final = 40_000
 def plan(
     *,
     calls_per_second: Annotated[
-        float, typer.Option(min=1, max=1e9, help="All calls of your busiest second, duplicates among them.")
+        float, typer.Option(min=1, max=1e9, help="Calls in your busiest second, duplicates included.")
     ],
-    result_bytes: Annotated[int, typer.Option(min=0, help="Bytes of a result as it is stored, usually JSON.")],
+    result_bytes: Annotated[int, typer.Option(min=0, help="Bytes of a stored result, usually JSON.")],
     duplicates: Annotated[float, typer.Option(min=0, max=1, help="The share of duplicates: 0.2 for 20 %.")] = 0.0,
     read_first: Annotated[bool, typer.Option("--read-first", help="The store has read_first=True.")] = False,
     fingerprint: Annotated[bool, typer.Option("--fingerprint", help="Calls have a fingerprint.")] = False,
     namespace_bytes: Annotated[
-        int, typer.Option(min=1, max=400, help="Bytes of a key before its digest: module.qualname, say.")
+        int, typer.Option(min=1, max=400, help="Bytes of a key before its digest, such as module.qualname.")
     ] = 30,
     locations: Annotated[
-        int, typer.Option(min=1, max=100, help="Locations where a record may be; HashBuckets and Static have one.")
+        int, typer.Option(min=1, max=100, help="Locations that a claim looks at; HashBuckets and Static have one.")
     ] = 1,
     probability: Annotated[
-        float, typer.Option(min=0, max=0.999999, help="How likely no partition passes its limit in a second.")
+        float, typer.Option(min=0, max=0.999999, help="The probability that no partition passes its limit in a second.")
     ] = 0.99,
     partitions: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100_000, help="Partitions of the table; else a new one's, or those for twice the load."
+            min=1, max=100_000, help="Partitions of the table. Default: a new table's, or those for twice the load."
         ),
     ] = None,
     write_price: Annotated[
@@ -48,7 +48,7 @@ def plan(
         float, typer.Option(min=0, max=1e6, help="Dollars for a million read units; N. Virginia, November 2024.")
     ] = 0.125,
     plot: Annotated[Path | None, typer.Option(help="Draw the plan into this file, .png or .svg.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer alone, as one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Say how many buckets HashBuckets needs for a load, and what the load costs. Sends nothing.
 
@@ -102,13 +102,13 @@ def notes(plan: Plan) -> Iterator[str]:
     if plan.write_units > NEW_TABLE * 1000 or plan.read_units > NEW_TABLE * 3000:
         yield (
             f"A new on-demand table takes {NEW_TABLE},000 write or {NEW_TABLE * 3},000 read units a second: warm it up "
-            "first, or let the load grow; it takes up to twice its last peak."
+            "first, or let the load grow; a table takes up to twice its last peak."
         )
     if max(plan.write_units, plan.read_units) > _QUOTA:
         yield f"Amazon allows one table {_QUOTA:,} write or read units a second unless you ask for more: ask first."
     yield (
-        "Changing the number on live data is a move in four steps, and a bucket costs nothing: when in doubt, take more. "
-        "CompositeKey has HashBuckets(32) unless told otherwise; a table with one key (SimpleKey) needs no buckets."
+        "Another number of buckets later means moving live records, in four steps. A bucket costs nothing: when in doubt, take more. "
+        "The default of CompositeKey is HashBuckets(32). A table with one key (SimpleKey) needs no buckets."
     )
 
 

@@ -18,7 +18,7 @@ from aioidempotency._keys import check_namespace
 from aioidempotency._options import check_table_name
 from aioidempotency._records import Records
 from aioidempotency.backends.dynamodb import DynamoDBBackend
-from aioidempotency.partitioning import CompositeKey
+from aioidempotency.partitioning import CompositeKey, Partitioning
 from aioidempotency.partitioning.table_layout import location_of
 
 T = TypeVar("T")
@@ -60,9 +60,8 @@ class TableOptions:
             raise CommandError(f"--attribute takes role=name, where the role is one of {roles}") from error
         backend = DynamoDBBackend(endpoint_url=self.endpoint_url, region_name=self.region)
         try:
-            yield Table(
-                backend, location_of(CompositeKey(partition, sort).table(self.table_name, names), self.namespace)
-            )
+            table = CompositeKey(partition, sort).table(self.table_name, names)
+            yield Table(backend, location_of(table, self.namespace), self.namespace)
         finally:
             await backend.aclose()
 
@@ -92,8 +91,9 @@ def on_a_table(command: Callable[..., None]) -> Callable[..., None]:
 class Table:
     """A table that can be asked; `layout_item` is where it keeps its layout."""
 
-    def __init__(self, backend: DynamoDBBackend, layout_item: Location) -> None:
+    def __init__(self, backend: DynamoDBBackend, layout_item: Location, namespace: str) -> None:
         self.layout_item = layout_item
+        self._namespace = namespace
         self._backend = backend
         self._records = Records(backend, clock=time.time, clock_skew=1.0)
 
@@ -112,3 +112,17 @@ class Table:
             return found
 
         return await concurrently(count, partitions, limit=_AT_A_TIME)
+
+    async def count_missed(self, partitions: Iterable[str], strategy: Partitioning, *, now: float) -> int:
+        """Count the live records of some partitions for which a claim of their key would look elsewhere."""
+        # The keys of a store with a namespace begin with the namespace. Others may share the partitions.
+        beginning = f"{self._namespace}#" if self._namespace else ""
+
+        async def count(partition: str) -> int:
+            missed = 0
+            async for keys in self._backend.keys(self.layout_item.table, partition, now=now):
+                ours = (key for key in keys if key.startswith(beginning))
+                missed += sum(partition not in (strategy.home(key, now), *strategy.elsewhere(key, now)) for key in ours)
+            return missed
+
+        return sum(await concurrently(count, partitions, limit=_AT_A_TIME))

@@ -88,7 +88,7 @@ class PendingWrites:
             # Written now: a later change of the event by the caller has no effect.
             text = self._codec.encode(event)
         except SerializationError as error:
-            advice = "emit what JSON can carry, or give the store another codec="
+            advice = "emit a value that JSON can hold, or give the store another codec="
             raise SerializationError("the event", error.kind, advice) from None
         more = len(json.dumps(text))
         if events.bytes + more > attributes.LARGEST_ITEM:

@@ -27,9 +27,10 @@ class Reshard:
     ```
 
     Deploy `Reshard(old, new, "prepare")` to all nodes, then `Reshard(old, new, "cutover")` to all nodes. Wait for
-    one retention, and deploy `new`. New records follow `old`, and from the cutover on `new`. Each claim looks at
-    the locations of both strategies, in one transaction. So nodes of neighbouring phases exclude each other. Nodes of
-    distant phases do not; the table's layout item makes a store refuse such a phase.
+    the longest retention of any call, and deploy `new`. The table knows that retention, and refuses `new` until then.
+    New records follow `old`, and from the cutover on `new`. Each claim looks at the locations of both strategies, in
+    one transaction. So nodes of neighbouring phases exclude each other. Nodes of distant phases do not; the table's
+    layout item makes a store refuse such a phase.
 
     Raises:
         PartitioningError: The phase is unknown, or the strategies cannot be moved between.

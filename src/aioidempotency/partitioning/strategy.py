@@ -34,7 +34,7 @@ class Partitioning(Protocol):
 
     @property
     def answer_within(self) -> float:
-        """The seconds for which an answer is valid. The library does not rely on a claim that took longer."""
+        """Seconds for which the locations of a key stay valid. A claim that took longer is made again."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class Partitioning(Protocol):
 
     @property
     def longest_retention(self) -> float:
-        """The seconds that claims look back at least. No record may have a longer retention."""
+        """Seconds into the past in which every claim finds a record. No record may have a longer retention."""
         ...
 
     def home(self, key: str, now: float) -> str:
@@ -52,7 +52,7 @@ class Partitioning(Protocol):
         ...
 
     def elsewhere(self, key: str, now: float) -> tuple[str, ...]:
-        """Name every other partition with a possible live record of the key."""
+        """Name every other partition that may hold a live record of the key."""
         ...
 
     def searched_until(self, partition: str) -> float:
@@ -60,11 +60,11 @@ class Partitioning(Protocol):
         ...
 
     def partitions(self, now: float) -> tuple[str, ...] | None:
-        """Name every partition with possible live records. None if unknown."""
+        """Name every partition that may hold live records. None if unknown."""
         ...
 
     def description(self) -> Mapping[str, object]:
-        """Describe the strategy in JSON. Strategies that put records alike have the same description."""
+        """Describe the strategy in JSON. Strategies that put all records in the same places have the same description."""
         ...
 
     def bound(self, terms: Terms) -> "Partitioning":
@@ -110,10 +110,10 @@ class Settled(Partitioning):
 def spread(key: str) -> int:
     """Hash a key for routing: xxh3_64, seed 0, over the UTF-8 bytes.
 
-    The hash is a part of the table's format: with another hash, second attempts miss the records of the first.
+    The hash is a part of the table's format: with another hash, a second attempt misses the record of the first.
     """
-    # Test vectors pin the value. xxh3_64 is fast and even, and no secret: identity rests on SHA-256, routing on this
-    # hash.
+    # Test vectors pin the value. xxh3_64 is fast and spreads evenly. The hash need not be secure, because the SHA-256 in
+    # the key identifies a record.
     return xxhash.xxh3_64_intdigest(key.encode())
 
 

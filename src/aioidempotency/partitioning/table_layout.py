@@ -4,21 +4,37 @@ A changed strategy on live data runs keys twice, without an error: a second atte
 attempt wrote. So the table notes the strategy of its records, and a store with another strategy is refused at the
 first call.
 
-1. One item for each namespace holds the strategy's description, the start of the phase, and the strategy before.
-   Without an item, the first store writes its own strategy.
+1. One item for each namespace holds the strategy's description, the start of the phase, the strategy before, and the
+   longest retentions promised. Without an item, the first store writes its own strategy.
 2. A move with `Reshard` has four phases: old, prepare, cutover, new. Nodes of two neighbouring phases
    exclude each other, so a store may be one phase ahead of the table or one phase behind. A store ahead
    moves the item on. Only `aioidempotency layout set` moves the item back.
-3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits for a retention
-   after the cutover, and `old` for a retention after the return from the cutover.
+3. A node that leaves a move stops looking at the locations of one strategy. So `new` waits after the cutover, and `old`
+   after the return from the cutover, for the longest retention that any store or call has promised for a record in
+   those locations. A store writes its promise before the first record that relies on it, and nobody lowers a promise.
+   The two strategies of a move have a promise each. Otherwise a longer call on the last `cutover` node, whose record
+   `new` finds, would keep `new` waiting.
 4. Stores with `Static` values of their own share a table, as functions of Powertools do. The item lists their values,
    and a store with a new value adds its own. So nobody notices a changed value. A shared namespace does not move: the
    item can follow a single move, and `new` would not find the records of the other values.
+
+Why the promise is a duration, and no instant. The last record of the old locations is finished before `since`, because a
+move goes on when no node of the phase before runs any more (`layout set` begins the wait anew then). So that record
+answers until `since` and the longest retention at the most: `promised_until`. An instant in the item would have to be
+moved on before it is reached, by a read in every process and a write each hour, as long as there are calls, and by a
+clock on the path of each call. The duration changes only with a longer retention than any before. A store finds that out
+where the options of a call are read, once for each function; the claim then waits for the same flag as the first claim
+of a store. A call with a known retention sends nothing and compares nothing. A lease that is longer than the retention
+counts as one: a killed call, or `on_error="hold"`, keeps its key until then.
+
+Each clock may differ from the others by `clock_skew`, so a record has answered for its retention less `clock_skew` at the
+least. That is what a record of an unmoved table is sure of, too.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import cast, final
 
 from aioidempotency._core.conditions import Absent, Condition, Unchanged
@@ -45,12 +61,14 @@ class WantedLayout:
     Attributes:
         location: The location of the layout item.
         description: The store's strategy.
-        retention: Seconds that the store's records answer.
+        retention: The longest that a record of the store counts, in seconds: its retention, or a longer lease.
+        promises: Whether the item has to know the retention. Not if somebody only asks.
     """
 
     location: Location
     description: Description
     retention: float
+    promises: bool = True
 
 
 @final
@@ -64,6 +82,9 @@ class TableLayout:
         before: The strategy before the phase. None for the first one.
         changes: How often the item was written.
         beside: The values of other `Static` strategies that share the table with a `Static` one.
+        promised: The longest retention of a store or a call whose records are put where this phase puts records, in
+            seconds. None if the item does not tell.
+        promised_before: The same for the other strategy of a move.
     """
 
     description: Description
@@ -71,6 +92,13 @@ class TableLayout:
     before: Description | None = None
     changes: int = 1
     beside: tuple[str, ...] = ()
+    promised: float | None = None
+    promised_before: float | None = None
+
+    @property
+    def promised_until(self) -> float | None:
+        """Epoch seconds until which records of a move's other strategy may answer. None if the item does not tell."""
+        return None if self.promised_before is None else self.since + self.promised_before
 
     def lists(self, wanted: Description) -> bool:
         """Tell whether the item lists a `Static` strategy; the values of another kind are never listed."""
@@ -112,7 +140,10 @@ def read(location: Location) -> Procedure[TableLayout | None]:
 
 
 def verify(wanted: WantedLayout, *, now: float) -> Procedure[Verdict]:
-    """Compare a store's strategy with the table's. A store one phase ahead moves the item on."""
+    """Compare a store's strategy with the table's, and write the store's promise if the promise is longer.
+
+    A store one phase ahead moves the item on. A refused store writes nothing.
+    """
     return _write_layout(wanted, now=now, requested=False)
 
 
@@ -125,7 +156,14 @@ def move(wanted: WantedLayout, *, now: float, forced: bool = False) -> Procedure
 
 
 def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: bool = False) -> Procedure[Verdict]:
-    layout = TableLayout(description=wanted.description, since=now)
+    given = wanted.retention if wanted.promises else None
+    # Who used the table before it had an item is unknown. The best guess for both strategies of a move is this store.
+    layout = TableLayout(
+        description=wanted.description,
+        since=now,
+        promised=given,
+        promised_before=given if _phases(wanted.description) else None,
+    )
     # All stores of a deployment start together, and write the item under a condition. The losers read the item again.
     for _ in range(ATTEMPTS):
         (item,) = yield from look((wanted.location,))
@@ -134,19 +172,10 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
             verdict = Fits(found) if forced else judge(found, wanted, now=now)
             if isinstance(verdict, Differs):
                 return verdict
-            if not forced and _is_static(found.description) and _is_static(wanted.description):
-                if found.lists(wanted.description):
-                    return verdict
-                beside = (*found.beside, str(wanted.description["value"]))
-                layout = replace(found, beside=beside, changes=found.changes + 1)
-            else:
-                steps = _steps(found.description, wanted.description)
-                if not (requested or steps == 1):
-                    return verdict
-                before = found.before if steps == 0 else found.description
-                layout = TableLayout(
-                    description=wanted.description, since=now, before=before, changes=found.changes + 1
-                )
+            layout = _next(found, wanted, now=now, requested=requested, forced=forced)
+            if layout == found:
+                return verdict
+            layout = replace(layout, changes=found.changes + 1)
         # Two stores of neighbouring phases may write at once. Without the condition, the later write could move the
         # item back.
         condition: Condition = Absent() if item is None else Unchanged(item)
@@ -156,6 +185,51 @@ def _write_layout(wanted: WantedLayout, *, now: float, requested: bool, forced: 
     return Differs(layout)
 
 
+def _next(found: TableLayout, wanted: WantedLayout, *, now: float, requested: bool, forced: bool) -> TableLayout:
+    """Make the note that a fitting store leaves: the same note if the store has nothing to add."""
+    given = wanted.retention if wanted.promises else None
+    if not forced and _is_static(found.description) and _is_static(wanted.description):
+        listed = found.lists(wanted.description)
+        beside = found.beside if listed else (*found.beside, str(wanted.description["value"]))
+        return replace(found, beside=beside, promised=_longest(found.promised, given))
+    steps = _steps(found.description, wanted.description)
+    note = found
+    if requested or steps == 1:
+        before = found.before if steps == 0 else found.description
+        note = TableLayout(description=wanted.description, since=now, before=before, changes=found.changes)
+    # Nothing is lowered: a store that promised more may have ended long ago, and its records still answer.
+    here, left = _carried(found, note.description)
+    puts_here = _home(wanted.description) == _home(note.description)
+    # A person speaks for all stores, of both phases.
+    if puts_here or requested:
+        here = _longest(here, given)
+    if not puts_here or requested:
+        left = _longest(left, given)
+    # After a move, nothing is left that could answer from the other locations.
+    return replace(note, promised=here, promised_before=left if _phases(note.description) else None)
+
+
+def _carried(found: TableLayout, description: Description) -> tuple[float | None, float | None]:
+    """Assign the item's promises to the two strategies of another phase."""
+    if _home(found.description) == _home(description):
+        return found.promised, found.promised_before
+    if _phases(found.description) and _phases(description):
+        return found.promised_before, found.promised
+    longest = _longest(found.promised, found.promised_before)  # only by force, so nobody knows where records are
+    return longest, longest
+
+
+def _home(description: Description) -> object:
+    """Find the strategy that puts new records."""
+    if not _phases(description):
+        return description
+    return description["old" if description["phase"] == "prepare" else "new"]
+
+
+def _longest(*promises: float | None) -> float | None:
+    return max((each for each in promises if each is not None), default=None)
+
+
 def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     """Compare a store's strategy with the table's note."""
     if _is_static(found.description) and _is_static(wanted.description):
@@ -163,8 +237,11 @@ def judge(found: TableLayout, wanted: WantedLayout, *, now: float) -> Verdict:
     steps = _steps(found.description, wanted.description)
     if steps is None or abs(steps) > 1 or found.beside:
         return Differs(found)
-    if _ends_move(found, wanted.description) and now < found.since + wanted.retention:
-        return Differs(found, until=found.since + wanted.retention)
+    if _ends_move(found, wanted.description):
+        # Without a promise, the asking store's own retention has to do.
+        until = found.since + wanted.retention if found.promised_until is None else found.promised_until
+        if now < until:
+            return Differs(found, until=until)
     return Fits(found)
 
 
@@ -249,6 +326,10 @@ def _item(layout: TableLayout, location: Location) -> Item:
     stored: dict[str, object] = {"layout": layout.description, "since": layout.since, "before": layout.before}
     if layout.beside:
         stored["beside"] = layout.beside
+    if layout.promised is not None:
+        stored["promised"] = layout.promised
+    if layout.promised_before is not None:
+        stored["promised_before"] = layout.promised_before
     names = location.table.names
     return {
         **location.item,
@@ -264,13 +345,26 @@ def _parse(item: Item, location: Location) -> TableLayout:
         stored = json.loads(str(item[names["data"]]["S"]))
         return TableLayout(
             description=dict(stored["layout"]),
-            since=float(stored["since"]),
+            since=_finite(stored["since"]),
             before=stored["before"],
             changes=int(str(item[names["fencing_token"]]["N"])),
             beside=tuple(map(str, stored.get("beside", ()))),
+            promised=_promise(stored.get("promised")),
+            promised_before=_promise(stored.get("promised_before")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the item {location.key!r} of table {location.table.name!r} does not name a strategy; "
             "`aioidempotency layout set` cannot repair the item: delete the item, and set the layout anew"
         ) from error
+
+
+def _promise(stored: object) -> float | None:
+    return None if stored is None else _finite(stored)
+
+
+def _finite(number: object) -> float:
+    # JSON of Python has NaN, and no wait would end, or begin, at that instant.
+    if not isinstance(number, int | float) or not isfinite(number):
+        raise ValueError("no finite number")
+    return float(number)

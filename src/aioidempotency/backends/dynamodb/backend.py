@@ -5,17 +5,21 @@ an owner recognises its own write (`protocol`, rule 1).
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, Final, TypeVar, final
 
 from botocore.exceptions import ClientError
 
 from aioidempotency._backoff import Backoff
-from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Get, Operation, Reply, Transact
-from aioidempotency.backends.dynamodb import batches, errors, requests, tables
+from aioidempotency._concurrency import PerLoop
+from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.model import Item, Table
+from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Transact, Update
+from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
+from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import Call, Config, DynamoDBClient, OwnClients, Session, send
+from aioidempotency.backends.dynamodb.room import Room
 from aioidempotency.exceptions import ConfigurationError
 
 T = TypeVar("T")
@@ -31,6 +35,12 @@ CONFLICT_PAUSES: Final = (0.05, 0.8)
 
 CONFLICT_TRIES: Final = 5
 """The most repetitions after a conflict, which DynamoDB did not apply and no retry mode of botocore repeats."""
+
+NO_ANSWER_TRIES: Final = 2
+"""The most repetitions after a response that is no answer: as many as botocore makes after a broken connection."""
+
+OF_OWNERS: Final = (Update, Delete)
+"""Completions, renewals and releases: only an owner updates or deletes a record."""
 
 _METHODS: Final = {
     "GetItem": "get_item",
@@ -84,10 +94,12 @@ class DynamoDBBackend:
             raise ConfigurationError(f"client= has settings of its own; leave {names} out, or client=")
         self.time_limit = time_limit
         self._given = client
+        answers.watch(client)
         self._own = OwnClients(
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
         self._probed = False
+        self._rooms: PerLoop[Room] = PerLoop(lambda: Room.of(self._given or self._own.opened()))
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -98,14 +110,33 @@ class DynamoDBBackend:
         """
         # Every call of the library passes here, so the body of `_answered` is repeated inline.
         client: Any = self._given or self._own.opened() or await self._ready(operation.location.table.name)
+        room: Room | None = None
         try:
             async with asyncio.timeout(self.time_limit):
+                # Owners never wait for claims: see `room`. A transaction of an owner begins with an update, and a
+                # release may leave a record behind.
+                first = operation.writes[0] if isinstance(operation, Transact) else operation
+                if not (
+                    isinstance(first, OF_OWNERS) or (isinstance(first, Put) and isinstance(first.condition, HeldBy))
+                ):
+                    of_loop = self._rooms[asyncio.get_running_loop()]
+                    if of_loop.free > 0:
+                        of_loop.free -= 1
+                    else:
+                        await of_loop.wait()
+                    room = of_loop
                 return await self._send(client, operation)
         except errors.RAISED as error:
-            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from error
+            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from errors.cause(error)
+        finally:
+            if room is not None:
+                if room.waiting:
+                    room.leave()
+                else:
+                    room.free += 1
 
     async def _send(self, client: Any, operation: Operation) -> Reply:
-        """Send an operation, and repeat the send after a conflict with a transaction."""
+        """Send an operation, and repeat the send after a conflict with a transaction, or without an answer."""
         request = requests.request(operation)
         call: Call = getattr(client, _METHODS[request.operation])
         backoff: Backoff | None = None
@@ -113,10 +144,15 @@ class DynamoDBBackend:
             try:
                 # botocore adds a token to the parameters of a transaction, so only botocore can write the body.
                 if self._given is None and not isinstance(operation, Transact):
-                    response = await send(call, request.parameters)
+                    response = await send(call, request.operation, request.parameters)
                 else:
                     response = await call(**request.parameters)
                 return requests.reply(operation, response)
+            except NoAnswerError:
+                backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=NO_ANSWER_TRIES)
+                pause = backoff.next(asyncio.get_running_loop().time())
+                if pause is None:
+                    raise
             except ClientError as error:
                 refused = requests.refusal(operation, errors.code(error), error.response)
                 # A failed condition is a reply at once. A failure for a temporary reason is a reply, or an error,
@@ -140,7 +176,7 @@ class DynamoDBBackend:
         """Execute operations on different items of one table, all reads or all writes, each independently.
 
         Raises:
-            StoreError: DynamoDB did not answer within the time limit, or refused the whole request.
+            StoreError: DynamoDB did not answer within the time limit, or is throttled.
             BatchError: The engine takes no batches, or the permissions are missing.
         """
         table = operations[0].location.table
@@ -151,7 +187,10 @@ class DynamoDBBackend:
             reading = batches.read(client, gets, own_client=own_client)
             return await self._answered("BatchGetItem", table.name, reading)
         if not self._probed:
-            await self._answered("BatchExecuteStatement", table.name, batches.probe(client, table))
+            probing = batches.probe(client, table, own_client=own_client)
+            doubt = await self._answered("BatchExecuteStatement", table.name, probing)
+            if doubt is not None:
+                return [doubt for _ in operations]
             self._probed = True
         writing = batches.write(client, operations, own_client=own_client)
         return await self._answered("BatchExecuteStatement", table.name, writing)
@@ -194,8 +233,23 @@ class DynamoDBBackend:
             if after is None:
                 return counted
 
+    async def keys(self, table: Table, partition: str, *, now: float) -> AsyncGenerator[list[str], None]:
+        """List the sort keys of one partition's unexpired records, a page of a query at a time.
+
+        The errors are those of `count`.
+        """
+        client = await self._ready(table.name)
+        after: Item | None = None
+        while True:
+            listing = tables.keys(client, table, partition, now=now, after=after)
+            page, after = await self._answered("Query", table.name, listing)
+            yield page
+            if after is None:
+                return
+
     async def aclose(self) -> None:
         """Close the running loop's client, if opened by the backend. A later call opens a new client."""
+        self._rooms.pop(asyncio.get_running_loop(), None)
         await self._own.aclose()
 
     async def _ready(self, table_name: str) -> Any:
@@ -212,7 +266,7 @@ class DynamoDBBackend:
             async with asyncio.timeout(seconds):
                 return await call
         except errors.RAISED as error:
-            raise errors.translated(error, operation, table_name, seconds=seconds) from error
+            raise errors.translated(error, operation, table_name, seconds=seconds) from errors.cause(error)
 
     def __repr__(self) -> str:
         whose = "the caller's" if self._given is not None else "open" if self._own.is_open else "not open"

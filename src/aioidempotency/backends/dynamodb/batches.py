@@ -1,23 +1,38 @@
 """Many operations in one request: PartiQL statements for writes, `BatchGetItem` for reads.
 
-Before the first batch, one harmless statement probes the engine and the permissions. The probe is needed
-because some engines accept statements and do something else.
+1. Before the first batch, one harmless statement probes the engine. The probe is needed because some engines accept
+   statements and do something else. Only the expected answer counts as PartiQL. Only an engine that does not know the
+   request, or that applied the harmless statement, counts as an engine without PartiQL; anything else may pass.
+2. Each statement is written, measured and judged alone. A statement that cannot be written, or that is too large to
+   share a request, is not sent. What a statement comes to is an outcome of this statement, never a raised error.
+3. A refused request does not say which statement was at fault. So each operation is to be sent alone (`Alone`).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from contextlib import suppress
+from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
+import msgspec
 from botocore.exceptions import ClientError
 
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Location, Status, Table
 from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Reply, Update
-from aioidempotency.backends.dynamodb import errors, partiql
-from aioidempotency.backends.dynamodb.client import send
+from aioidempotency.backends.dynamodb import answers, errors, partiql
+from aioidempotency.backends.dynamodb.answers import NoAnswerError
+from aioidempotency.backends.dynamodb.client import encode, send, send_written
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
-Outcome = Reply | str | IdempotencyError
-"""A reply; or the code of a failure that a later attempt may cure; or an error."""
+LARGEST_STATEMENT: Final = 8192
+"""The most characters of a statement, by DynamoDB's limit."""
+
+LARGEST_SHARED: Final = 40_000
+"""The most bytes of a statement that shares a request: 25 of them stay under 1 MB.
+
+aiohttp warns of larger bodies, because their write keeps the event loop busy, and DynamoDB's limits are above.
+
+The share of a request that a larger operation would save is nothing beside the operation itself.
+"""
 
 _TRANSIENT: Final = {
     "InternalServerError",
@@ -29,9 +44,14 @@ _TRANSIENT: Final = {
 """Error codes of a statement that a later attempt may cure."""
 
 _THROTTLED: Final = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
-"""Error codes of a whole request that prove nothing about PartiQL."""
+"""Error codes of a whole request that must not be followed by a request for each of its operations."""
+
+_UNKNOWN_OPERATION: Final = "UnknownOperationException"
+"""The error code of an engine that does not know a request."""
 
 _BATCH_PERMISSIONS: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
+_WRITING: Final = "BatchExecuteStatement"
+_READING: Final = "BatchGetItem"
 
 
 class BatchError(ConfigurationError):
@@ -40,9 +60,25 @@ class BatchError(ConfigurationError):
     def __init__(self, message: str, denied: bool) -> None:  # noqa: FBT001 - errors are copied by their arguments
         super().__init__(message, denied)
         self.denied = denied
+        self.temporary = denied
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+@final
+class Alone(msgspec.Struct, frozen=True):
+    """The operation is to be sent as a plain call.
+
+    Attributes:
+        cause: Why the batch was refused. None for an operation that cannot share a request.
+    """
+
+    cause: IdempotencyError | None = None
+
+
+Outcome = Reply | str | IdempotencyError | Alone
+"""A reply; the code of a failure that a later attempt may cure; an error; or a plain call to make instead."""
 
 
 @runtime_checkable
@@ -75,33 +111,37 @@ class Batches(Protocol):
         ...
 
 
-async def probe(client: Any, table: Table) -> None:
+async def probe(client: Any, table: Table, *, own_client: bool) -> str | Alone | None:
     """Send one statement that must be refused: an update of an absent item.
 
+    None: the engine takes statements. Any other outcome is that of each operation of the batch at hand, and the next
+    batch probes again.
+
     Raises:
-        BatchError: The engine gave another answer.
+        BatchError: The engine has no PartiQL, or a permission is missing.
     """
     key = "aioidempotency#partiql"
     location = Location(table=table, partition=key, sort=key if table.sort_attribute else None)
     harmless = Update(location, {"status": {"S": Status.INPROGRESS.value}}, HeldBy("nobody"))
+    parameters: dict[str, object] = {"Statements": [partiql.statement(harmless)]}
     try:
-        response = await client.batch_execute_statement(Statements=[partiql.statement(harmless)])
-        (answer,) = response["Responses"]
+        response = await _call(client.batch_execute_statement, _WRITING, parameters, own_client=own_client)
     except ClientError as error:
-        code = errors.code(error)
-        if _is_denied(code):
-            raise _denied(table) from error
-        if code in _THROTTLED:
-            # Throttling proves nothing about the engine, so the next batch probes again.
-            raise
-        raise _unsupported(table, code) from error
-    outcome = partiql.answer(answer.get("Error"))
-    if isinstance(outcome, str) and _is_denied(outcome):
-        raise _denied(table)
-    # moto answers every statement with success and overwrites duplicates: a claim would run twice. So only the
-    # expected refusal counts as PartiQL, and never a mere HTTP 200.
-    if outcome != ConditionFailed(None):
-        raise _unsupported(table, outcome if isinstance(outcome, str) else type(outcome).__name__)
+        if errors.code(error) == _UNKNOWN_OPERATION:
+            raise _unsupported(table, _UNKNOWN_OPERATION) from error
+        return _refused(error, _WRITING, table)
+    outcome = _outcome(_responses(response, count=1)[0].get("Error"), table)
+    if outcome == ConditionFailed(None):
+        return None
+    match outcome:
+        case BatchError():
+            raise outcome
+        case str() | Alone():
+            return outcome
+        # moto answers every statement with success and overwrites duplicates: a claim would run twice. So only the
+        # expected refusal counts as PartiQL, and never a mere HTTP 200.
+        case _:
+            raise _unsupported(table, type(outcome).__name__)
 
 
 async def write(client: Any, operations: Sequence[Operation], *, own_client: bool) -> list[Outcome]:
@@ -111,9 +151,36 @@ async def write(client: Any, operations: Sequence[Operation], *, own_client: boo
         BatchError: A permission is missing.
     """
     table = operations[0].location.table
-    parameters: dict[str, object] = {"Statements": [partiql.statement(operation) for operation in operations]}
-    response = await _call(client.batch_execute_statement, parameters, table, own_client=own_client)
-    return [_outcome(answer.get("Error"), table) for answer in response["Responses"]]
+    outcomes: list[Outcome] = []
+    statements: list[partiql.Statement] = []
+    written: list[bytes] = []
+    sent: list[int] = []
+    for operation in operations:
+        statement = partiql.statement(operation)
+        outcomes.append(Alone())
+        with suppress(*errors.UNWRITABLE):
+            text = encode(statement)
+            if len(text) <= LARGEST_STATEMENT or not _is_large(statement, text):
+                sent.append(len(outcomes) - 1)
+                statements.append(statement)
+                written.append(text)
+    if not sent:
+        return outcomes
+    call = client.batch_execute_statement
+    try:
+        if own_client:
+            body = b'{"Statements":[' + b",".join(written) + b"]}"
+            response = answers.checked(await send_written(call, _WRITING, body))
+        else:
+            response = answers.checked(await call(Statements=statements))
+    except ClientError as error:
+        refused = _refused(error, _WRITING, table)
+        for index in sent:
+            outcomes[index] = refused
+        return outcomes
+    for index, answer in zip(sent, _responses(response, count=len(sent)), strict=True):
+        outcomes[index] = _outcome(answer.get("Error"), table)
+    return outcomes
 
 
 async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Outcome]:
@@ -123,35 +190,64 @@ async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Ou
         BatchError: A permission is missing.
     """
     table = gets[0].location.table
-    response = await _call(client.batch_get_item, partiql.reading(gets), table, own_client=own_client)
+    try:
+        response = await _call(client.batch_get_item, _READING, partiql.reading(gets), own_client=own_client)
+    except ClientError as error:
+        if errors.code(error) == _UNKNOWN_OPERATION:
+            raise _unsupported(table, _UNKNOWN_OPERATION) from error
+        refused = _refused(error, _READING, table)
+        return [refused for _ in gets]
+    if "Responses" not in response:
+        raise NoAnswerError
     return [item if isinstance(item, str) else Found(item) for item in partiql.found(gets, response)]
 
 
-async def _call(call: Any, parameters: dict[str, object], table: Table, *, own_client: bool) -> Any:
-    try:
-        return await (send(call, parameters) if own_client else call(**parameters))
-    except ClientError as error:
-        if _is_denied(errors.code(error)):
-            raise _denied(table) from error
-        raise
+async def _call(call: Any, name: str, parameters: dict[str, object], *, own_client: bool) -> Mapping[str, Any]:
+    return answers.checked(await (send(call, name, parameters) if own_client else call(**parameters)))
+
+
+def _is_large(statement: partiql.Statement, text: bytes) -> bool:
+    return len(text) > LARGEST_SHARED or len(cast("str", statement["Statement"])) > LARGEST_STATEMENT
+
+
+def _responses(response: Mapping[str, Any], *, count: int) -> Sequence[Mapping[str, Any]]:
+    """Read the answers to the statements, one for each.
+
+    Raises:
+        NoAnswerError: An answer is missing: it would be taken for that of another statement.
+    """
+    found = response.get("Responses", ())
+    if len(found) != count or None in found:
+        raise NoAnswerError
+    return cast("Sequence[Mapping[str, Any]]", found)
+
+
+def _refused(error: ClientError, request: str, table: Table) -> Alone:
+    """Judge the refusal of a whole request.
+
+    Raises:
+        BatchError: A permission is missing.
+        ClientError: The table is throttled.
+    """
+    code = errors.code(error)
+    if _is_denied(code):
+        raise _denied(table) from error
+    if code in _THROTTLED:
+        raise error
+    cause = errors.translated(error, request, table.name, seconds=0)
+    cause.__cause__ = error
+    return Alone(cause)
 
 
 def _outcome(error: Mapping[str, Any] | None, table: Table) -> Outcome:
-    """Read the result of one statement.
-
-    Raises:
-        BatchError: A permission is missing, so every statement would fail.
-    """
+    """Read the result of one statement."""
     outcome = partiql.answer(error)
     if not isinstance(outcome, str) or outcome in _TRANSIENT:
         return outcome
     if _is_denied(outcome):
-        raise _denied(table)
-    # One bad statement is an outcome, not a raised error: a raise would fail the neighbours, too.
-    return ConfigurationError(
-        f"BatchExecuteStatement on table {table.name!r} was refused ({outcome}): the statement does not fit the table; "
-        "check table_name, layout= and attributes=, and that no item is over 400 KB"
-    )
+        return _denied(table)
+    # The plain call is refused as well, with an error that says more; or it shows that only the statement was at fault.
+    return Alone(ConfigurationError(f"{_WRITING} on table {table.name!r} refused a statement ({outcome})"))
 
 
 def _is_denied(code: str) -> bool:

@@ -17,11 +17,15 @@ from botocore.exceptions import (
 )
 
 from aioidempotency._core.operations import Effect, Operation, Transact
+from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.requests import CANCELLATION, NAMES, reasons
 from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
 
 RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError)
 """The exceptions of a client's call that `translated` handles. A `TimeoutError` is an `OSError`."""
+
+UNWRITABLE: Final = (ValueError, TypeError, RecursionError)
+"""The exceptions of the JSON encoder, for parameters that it cannot write."""
 
 WITH_EFFECTS: Final = "a transaction with writes of yours"
 """The name of a transaction with effects, whose refusal may concern tables and expressions of the caller."""
@@ -80,6 +84,9 @@ def translated(  # noqa: PLR0911 - one for each kind
     match error:
         case TimeoutError():
             return StoreError(operation, table_name, f"no answer within {seconds:g} s")
+        case NoAnswerError():
+            reason = "HTTP 200 without an answer of DynamoDB; does a proxy answer for the endpoint?"
+            return StoreError(operation, table_name, reason)
         case NoRegionError():
             return ConfigurationError("no AWS region is set; give region_name=, or set AWS_DEFAULT_REGION")
         # Settings, not an outage: with `fail_open`, an outage would run every body.
@@ -96,11 +103,21 @@ def translated(  # noqa: PLR0911 - one for each kind
             return _temporary(message) if found in _TEMPORARY else ConfigurationError(message)
         case ClientError():
             return StoreError(operation, table_name, f"{_causes(error)}; {_advice(error)}")
+        case UnicodeEncodeError():
+            return ConfigurationError(
+                f"{operation} on table {table_name!r} could not be written as JSON: a text holds half of a character; "
+                "let codec= escape it, and check keys, partition values and attributes="
+            )
         case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
             return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
         case _:
             trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
+
+
+def cause(error: Exception) -> Exception | None:
+    """Return the cause of a translated error. Python's error for a text without bytes holds the whole text: no cause."""
+    return None if isinstance(error, UnicodeError) else error
 
 
 def _temporary(message: str) -> ConfigurationError:

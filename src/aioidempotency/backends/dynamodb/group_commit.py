@@ -5,28 +5,35 @@ Invariants:
 1. With no request under way, an operation leaves at once, as a plain call: a lone caller never waits.
    While requests are under way, operations gather. A batch leaves when full, or when a request
    returns and fewer than two are under way.
-2. Each operation gets a reply of its own. A failed, cancelled or throttled statement changes nothing for its
+2. Each operation gets a reply of its own. A statement that fails, or that cannot be sent, changes nothing for its
    neighbours. A batch is no transaction.
-3. An item occurs once in a batch, because DynamoDB rejects a batch with two statements on one item. An
-   item occurs once in all batches under way, too: else the release of a cancelled claim could overtake
-   the claim, and the key would stay taken.
+3. A write's item occurs once in a batch, because DynamoDB rejects a batch with two statements on one item. A
+   write's item occurs once in all batches under way, too: else the release of a cancelled claim could overtake
+   the claim, and the key would stay taken. Reads of one item that leave together share one read.
 4. A batch belongs to no caller. Each batch runs in a task of the queue's own, out of reach of any caller's
    cancellation.
+5. Owners go first: completions, renewals and releases are at the head of each batch, and have one request more than
+   claims. They leave in the loop's next turn unless a request with owners' operations is under way.
+6. An owner's operation always has the plain call to fall back on, whatever becomes of the batch: a finished body must
+   not lose its result because batches cannot be had. A claim has the plain call where nothing speaks against
+   batches, and else with `fallback`.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final, NamedTuple, final
 
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Get, Operation, Reply
+from aioidempotency._core.operations import Get, Operation, Put, Reply
 from aioidempotency.backends import DescribesKeys
-from aioidempotency.backends.dynamodb.batches import BatchError, Batches
+from aioidempotency.backends.dynamodb.backend import OF_OWNERS
+from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
 from aioidempotency.backends.dynamodb.partiql import has_statement, item_key
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
@@ -44,6 +51,29 @@ FIRST_PAUSE: Final = 0.05
 
 LAST_PAUSE: Final = 1.0
 """Seconds of the longest pause."""
+
+LONGEST_WAIT: Final = 3
+"""How many time limits an operation waits for its turn while the store answers others.
+
+The time limit alone is for a store that is silent: a crowd that takes longer to serve is no outage. With the default
+lease, three time limits are half of the lease, after which a claim has to be renewed before anyone relies on it.
+"""
+
+PLAIN_FOR: Final = 60.0
+"""Seconds for which operations of one kind are plain calls after a refusal. Then batches are tried again.
+
+A permission seldom returns, and each try costs a refused request.
+"""
+
+MOST_CAUSES: Final = 100
+"""The most causes of a fallback that are told, each once. There are as many as DynamoDB has error codes."""
+
+STATEMENTS: Final = (Put, *OF_OWNERS)
+"""The operations that need PartiQL to share a request."""
+
+
+FellBack = Callable[[IdempotencyError], object]
+FallsBack = Callable[[Operation, Alone | IdempotencyError], bool]
 
 
 @final
@@ -63,10 +93,11 @@ class GroupCommit:
 
     Args:
         max_batch: The most operations in one request, 25 at the most, by DynamoDB's limit.
-        max_in_flight: The most requests under way at a time, for reads and for writes each.
-        max_waiting: The most operations waiting to be sent. Further callers wait until there is room.
-        fallback: Whether to send plain calls, with one event, where the permissions for batches are missing.
-            Without the fallback, missing permissions are a `ConfigurationError`.
+        max_in_flight: The most requests under way at a time, for reads and for writes each; one more for owners.
+        max_waiting: The most claims, or reads, waiting to be sent. Further callers wait until there is room.
+        fallback: Whether to send claims and reads as plain calls where batches cannot be had, because permissions are
+            missing or the engine has no PartiQL. Without the fallback, that is a `ConfigurationError`. Completions,
+            renewals and releases always fall back. An event says so, and why.
 
     Raises:
         ConfigurationError: A number is out of bounds.
@@ -85,9 +116,7 @@ class GroupCommit:
                 raise ConfigurationError(f"GroupCommit takes {name}= as a whole number from 1 to {most}: not {given!r}")
 
 
-def grouped(
-    inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: Callable[[], object]
-) -> "GroupCommitBackend":
+def grouped(inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: FellBack) -> "GroupCommitBackend":
     """Put group commit around a backend.
 
     Raises:
@@ -106,17 +135,16 @@ class GroupCommitBackend:
 
     Args:
         closes_inner: Whether `aclose` also closes the inner backend.
-        fell_back: Called once, when plain calls replace batches.
+        fell_back: Called when plain calls replace batches, once for each cause.
     """
 
-    def __init__(
-        self, inner: Batches, settings: GroupCommit, *, closes_inner: bool, fell_back: Callable[[], object]
-    ) -> None:
+    def __init__(self, inner: Batches, settings: GroupCommit, *, closes_inner: bool, fell_back: FellBack) -> None:
         self._inner = inner
         self._closes_inner = closes_inner
         self._settings = settings
         self._fell_back = fell_back
-        self._plain = False
+        self._plain_until: dict[type[Operation], float] = {}
+        self._told: set[str] = set()
         self._queues: PerLoop[_Queues] = PerLoop(self._make_queues)
 
     async def execute(self, operation: Operation) -> Reply:
@@ -130,9 +158,12 @@ class GroupCommitBackend:
         # A batch is for one table with text keys. A `typed` location is in a table of the caller's own, and
         # another table in the batch would be answered by the wrong attribute names.
         typed = operation.location.typed is not None
-        if self._plain or typed or not (reads or has_statement(operation)):
+        if typed or not (reads or has_statement(operation)):
             return await self._inner.execute(operation)
-        queues = self._queues[asyncio.get_running_loop()]
+        loop = asyncio.get_running_loop()
+        if self._plain_until and loop.time() < self._plain_until.get(type(operation), 0.0):
+            return await self._inner.execute(operation)
+        queues = self._queues[loop]
         return await (queues.reads if reads else queues.writes).execute(operation)
 
     async def create_table(self, table: Table) -> None:
@@ -156,21 +187,36 @@ class GroupCommitBackend:
         reads, writes = (BatchQueue(self._inner, self._settings, falls_back=self._falls_back) for _ in range(2))
         return _Queues(reads, writes)
 
-    def _falls_back(self, error: BatchError) -> bool:
-        """Tell whether to send a refused batch as plain calls. From then on, every operation is a plain call."""
-        if not (self._settings.fallback and error.denied):
+    def _falls_back(self, operation: Operation, outcome: Alone | IdempotencyError) -> bool:
+        """Tell whether to send an operation as a plain call, after what its batch came to (rule 6).
+
+        Without a permission or without PartiQL, the next operations of this kind are plain calls, too. Any other cause
+        may have passed when the next batch leaves.
+        """
+        of_owner = isinstance(operation, OF_OWNERS)
+        if isinstance(outcome, Alone):
+            cause = outcome.cause
+        elif not isinstance(outcome, BatchError):
+            return of_owner
+        elif of_owner or self._settings.fallback:
+            cause = outcome
+            # A missing permission concerns one kind of statement, a missing PartiQL all.
+            kinds = (type(operation),) if outcome.denied or isinstance(operation, Get) else STATEMENTS
+            until = asyncio.get_running_loop().time() + PLAIN_FOR
+            self._plain_until |= dict.fromkeys(kinds, until)
+        else:
             return False
-        if not self._plain:
-            # Never back to batches: a permission seldom returns, and each attempt would cost a refused request.
-            self._plain = True
-            self._fell_back()
+        if cause is not None and str(cause) not in self._told and len(self._told) < MOST_CAUSES:
+            self._told.add(str(cause))
+            self._fell_back(cause)
         return True
 
     def __repr__(self) -> str:
         queues = [queue for each in self._queues.values() for queue in each]
-        waiting, in_flight = sum(len(queue.waiting) for queue in queues), sum(queue.in_flight for queue in queues)
-        doing = "plain calls only" if self._plain else f"{waiting} operations waiting, {in_flight} requests under way"
-        return f"<GroupCommitBackend: {doing}, on {self._inner!r}>"
+        waiting, in_flight = sum(queue.waits for queue in queues), sum(queue.in_flight for queue in queues)
+        kinds = ", ".join(kind.__name__ for kind in self._plain_until)
+        plain = f", plain calls for {kinds}" if kinds else ""
+        return f"<GroupCommitBackend: {waiting} operations waiting, {in_flight} requests under way{plain}, on {self._inner!r}>"
 
 
 class _Queues(NamedTuple):
@@ -185,49 +231,66 @@ class BatchQueue:
     """The reads, or the writes, of one event loop: operations waiting to be sent, and batches under way.
 
     Args:
-        falls_back: Tells whether a refused batch is sent as plain calls instead.
+        falls_back: Tells whether an operation of a refused batch is sent as a plain call instead.
 
     Attributes:
-        waiting: The operations waiting to be sent, oldest first.
+        owners: The owners' operations waiting to be sent, oldest first.
+        waiting: The claims or reads waiting to be sent, oldest first; at most `max_waiting`, and those sent again.
+        late: Those that wait for room among the waiting ones. Room is given to the oldest, and wakes nobody: a caller
+            is woken once, by the answer.
         in_flight: The number of requests under way.
     """
 
-    def __init__(self, inner: Batches, settings: GroupCommit, *, falls_back: Callable[[BatchError], bool]) -> None:
+    def __init__(self, inner: Batches, settings: GroupCommit, *, falls_back: FallsBack) -> None:
+        self.owners: deque[_Queued] = deque()
         self.waiting: deque[_Queued] = deque()
+        self.late: deque[_Queued] = deque()
         self.in_flight = 0
+        self._with_owners = 0
         self._inner = inner
         self._settings = settings
         self._falls_back = falls_back
         self._closed = False
+        self._will_send = False
+        self._answered = self._heard = -inf
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._items_under_way: set[object] = set()
-        self._room = asyncio.Event()
+        # The writes' items under way, and behind each item the writes that wait for its batch, oldest first. So a batch
+        # is made without a look at operations that cannot leave.
+        self._items_under_way: dict[object, deque[_Queued] | None] = {}
+
+    @property
+    def waits(self) -> int:
+        """How many operations wait to be sent, apart from the late ones."""
+        behind = sum(len(each) for each in self._items_under_way.values() if each)
+        return len(self.owners) + len(self.waiting) + behind
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute an operation: at once where no request is under way, else in the next batch."""
-        if not self.in_flight and not self.waiting:
+        if not self.in_flight and not self.waiting and not self.owners:
             # A lone caller needs no task and no future, and a cancellation ends the request directly.
             self.in_flight += 1
             try:
                 return await self._inner.execute(operation)
             finally:
                 self.in_flight -= 1
-                if self.waiting:
+                if self.waiting or self.owners:
                     # Send in the loop's next turn, not here: the caller continues first, so the caller's
                     # next operation joins the batch.
-                    self._loop.call_soon(self._send)
-        # Made before the wait for room: the wait counts towards the operation's time limit. An operation
-        # stamped after the wait would be sent although its caller's time is over.
-        queued = _Queued(operation, self._loop)
-        # A loop, because every waiter wakes at once, and the first ones may fill the room again.
-        while len(self.waiting) >= self._settings.max_waiting and not self._closed:
-            self._room.clear()
-            await self._room.wait()
+                    self._send_soon()
         if self._closed:
             raise _unanswered(operation, "the store was closed")
-        self.waiting.append(queued)
-        self._send_full_batches()
+        queued = _Queued(operation, self._loop, self._inner.time_limit)
+        if queued.is_owners:
+            self.owners.append(queued)
+            if not self._with_owners:
+                # In the next turn: the other owners of this turn, such as those of one batch of claims, join.
+                self._send_soon()
+        elif len(self.waiting) < self._settings.max_waiting:
+            self.waiting.append(queued)
+        else:
+            self.late.append(queued)
+        self._send()
         return await queued.answer
 
     async def aclose(self) -> None:
@@ -236,117 +299,192 @@ class BatchQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for queued in self.waiting:
-            queued.resolve(_unanswered(queued.operation, "the store was closed"))
-        self.waiting.clear()
-        # Callers waiting for room wake too. They would otherwise wait for ever on a queue without a sender.
-        self._room.set()
+        behind = [each for each in self._items_under_way.values() if each]
+        for waiting in (self.owners, self.waiting, self.late, *behind):
+            for queued in waiting:
+                queued.resolve(_unanswered(queued.operation, "the store was closed"))
+            waiting.clear()
 
-    def _send(self) -> None:
-        """Send a batch of any size if few requests are under way, and then all full batches."""
-        if self.waiting and self._may_send and self.in_flight < ENOUGH_IN_FLIGHT:
-            self._send_batch()
-        self._send_full_batches()
+    def _send_soon(self) -> None:
+        """Send in the loop's next turn, a batch of any size where few requests are under way."""
+        if not self._will_send:
+            self._will_send = True
+            self._loop.call_soon(self._send_any)
 
-    def _send_full_batches(self) -> None:
-        """Send full batches, and a partial one where no request under way will trigger the next send."""
-        while self._may_send and (
-            len(self.waiting) >= self._settings.max_batch or (self.waiting and not self.in_flight)
-        ):
+    def _send_any(self) -> None:
+        self._will_send = False
+        self._send(of_any_size=True)
+
+    def _send(self, *, of_any_size: bool = False) -> None:
+        """Send what may leave: full batches, and smaller ones where no request under way will trigger the next send."""
+        while self._may_send(of_any_size=of_any_size):
             if not self._send_batch():
                 # Every waiting operation concerns an item under way. The end of that batch sends again;
                 # another round here would spin for ever.
                 return
 
+    def _may_send(self, *, of_any_size: bool) -> bool:
+        """Tell whether a batch may leave: rules 1 and 5."""
+        ready = len(self.owners) + (len(self.waiting) if self._has_room else 0)
+        if self._closed or not ready or self.in_flight > self._settings.max_in_flight:
+            return False
+        if ready >= self._settings.max_batch or not self.in_flight:
+            return True
+        urgent = bool(self.owners) and not self._with_owners
+        return of_any_size and (urgent or self.in_flight < ENOUGH_IN_FLIGHT)
+
     @property
-    def _may_send(self) -> bool:
-        return self.in_flight < self._settings.max_in_flight and not self._closed
+    def _has_room(self) -> bool:
+        """Whether claims may be sent. Owners have one request more."""
+        return self.in_flight < self._settings.max_in_flight
 
     def _send_batch(self) -> bool:
         """Send one batch. False if no waiting operation can be sent now."""
         batch = self._next_batch()
-        self._room.set()
         if batch:
+            has_owners = batch[0].is_owners
             self.in_flight += 1
+            self._with_owners += has_owners
             # A separate task, so that no caller's cancellation reaches the batch (rule 4). The set holds a
             # reference, because the loop keeps only a weak one.
-            task = self._loop.create_task(self._run(batch), name="group commit")
+            task = self._loop.create_task(self._run(batch, has_owners=has_owners), name="group commit")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return bool(batch)
 
     def _next_batch(self) -> "list[_Queued]":
-        """Take the next batch, oldest operations first.
+        """Take the next batch, owners' operations first, then the oldest.
 
-        Cancelled and timed-out operations are dropped. An operation on an item under way stays queued (rule 3).
+        Cancelled and timed-out operations are dropped. A write on an item under way waits behind that item (rule 3).
         """
         batch: list[_Queued] = []
-        later: deque[_Queued] = deque()
-        latest = self._loop.time() - self._inner.time_limit
-        while self.waiting and len(batch) < self._settings.max_batch:
-            queued = self.waiting.popleft()
-            item = item_key(queued.operation.location)
-            if queued.answer.done():
-                # The caller was cancelled before the send, so no write can have happened.
-                continue
-            if queued.since < latest:
-                queued.resolve(_unanswered(queued.operation, f"not sent within {self._inner.time_limit:g} s"))
-            elif item in self._items_under_way:
-                later.append(queued)
-            else:
-                self._items_under_way.add(item)
-                batch.append(queued)
-        self.waiting.extendleft(reversed(later))
+        reads: dict[object, _Queued] = {}
+        now, heard = self._loop.time(), self._heard
+        # Only from here on: an answer after a silence does not make good for those who waited through the silence.
+        self._heard = self._answered
+        # The request that is kept for owners carries nothing else: claims would fill it as well.
+        for queue in (self.owners, self.waiting) if self._has_room else (self.owners,):
+            while len(batch) < self._settings.max_batch and (queue or (queue is self.waiting and self._admit())):
+                queued = queue.popleft()
+                item = item_key(queued.operation.location)
+                if queued.is_over(now, heard):
+                    if queued.has_item:
+                        self._free(item)
+                elif isinstance(queued.operation, Get):
+                    if (first := reads.setdefault(item, queued)) is queued:
+                        batch.append(queued)
+                    else:
+                        first.followers.append(queued)
+                elif self._takes(item, queued):
+                    batch.append(queued)
+        self._admit()
         return batch
 
-    async def _run(self, batch: "list[_Queued]") -> None:
+    def _admit(self) -> bool:
+        """Give the late operations the room that there is. Tell whether any operation waits now."""
+        while self.late and len(self.waiting) < self._settings.max_waiting:
+            self.waiting.append(self.late.popleft())
+        return bool(self.waiting)
+
+    def _takes(self, item: object, write: "_Queued") -> bool:
+        """Mark an item as under way for a write. False: the write waits behind the item."""
+        if not write.has_item and item in self._items_under_way:
+            behind = self._items_under_way[item] = self._items_under_way[item] or deque()
+            behind.append(write)
+            return False
+        write.has_item = True
+        self._items_under_way.setdefault(item, None)
+        return True
+
+    def _free(self, item: object) -> None:
+        """Give an item to the next write that waits behind it, at the head of the queue."""
+        behind = self._items_under_way[item]
+        if not behind:
+            del self._items_under_way[item]
+            return
+        queued = behind.popleft()
+        queued.has_item = True
+        (self.owners if queued.is_owners else self.waiting).appendleft(queued)
+
+    async def _run(self, batch: "list[_Queued]", *, has_owners: bool) -> None:
         """Execute a batch, and resolve every operation in all circumstances."""
         try:
             await self._execute(batch)
-        except IdempotencyError as error:
-            _fail(batch, error)
         except BaseException as error:
-            _fail(batch, _unanswered(batch[0].operation, f"the batch ended with {type(error).__name__}"))
+            for queued in batch:
+                queued.resolve(_unanswered(queued.operation, f"the batch ended with {type(error).__name__}"))
             raise
         finally:
             # In the loop's next turn: the answered tasks run first, and their next operations fill the next
             # batch. An immediate send would find the queue nearly empty, and batches would stay small.
-            self._loop.call_soon(self._ended, batch)
+            self._loop.call_soon(self._ended, batch, has_owners)
 
-    def _ended(self, batch: "list[_Queued]") -> None:
+    def _ended(self, batch: "list[_Queued]", has_owners: bool) -> None:  # noqa: FBT001 - `call_soon` takes no names
         """Note the end of a batch, and send the next one."""
-        self._items_under_way.difference_update(item_key(queued.operation.location) for queued in batch)
+        for queued in batch:
+            if queued.has_item:
+                queued.has_item = False
+                self._free(item_key(queued.operation.location))
         self.in_flight -= 1
-        self._send()
+        self._with_owners -= has_owners
+        self._send(of_any_size=True)
 
     async def _execute(self, batch: "list[_Queued]") -> None:
         if len(batch) == 1:
-            batch[0].resolve(await self._inner.execute(batch[0].operation))
+            await self._execute_alone(batch[0])
             return
-        try:
-            outcomes = await self._inner.execute_many([queued.operation for queued in batch])
-        except BatchError as error:
-            if not self._falls_back(error):
-                raise
-            await asyncio.gather(*(self._execute_alone(queued) for queued in batch))
-            return
+        outcomes = await self._outcomes([queued.operation for queued in batch])
+        alone: list[_Queued] = []
         for queued, outcome in zip(batch, outcomes, strict=True):
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
             if isinstance(outcome, str):
-                self._retry(queued, outcome)
+                # Each by itself from here on: a follower may have more time left than the first reader.
+                followers, queued.followers = queued.followers, []
+                for each in (queued, *followers):
+                    self._retry(each, outcome)
+            elif isinstance(outcome, Alone | IdempotencyError) and self._falls_back(queued.operation, outcome):
+                alone.append(queued)
             else:
+                assert not isinstance(outcome, Alone)  # noqa: S101 - an operation alone always falls back
                 queued.resolve(outcome)
+        await asyncio.gather(*map(self._execute_alone, alone))
+
+    async def _outcomes(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
+        """Send operations in one request. A request that fails as a whole is an outcome of each operation."""
+        try:
+            outcomes = await self._inner.execute_many(operations)
+        except BatchError as error:
+            kinds = dict.fromkeys(map(type, operations))
+            if len(kinds) == 1:
+                return [_own(error) for _ in operations]
+            # A refused request does not say which statements were at fault: those of each kind are sent apart.
+            apart = {
+                kind: iter(await self._outcomes([each for each in operations if type(each) is kind])) for kind in kinds
+            }
+            return [next(apart[type(each)]) for each in operations]
+        except IdempotencyError as error:
+            return [_own(error) for _ in operations]
+        self._answered = self._loop.time()
+        return outcomes
 
     async def _execute_alone(self, queued: "_Queued") -> None:
+        """Make a plain call. What it raises is the answer of this operation alone."""
+        if queued.is_over(self._loop.time(), self._heard):
+            return
         try:
             queued.resolve(await self._inner.execute(queued.operation))
+            self._answered = self._loop.time()
         except IdempotencyError as error:
             queued.resolve(error)
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises, nobody may wait for ever
+            made = _unanswered(queued.operation, f"the backend raised {type(error).__name__}")
+            made.__cause__ = error
+            queued.resolve(made)
 
     def _retry(self, queued: "_Queued", reason: str) -> None:
         """Send an operation again after a pause, until the operation's time limit."""
         if queued.backoff is None:
-            queued.backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=queued.since + self._inner.time_limit)
+            queued.backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=queued.until)
         pause = queued.backoff.next(self._loop.time())
         if pause is None:
             queued.resolve(_unanswered(queued.operation, reason))
@@ -354,13 +492,15 @@ class BatchQueue:
             self._loop.call_later(pause, self._requeue, queued)
 
     def _requeue(self, queued: "_Queued") -> None:
-        """Put an operation back at the front of the queue, as the longest waiting one."""
+        """Put an operation back at the front of its queue, as the longest waiting one."""
         # The queue may have been closed during the pause, and a closed queue sends nothing.
         if self._closed:
             queued.resolve(_unanswered(queued.operation, "the store was closed"))
             return
-        self.waiting.appendleft(queued)
-        self._send_full_batches()
+        (self.owners if queued.is_owners else self.waiting).appendleft(queued)
+        if queued.is_owners and not self._with_owners:
+            self._send_soon()
+        self._send()
 
 
 @final
@@ -368,20 +508,44 @@ class _Queued:
     """One operation from its arrival to its answer.
 
     Attributes:
-        since: The loop's time of arrival.
+        is_owners: Whether it is a completion, a renewal or a release.
+        limit: How many seconds after its arrival the operation is sent at the latest.
+        until: The loop's time after those seconds.
         backoff: The pauses between attempts. None before the first throttling.
+        has_item: Whether its item is under way for this operation, and for no other.
+        followers: Reads of the same item that get the same answer. None before the send.
     """
 
-    __slots__ = ("answer", "backoff", "operation", "since")
+    __slots__ = ("answer", "backoff", "followers", "has_item", "is_owners", "limit", "operation", "until")
 
-    def __init__(self, operation: Operation, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, operation: Operation, loop: asyncio.AbstractEventLoop, limit: float) -> None:
         self.operation = operation
+        self.is_owners = isinstance(operation, OF_OWNERS)
         self.answer: asyncio.Future[Reply] = loop.create_future()
-        self.since = loop.time()
+        self.limit = limit
+        self.until = loop.time() + limit
         self.backoff: Backoff | None = None
+        self.has_item = False
+        self.followers: list[_Queued] = []
+
+    def is_over(self, now: float, heard: float) -> bool:
+        """Tell whether nobody waits for an answer any more. Whoever waited too long is answered here.
+
+        Args:
+            now: The loop's time.
+            heard: The loop's time of the store's last answer.
+        """
+        # A cancelled caller: before the send, no write can have happened.
+        if now > self.until and not self.answer.done():
+            waits = LONGEST_WAIT if now <= heard + self.limit else 1
+            if now > self.until + (waits - 1) * self.limit:
+                self.resolve(_unanswered(self.operation, f"not sent within {waits * self.limit:g} s"))
+        return self.answer.done()
 
     def resolve(self, outcome: Reply | IdempotencyError) -> None:
-        """Set the answer, unless the caller was cancelled."""
+        """Set the answer, also that of the followers, unless the caller was cancelled."""
+        for each in self.followers:
+            each.resolve(_own(outcome) if isinstance(outcome, IdempotencyError) else outcome)
         if self.answer.done():
             return
         if isinstance(outcome, IdempotencyError):
@@ -390,13 +554,11 @@ class _Queued:
             self.answer.set_result(outcome)
 
 
-def _fail(batch: list[_Queued], error: IdempotencyError) -> None:
-    """Fail each operation of a batch with a separate copy of the error."""
-    for queued in batch:
-        # A shared error would collect the tracebacks and notes of all callers.
-        own = copy(error)
-        own.__cause__ = error.__cause__
-        queued.resolve(own)
+def _own(error: IdempotencyError) -> IdempotencyError:
+    """Copy an error for one operation. A shared error would collect the tracebacks and notes of all callers."""
+    own = copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 def _unanswered(operation: Operation, reason: str) -> StoreError:

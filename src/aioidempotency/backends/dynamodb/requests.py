@@ -3,10 +3,10 @@
 Expressions are constant texts for each kind of condition. Placeholders have the names of roles, so
 `#owner = :owner` reads the same in every log, whatever the names of the table's attributes.
 
-Most requests are one of three writes: a put when `Absent`, an update or a delete when `HeldBy`. In one
-table, two requests of one kind differ only in key, item and values. So the rest is made only once, by `_write`, which
-writes every operation, and stored in a `Template`. The requirements of a condition are stated in one place,
-`conditions.requirements`, and both ways make the same request.
+`_write` makes the parameters of every write. Most requests are one of three writes: a put when `Absent`, or an update
+or a delete when `HeldBy`. In one table, two such requests of one kind differ only in key, item and values. So a
+`Template` stores the other parameters, which `_write` has made once. With and without a template, a request is the
+same, because `conditions.requirements` alone states what a condition requires.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,7 @@ from aioidempotency._core.operations import (
     Update,
     Write,
 )
+from aioidempotency.backends.dynamodb.answers import NO_ANSWER, NoAnswerError
 from aioidempotency.exceptions import Reason
 
 REFUSAL: Final = "ConditionalCheckFailedException"
@@ -58,7 +59,7 @@ NAMES: Final[Mapping[type[Operation], str]] = {
 """The DynamoDB operation for each operation of the library."""
 
 MOST_TEMPLATES: Final = 1024
-"""The most templates in memory; a table has about six. A process with a new `Table` for each call fills no memory."""
+"""The most templates in memory; a table has about six. Without a limit, a new `Table` for each call would fill memory."""
 
 _REFUSED: Final = "ConditionalCheckFailed"
 """The code of a transaction's part with a failed condition."""
@@ -106,13 +107,13 @@ class Template(Struct, frozen=True, eq=False):
         return f"<Template of writes to {self.table.name}>"
 
 
-# Keyed by `id(table)`: every call looks here, and the hash of a table would run Python code. A template holds
+# Keyed by `id(table)`: every call reads this mapping, and the hash of a table would run Python code. A template holds
 # its table, so no other table can get the same id during the life of the template.
 _templates: Final[dict[tuple[object, ...], Template]] = {}
 
 
 def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each kind
-    """Write an operation as a request."""
+    """Make the request of an operation."""
     name = NAMES[type(operation)]
     match operation:
         case Put(_, _, Absent()):
@@ -138,16 +139,26 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
 
 
 def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
-    """Read the response to a successful operation."""
+    """Read the response to a successful operation.
+
+    Raises:
+        NoAnswerError: The response is no answer of DynamoDB, or lacks the items.
+    """
+    if NO_ANSWER in response:
+        raise NoAnswerError
     match operation:
         case Put() | Update() | Delete() | Transact():
             return _APPLIED
         case Get():
             return Found(_item(response))
         case GetAll():
-            responses = cast("Sequence[Mapping[str, object]]", response["Responses"])
+            responses = cast("Sequence[Mapping[str, object]]", response.get("Responses", ()))
+            if len(responses) != len(operation.locations):
+                raise NoAnswerError
             return FoundAll(tuple(_item(each) for each in responses))
         case Query():
+            if "Items" not in response:
+                raise NoAnswerError
             return FoundAll(tuple(cast("Sequence[Item]", response["Items"])))
         case _ as never:
             assert_never(never)
@@ -158,9 +169,9 @@ def refusal(
 ) -> ConditionFailed | TransactionFailed | None:
     """Read the response to a write with a failed condition. None for any other error.
 
-    A transaction with failed conditions of the record has failed, whatever the other reasons. A transaction with
-    failed effects has failed only if the record's part has no failure at all. Otherwise DynamoDB did not
-    evaluate the record's part, and the effects may have failed because an earlier attempt applied them.
+    If a condition of the record has failed, the transaction has failed, whatever the other reasons. If only effects
+    have failed, the record's part must be free of failures of any kind. After a conflict, for example, DynamoDB did not
+    evaluate the record's condition, and an effect may have failed because an earlier attempt applied the effect.
     """
     if code == REFUSAL:
         return ConditionFailed(_item(response))
@@ -170,13 +181,12 @@ def refusal(
     records, effects = given[: len(operation.writes)], given[len(operation.writes) :]
     failures = tuple(ConditionFailed(_item(each)) if each.get("Code") == _REFUSED else None for each in records)
     why = tuple(_reason(each) for each in effects)
-    # In a conflict with another transaction, DynamoDB did not evaluate the condition of the record's part.
-    judged = all(each.get("Code", _NOT_REFUSED) == _NOT_REFUSED for each in records)
-    return TransactionFailed(failures, why) if any(failures) or (judged and any(why)) else None
+    evaluated = all(each.get("Code", _NOT_REFUSED) == _NOT_REFUSED for each in records)
+    return TransactionFailed(failures, why) if any(failures) or (evaluated and any(why)) else None
 
 
 def is_permanent(refused: ConditionFailed | TransactionFailed) -> bool:
-    """Tell whether a repetition would fail in the same way: neither a conflict nor throttling was the reason."""
+    """Tell whether a repetition would fail in the same way. Only conflicts and throttling pass by themselves."""
     if isinstance(refused, ConditionFailed) or any(refused.failures):
         return True
     return not all(each is None or each.passing for each in refused.reasons)
@@ -189,10 +199,10 @@ def reasons(response: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def _put_if_absent(write: Put) -> Request:
-    """Write a put when `Absent`, from the template."""
+    """Make the request of a put when `Absent`, from the template."""
     key = Put, id(write.location.table)
     template = _templates.get(key) or _template(key, write, _ABSENT)
-    # A copy of the names, because a client of the caller's own may change its arguments.
+    # The names are copied, because a client of the caller's may change its arguments.
     parameters = {**template.parameters, "Item": write.item, "ExpressionAttributeNames": template.names.copy()}
     return Request("PutItem", parameters)
 
@@ -200,14 +210,13 @@ def _put_if_absent(write: Put) -> Request:
 def _write_of_owner(
     name: str, write: Update | Delete, condition: HeldBy, changes: Mapping[Role, AttributeValue]
 ) -> Request:
-    """Write an update or a delete when `HeldBy`, from the template."""
+    """Make the request of an update or a delete when `HeldBy`, from the template."""
     location, until = write.location, condition.until
     key = name, id(location.table), tuple(changes), until is None
     template = _templates.get(key) or _template(key, write, HeldBy("", until))
     # A replaced value keeps its place in the dictionary, so the order is the same as in `_condition`.
     values = template.values.copy()
-    # The condition's own value must be there for every call; a value of an earlier call would let a stale owner
-    # write.
+    # Every call must set the owner of its own condition: the owner of an earlier call would let a stale owner write.
     values[":owner"] = {"S": condition.owner}
     if until is not None:
         values[":in_progress_expiration"] = {"N": str(until)}
@@ -224,7 +233,7 @@ def _write_of_owner(
 def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) -> Template:
     """Make and store the template of all writes of one kind.
 
-    The template is made from a sample: no key and no value of a caller's may stay in memory.
+    The template is made from a sample, so that no key and no value of a caller stays in memory.
     """
     location = Location(table=like.location.table, partition="")
     changed: tuple[Role, ...] = ()
@@ -254,7 +263,7 @@ def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) 
 
 
 def _write(write: Write | Check) -> dict[str, object]:
-    """Write the parameters of a write, which are the same alone and in a transaction."""
+    """Make the parameters of a write. A transaction takes the same parameters as a single request."""
     match write:
         case Put(location, item):
             return {"TableName": location.table.name, "Item": item, **_condition(write)}
@@ -267,7 +276,7 @@ def _write(write: Write | Check) -> dict[str, object]:
 
 
 def _condition(write: Write | Check, changes: Mapping[Role, AttributeValue] = _NO_CHANGES) -> dict[str, object]:
-    """Write a condition, with the names and values for the condition and for the changes."""
+    """Make the parameters of a condition, with the names and values for the condition and for the changes."""
     table = write.location.table
     wanted = conditions.requirements(write.condition, table)
     values = {f":{role}": value for role, value in wanted if value is not None}
@@ -277,12 +286,12 @@ def _condition(write: Write | Check, changes: Mapping[Role, AttributeValue] = _N
         "ExpressionAttributeNames": dict(_names(table, (*(role for role, _ in wanted), *changes))),
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
-    # DynamoDB refuses an empty mapping of values, and a value without use in an expression.
+    # DynamoDB refuses an empty mapping of values, and a value that no expression uses.
     return {**parameters, "ExpressionAttributeValues": values} if values else parameters
 
 
 def _part(write: Write | Check | Effect) -> dict[str, object]:
-    """Write one part of a transaction."""
+    """Make one part of a transaction."""
     if isinstance(write, Effect):
         return {write.kind: write.parameters}
     return {"ConditionCheck" if isinstance(write, Check) else type(write).__name__: _write(write)}
@@ -293,7 +302,7 @@ def _key(location: Location) -> dict[str, object]:
 
 
 def _partition(location: Location) -> dict[str, object]:
-    """Write the parameters to read a partition, behind the location."""
+    """Make the parameters of a query for the records of a partition, after the sort key of the location."""
     names, values = dict(_names(location.table, ("key",))), {":key": {"S": location.partition}}
     condition = "#key = :key"
     # DynamoDB refuses an empty text as the value of a key.

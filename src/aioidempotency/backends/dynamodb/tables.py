@@ -7,22 +7,23 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from aioidempotency._core.model import Item, Table
+from aioidempotency.backends.dynamodb.answers import checked
 from aioidempotency.exceptions import ConfigurationError
 
 
 async def create(client: Any, table: Table) -> None:
     """Create the table unless it exists, wait until the table is usable, and check key and TTL."""
     with suppress(client.exceptions.ResourceInUseException):
-        await client.create_table(**_table_definition(table))
+        checked(await client.create_table(**_table_definition(table)))
     # A second process may have begun the creation, so the wait comes also after `ResourceInUseException`.
     await client.get_waiter("table_exists").wait(TableName=table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 100})
-    _check_key((await client.describe_table(TableName=table.name))["Table"], table)
+    _check_key(checked(await client.describe_table(TableName=table.name))["Table"], table)
     await _turn_on_ttl(client, table)
 
 
 async def key_of(client: Any, table_name: str) -> frozenset[str]:
     """Read the names of a table's key attributes."""
-    described = await client.describe_table(TableName=table_name)
+    described = checked(await client.describe_table(TableName=table_name))
     return frozenset(key["AttributeName"] for key in described["Table"]["KeySchema"])
 
 
@@ -34,16 +35,29 @@ async def count(
     A page is one read of DynamoDB, up to 1 MB, and costs the read units of all items on the page. The layout item
     has no expiration, and is not counted.
     """
-    parameters: dict[str, Any] = {
+    page = checked(await client.query(**_unexpired(table, partition, now, after), Select="COUNT"))
+    return int(page["Count"]), page.get("LastEvaluatedKey") or None
+
+
+async def keys(
+    client: Any, table: Table, partition: str, *, now: float, after: Item | None
+) -> tuple[list[str], Item | None]:
+    """List the sort keys of the unexpired records on one page of a partition, as `count` counts the records."""
+    parameters = _unexpired(table, partition, now, after)
+    parameters["ExpressionAttributeNames"]["#sort"] = table.sort_attribute
+    page = checked(await client.query(**parameters, ProjectionExpression="#sort"))
+    return [str(item[table.sort_attribute]["S"]) for item in page["Items"]], page.get("LastEvaluatedKey") or None
+
+
+def _unexpired(table: Table, partition: str, now: float, after: Item | None) -> dict[str, Any]:
+    return {
         "TableName": table.name,
-        "Select": "COUNT",
         "KeyConditionExpression": "#key = :key",
         "FilterExpression": "#expiration >= :now",
         "ExpressionAttributeNames": {"#key": table.names["key"], "#expiration": table.names["expiration"]},
         "ExpressionAttributeValues": {":key": {"S": partition}, ":now": {"N": str(int(now))}},
+        **({} if after is None else {"ExclusiveStartKey": after}),
     }
-    page = await client.query(**parameters, **({} if after is None else {"ExclusiveStartKey": after}))
-    return int(page["Count"]), page.get("LastEvaluatedKey") or None
 
 
 def _table_definition(table: Table) -> dict[str, Any]:
@@ -73,7 +87,7 @@ def _check_key(description: Mapping[str, Any], table: Table) -> None:
 async def _has_ttl(client: Any, table: Table) -> bool:
     """Tell whether the table has a TTL on the right attribute."""
     # A TTL on another attribute would delete live records, or none ever.
-    found = (await client.describe_time_to_live(TableName=table.name)).get("TimeToLiveDescription", {})
+    found = checked(await client.describe_time_to_live(TableName=table.name)).get("TimeToLiveDescription", {})
     on = found.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
     if on and (attribute := found.get("AttributeName")) != table.attributes.expiration:
         raise ConfigurationError(
@@ -86,7 +100,7 @@ async def _turn_on_ttl(client: Any, table: Table) -> None:
     if await _has_ttl(client, table):
         return
     try:
-        await client.update_time_to_live(
+        turned_on = await client.update_time_to_live(
             TableName=table.name,
             TimeToLiveSpecification={"Enabled": True, "AttributeName": table.attributes.expiration},
         )
@@ -94,3 +108,5 @@ async def _turn_on_ttl(client: Any, table: Table) -> None:
         # DynamoDB refuses a second activation as invalid, and another process may have been faster.
         if not await _has_ttl(client, table):
             raise
+    else:
+        checked(turned_on)
