@@ -481,10 +481,6 @@ class Call:
                 owner = decision.record.owner
                 if owner in self._records.held and _runs_inside(outer, owner):
                     raise InProgressError(decision.record, decision.retry_after, from_inside=True)
-                # An older record that others still watch may look vacant by now. Without this, a call without patience
-                # would go from there to the running call and back, for ever and without a pause.
-                if gives_up <= asyncio.get_running_loop().time():
-                    return decision
                 decision = await poll(decision, self._here, self._records, self.attempt, gives_up=gives_up)
             if decision is not None:
                 return decision

@@ -10,7 +10,7 @@ import pytest
 from aioidempotency import AsyncIdempotencyStore, InProgressError, MemoryBackend, MismatchError, Wait, idempotent
 from aioidempotency._core.operations import Get, Put
 from aioidempotency.events import LOGGER, CallClaimed, Event
-from tests.support.scripted import Down, ScriptedBackend, SlowlyDown
+from tests.support.scripted import Down, ScriptedBackend
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 
@@ -258,24 +258,3 @@ async def test_an_interrupt_in_a_hook_frees_the_key() -> None:
     async with store.execute("k", on_in_progress=Wait(0.5)) as execution:
         execution.complete("done")
     assert execution.result == "done"
-
-
-@in_virtual_time
-async def test_a_wait_ends_with_its_patience_while_an_older_record_is_still_watched() -> None:
-    """O21: the reader's answer is late, its record looks vacant, and a call of this process runs: nothing spins."""
-    owner, store, backend = processes(lease=5)
-    await owner.claim("k")
-    bodies: list[int] = []
-    (reader,) = waiting(store, 1, 100, bodies)
-    await pass_time(0.1)
-    (impatient,) = waiting(store, 1, 8, bodies)
-    await pass_time(3)
-    backend.rule = lambda operation: SlowlyDown() if isinstance(operation, Get) else None
-    await pass_time(4)
-    running = asyncio.ensure_future(owning(store, 20))
-    with pytest.raises(InProgressError):
-        await impatient
-    assert asyncio.get_running_loop().time() == pytest.approx(8.1)
-    backend.rule = lambda operation: None
-    await running
-    assert (await reader, bodies) == ("theirs", [])
