@@ -221,6 +221,7 @@ class Leases:
 
     Args:
         renew: Renews a lease in the table.
+        used: Reads the age of a lease by the wall clock.
         asleep: Reads how many seconds the machine has slept.
 
     Attributes:
@@ -228,12 +229,17 @@ class Leases:
     """
 
     def __init__(
-        self, renew: Callable[[Lease], Awaitable[Lease]], asleep: Callable[[], float] = seconds_asleep
+        self,
+        renew: Callable[[Lease], Awaitable[Lease]],
+        used: Callable[[Lease], float],
+        asleep: Callable[[], float] = seconds_asleep,
     ) -> None:
         self._renew = renew
+        self._used = used
         self._asleep = asleep
         self._slept = asleep()
         self._loop = asyncio.get_running_loop()
+        self._looked = self._loop.time()
         self.forks = PROCESS.forks
         self._running: set[RunningLease] = set()
         self._watch: asyncio.TimerHandle | None = None
@@ -247,6 +253,8 @@ class Leases:
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
         if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
+            # What the machine has slept without a lease to watch concerns none of the leases to come.
+            self._slept, self._looked = self._asleep(), self._loop.time()
             self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
 
     def end(self, running: RunningLease) -> None:
@@ -307,13 +315,19 @@ class Leases:
 
     def _count_sleep(self) -> None:
         """Let the time in which the machine slept count for all leases; renew or lose each of them."""
-        slept = self._asleep() - self._slept
+        slept, now = self._asleep() - self._slept, self._loop.time()
+        looked, self._looked = self._looked, now
         if slept < LEAST_SLEEP:
             return
         self._slept += slept
-        now = self._loop.time()
         for running in self._running:
-            running.since -= slept
+            if running.since > looked:
+                # Asked for since the last look, so before or after the sleep. Only the wall clock tells; and what it
+                # tells is bounded, since somebody may have set it.
+                slept_since = min(slept, max(0.0, self._used(running.lease) - (now - running.since)))
+            else:
+                slept_since = slept
+            running.since -= slept_since
             if now >= running.ends_at:
                 running.lose(None)
             elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
@@ -326,7 +340,10 @@ class Leases:
         pause = running.interval / 10
         backoff = Backoff(pause, pause, until=running.safe_until)
         while not running.ended and not running.lost:
-            since, slept = self._loop.time(), self._slept
+            self._count_sleep()  # a renewal that is due when the machine wakes begins before the watch looks
+            if running.lost:
+                return None
+            since = self._loop.time()
             # A renewal may start late, after a slow claim or in a busy loop. Beyond the safe point, one attempt
             # until the lease's end is still worth more than the loss of the body's work.
             limit = running.safe_until if since < running.safe_until else running.ends_at
@@ -339,8 +356,9 @@ class Leases:
                 if not await backoff.pause():
                     return running.lose(None, error)
             else:
+                # Extended first: a sleep during the request counts for the new lease, and not for the old one.
+                running.extend(renewed, since=since)
                 self._count_sleep()
-                running.extend(renewed, since=since - (self._slept - slept))
                 # The body may have ended during the request. A new timer would then renew a finished record.
-                return None if running.ended else self.keep(running)
+                return None if running.ended or running.lost else self.keep(running)
         return None

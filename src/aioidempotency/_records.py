@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from math import ceil
 from threading import Lock
 from typing import TypeVar, final
@@ -135,7 +136,8 @@ class Records:
                     # The straight line of a fresh call: one request, and no procedure.
                     if isinstance(reply, Applied):
                         elapsed = self.now() - attempt.now
-                        if elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
+                        # Less than 0: somebody has set the clock back, which then tells nothing.
+                        if 0 <= elapsed <= attempt.lease / 2 and elapsed <= attempt.route.answer_within:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
@@ -163,7 +165,13 @@ class Records:
             ConfigurationError: The completion was refused again.
         """
         try:
-            await self.complete(lease, result)
+            if protocol.lapsed(lease, now=self.now()):
+                # Too late to be sent. The same write with an owner who holds nothing asks for the permission alone.
+                other = replace(lease, owner=f"not {lease.owner}")
+                await self.ask(protocol.first_update(other, result, now=self.now())[1])
+                self.uncompleted = None
+            else:
+                await self.complete(lease, result)
         except LeaseLostError:  # the table answered by the owner, so the missing permission is there now
             self.uncompleted = None
         except (ConfigurationError, StoreError) as error:
@@ -196,8 +204,9 @@ class Records:
         if self.now() - attempt.now > attempt.route.answer_within:
             await self.run(protocol.take_back(decision.lease))
             return None
+        fresh = self.now() >= attempt.now and self.used(decision.lease) <= attempt.lease / 2
         # Inside a deadline the lease is the time that is left, and is never renewed.
-        if self.used(decision.lease) <= attempt.lease / 2 or DEADLINE.get() is not None:
+        if fresh or DEADLINE.get() is not None:
             return decision
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
         if isinstance(outcome, Renewed) and self.used(outcome.lease) < attempt.lease:

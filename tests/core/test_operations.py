@@ -1,5 +1,6 @@
 """Replies that fit no operation are told by types alone, and no operation shows data."""
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -96,3 +97,9 @@ def test_what_an_operation_shows_is_its_key_and_its_condition() -> None:
     assert repr(Get(PLACE)) == "<Get shop#1234>"
     assert repr(TRANSACTION) == "<Transact shop#1234: 2 writes, 1 effects>"
     assert repr(EFFECT) == "<Effect: Put in ledger>"
+
+
+def test_an_item_may_be_any_mapping() -> None:
+    """A backend of one's own may keep items as it likes."""
+    item = MappingProxyType({"id": MappingProxyType({"S": CANARY})})
+    assert wrong_reply(Get(PLACE), Found(item)) is None

@@ -188,6 +188,20 @@ def test_data_is_read_whatever_its_type(native: AttributeValue, text: str) -> No
     assert model.parse(_with("data", native), PLACE).data == text
 
 
+@pytest.mark.parametrize(
+    ("role", "value", "trouble"),
+    [
+        ("data", {"L": 5}, "has no form that DynamoDB has"),
+        ("status", {}, "has no type, or several"),
+        ("owner", {"S": "a", "N": "1"}, "has no type, or several"),
+    ],
+)
+def test_a_value_that_dynamodb_does_not_have_is_told(role: str, value: AttributeValue, trouble: str) -> None:
+    """O24: a damaged item, or a backend of one's own."""
+    with pytest.raises(ConfigurationError, match=trouble):
+        model.parse(_with(role, value), PLACE)
+
+
 def test_a_record_without_data_has_none() -> None:
     """A running record has no result yet, which is not the result `null`."""
     assert model.parse(stored(PLACE), PLACE).data is None

@@ -219,3 +219,87 @@ async def test_one_timer_watches_all_leases_and_ends_with_them() -> None:
             assert leases._watch is watch
     await pass_time(3)
     assert leases._watch is None
+
+
+@in_virtual_time
+async def test_a_sleep_that_no_lease_saw_shortens_no_later_one() -> None:
+    """O20: the machine slept while nothing ran; what is claimed afterwards has its whole lease."""
+    machine = Machine()
+    backend = ScriptedBackend(MemoryBackend())
+    store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+    store._records.asleep = lambda: machine.slept
+    async with store.execute("before") as execution:
+        execution.complete("done")
+    await pass_time(5)
+    machine.slept += 10 * LEASE
+    async with store.execute("after") as execution:
+        await pass_time(5)
+        assert not execution.lost
+        execution.complete("done")
+    assert await result_of(store, "after") == "done"
+
+
+@in_virtual_time
+async def test_a_lease_that_was_claimed_after_waking_has_not_slept() -> None:
+    """O20: only the leases that were held while the machine slept are shortened, although one look finds out for all."""
+    machine = Machine()
+    backend = ScriptedBackend(MemoryBackend())
+    store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+    store._records.asleep = lambda: machine.slept
+    with pytest.raises(LeaseLostError):
+        async with store.execute("held"):
+            await pass_time(5.2)
+            machine.slept += 2 * LEASE
+            later = asyncio.ensure_future(_holding(store, 10))
+            await pass_time(100)
+    assert await later is False
+
+
+async def _holding(store: AsyncIdempotencyStore, seconds: float) -> bool:
+    async with store.execute("later") as execution:
+        await pass_time(seconds)
+        execution.complete("done")
+        return execution.lost
+
+
+@in_virtual_time
+async def test_a_renewal_that_is_due_when_the_machine_wakes_finds_out_first() -> None:
+    """O20: it must not renew a lease that has lapsed in the meantime, and perhaps another owner's body began under."""
+    machine = Machine()
+    backend = ScriptedBackend(MemoryBackend())
+    store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+    store._records.asleep = lambda: machine.slept
+    loop = asyncio.get_running_loop()
+    with pytest.raises(LeaseLostError):
+        async with store.execute("k"):
+            await pass_time(19.995)
+            machine.slept += 2 * LEASE
+            try:
+                await pass_time(100)
+            finally:
+                assert loop.time() <= 20.01
+    assert backend.count(Update) == 0
+
+
+@in_virtual_time
+async def test_a_claim_during_which_the_clock_is_set_back_begins_on_a_renewed_lease() -> None:
+    """O20: the clock then tells nothing of how long the answer took."""
+    clock = WallClock()
+
+    class Setting:
+        def __init__(self) -> None:
+            self.inner = MemoryBackend()
+            self.updates = 0
+
+        async def execute(self, operation: object) -> object:
+            if isinstance(operation, Put):
+                clock.off = -120
+            self.updates += isinstance(operation, Update)
+            return await self.inner.execute(operation)  # type: ignore[arg-type]
+
+    backend = Setting()
+    store = AsyncIdempotencyStore("orders", backend=backend, clock=clock, lease=LEASE)  # type: ignore[arg-type]
+    async with store.execute("k") as execution:
+        assert backend.updates == 1
+        execution.complete("done")
+    assert await result_of(store, "k") == "done"

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from aioidempotency import AsyncIdempotencyStore, ConfigurationError, MemoryBackend, Replay, StoreError
+from aioidempotency import (
+    AsyncIdempotencyStore,
+    CompositeKey,
+    ConfigurationError,
+    MemoryBackend,
+    Replay,
+    StoreError,
+    TimeBuckets,
+)
 from aioidempotency._core.operations import Delete, Operation, Put, Reply, Update
 from aioidempotency.backends.dynamodb.errors import translated
 from aioidempotency.events import CompletionFailed, Event, FailedOpen, ReleaseFailed
@@ -132,6 +140,22 @@ async def test_a_process_is_told_by_another_owners_record_that_it_may_complete_a
     await asyncio.sleep(10)
     other = AsyncIdempotencyStore("orders", backend=inner, clock=epoch_seconds)
     await other.run("first", work)
+    backend.rule = lambda operation: None
+    assert await store.run("second", work) == "done"
+
+
+@in_virtual_time
+async def test_a_lease_that_lapsed_in_its_window_tells_nothing_of_the_right() -> None:
+    """O18: where time alone ends a lease, the refused completion cannot be sent again, and the right is asked for all the same."""
+    events: list[Event] = []
+    backend = ScriptedBackend(MemoryBackend(), lambda op: Refused(CODES[0]) if isinstance(op, Update) else None)
+    layout = CompositeKey(partitioning=TimeBuckets(3600, buckets=2))
+    store = store_on(backend, events, lease=5, layout=layout, verify_layout=False)
+    assert await store.run("first", work) == "done"
+    await asyncio.sleep(10)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="no claims"):
+            await store.run("second", work)
     backend.rule = lambda operation: None
     assert await store.run("second", work) == "done"
 

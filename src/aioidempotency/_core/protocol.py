@@ -286,7 +286,9 @@ def completion_refused(
     lease: Lease, result: SerializedResult, operation: Write | Transact, reply: Reply, *, now: float
 ) -> Procedure[Completed | Lost | Contended]:
     """Continue a completion whose first write was refused; see `complete`."""
-    for tries_left in reversed(range(ATTEMPTS)):
+    tries_left = ATTEMPTS
+    while True:
+        tries_left -= 1
         seen = yield from placements.seen_by(operation, refusal_in(operation, reply))
         found = parse_found(_locations_of(operation), seen)
         if not found:
