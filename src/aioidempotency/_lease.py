@@ -36,6 +36,9 @@ from aioidempotency.exceptions import LeaseLostError
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
 
+UNWINDING_LOOK: Final = 0.1
+"""Seconds between two looks whether a task has left another lost block, after the end of a lease."""
+
 LEAST_SLEEP: Final = 0.05
 """Seconds of a difference between the clocks that count as sleep: two clocks cannot be read at one instant."""
 
@@ -136,6 +139,8 @@ class RunningLease:
         cause: The last error of a renewal, if the lease was lost for want of an answer.
         ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
+        timer: The next renewal; or, while a task with two lost leases unwinds, the cancellation for this one.
+        request: The time limit of a renewal under way.
     """
 
     __slots__ = (
@@ -148,6 +153,7 @@ class RunningLease:
         "lease",
         "lost",
         "record",
+        "request",
         "since",
         "timer",
     )
@@ -161,6 +167,7 @@ class RunningLease:
         self.record: Record | None = None
         self.cause: Exception | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.request: anyio.CancelScope | None = None
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._cancelling = 0 if self._task is None else self._task.cancelling()
@@ -208,11 +215,23 @@ class RunningLease:
         if self.ended or self.lost:
             return
         self.lost, self.record, self.cause = True, record, cause
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the task of the body; later, while the task unwinds from another lost block.
+
+        The body may go on after that other block, so its own cancellation must follow. But nothing may interrupt the
+        clean-up between the blocks in the time that a lease leaves for unwinding.
+        """
         task = self._task
         # A block may be left in another task than the one that entered; that one may have ended.
-        if task is not None and not task.done() and task not in _CANCELLED:
-            _CANCELLED[task] = self
-            task.cancel()
+        if self.ended or task is None or task.done():
+            return
+        if task in _CANCELLED:
+            self.timer = self._loop.call_later(max(self.remaining, UNWINDING_LOOK), self._cancel)
+            return
+        _CANCELLED[task] = self
+        task.cancel()
 
 
 @final
@@ -253,7 +272,7 @@ class Leases:
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
         if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
-            # What the machine has slept without a lease to watch concerns none of the leases to come.
+            # A sleep while there was nothing to watch concerns none of the leases to come.
             self._slept, self._looked = self._asleep(), self._loop.time()
             self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
 
@@ -321,13 +340,16 @@ class Leases:
             return
         self._slept += slept
         for running in self._running:
+            if running.lost:
+                continue
+            slept_since = slept
             if running.since > looked:
-                # Asked for since the last look, so before or after the sleep. Only the wall clock tells; and what it
-                # tells is bounded, since somebody may have set it.
+                # The lease was requested since the last look: before the sleep, or after. Only the wall clock tells,
+                # within bounds, because somebody may have set the wall clock.
                 slept_since = min(slept, max(0.0, self._used(running.lease) - (now - running.since)))
-            else:
-                slept_since = slept
             running.since -= slept_since
+            if running.request is not None:
+                running.request.deadline -= slept_since
             if now >= running.ends_at:
                 running.lose(None)
             elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
@@ -338,9 +360,8 @@ class Leases:
     async def _renewed(self, running: RunningLease) -> None:
         """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
         pause = running.interval / 10
-        backoff = Backoff(pause, pause, until=running.safe_until)
         while not running.ended and not running.lost:
-            self._count_sleep()  # a renewal that is due when the machine wakes begins before the watch looks
+            self._count_sleep()  # the watch may look later than this renewal, if both are due when the machine wakes
             if running.lost:
                 return None
             since = self._loop.time()
@@ -348,12 +369,13 @@ class Leases:
             # until the lease's end is still worth more than the loss of the body's work.
             limit = running.safe_until if since < running.safe_until else running.ends_at
             try:
-                with anyio.fail_after(limit - since):
+                with anyio.fail_after(limit - since) as running.request:
                     renewed = await self._renew(running.lease)
             except LeaseLostError as error:
                 return running.lose(error.record, error)
             except Exception as error:  # noqa: BLE001 - a foreign backend may raise anything, and the lease must still end
-                if not await backoff.pause():
+                # The safe point is read anew: it comes sooner when the machine has slept meanwhile.
+                if not await Backoff(pause, pause, until=running.safe_until).pause():
                     return running.lose(None, error)
             else:
                 # Extended first: a sleep during the request counts for the new lease, and not for the old one.

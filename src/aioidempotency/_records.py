@@ -19,19 +19,18 @@ from threading import Lock
 from typing import TypeVar, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
-from aioidempotency._core import freeing, protocol
+from aioidempotency._core import freeing, model, protocol
+from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
 from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
-    ConditionFailed,
     Delete,
     Operation,
     Put,
     Reply,
     Transact,
-    TransactionFailed,
     Update,
     wrong_reply,
 )
@@ -129,7 +128,7 @@ class Records:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent)
+                    outcome: Decision | Contended = await self.contend(protocol.claim(attempt), attempt, sent)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -141,8 +140,7 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
-                        judged = self._by_own_clock(attempt, reply) if self.held else attempt
-                        outcome = await self.run(protocol.claim_refused(judged, operation, reply), sent)
+                        outcome = await self.contend(protocol.claim_refused(attempt, operation, reply), attempt, sent)
                 if isinstance(outcome, Contended):
                     raise contended("claim", attempt.locations[0])
                 decision = await self._relied_on(outcome, attempt)
@@ -179,18 +177,22 @@ class Records:
                 f"no claims are made, because this process could not store the result of any call: {refusal}"
             ) from error
 
-    def _by_own_clock(self, attempt: Claim, refusal: Reply) -> Claim:
-        """Judge a record held by a body of this store by the loop's clock, which follows no change of the wall clock."""
-        failures = refusal.failures if isinstance(refusal, TransactionFailed) else (refusal,)
-        for each in failures:
-            if isinstance(each, ConditionFailed) and each.item is not None:
-                owner = each.item.get(attempt.locations[0].table.names["owner"], {}).get("S")
-                held = self.held.get(owner) if isinstance(owner, str) else None
-                if held is not None and not held.lost and held.remaining > 0:
-                    judged = attempt.at(held.now, lease=attempt.lease)
-                    # The refusal speaks of the locations that were asked. Other windows would be judged by the wrong ones.
-                    return judged if judged.locations == attempt.locations else attempt
-        return attempt
+    def _by_own_clock(self, attempt: Claim, operation: Operation) -> InProgress | Mismatch | None:
+        """Judge a record that an operation would take from a body of this store by the loop's clock.
+
+        That clock follows no change of the wall clock. None if the operation takes nothing from such a body.
+        """
+        for write in operation.writes if isinstance(operation, Transact) else (operation,):
+            if not isinstance(write, Put | Delete) or not isinstance(write.condition, Unchanged):
+                continue
+            item = write.condition.item
+            owner = item.get(write.location.table.names["owner"], {}).get("S")
+            held = self.held.get(owner) if isinstance(owner, str) else None
+            if held is not None and not held.lost and held.remaining > 0:
+                verdict = protocol.judge(model.parse(item, write.location), attempt.at(held.now, lease=attempt.lease))
+                if isinstance(verdict, InProgress | Mismatch):
+                    return verdict
+        return None
 
     async def _relied_on(self, decision: Decision, attempt: Claim) -> Decision | None:
         """Renew a half-used lease before anyone relies on the claim. None if the lease is lost.
@@ -208,8 +210,9 @@ class Records:
         # Inside a deadline the lease is the time that is left, and is never renewed.
         if fresh or DEADLINE.get() is not None:
             return decision
+        asked = self.now()
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
-        if isinstance(outcome, Renewed) and self.used(outcome.lease) < attempt.lease:
+        if isinstance(outcome, Renewed) and self.now() >= asked and self.used(outcome.lease) < attempt.lease:
             return Claimed(outcome.lease)
         return None
 
@@ -310,8 +313,8 @@ class Records:
         for held in tuple(self.held.values()):
             if held.lease.route.key == attempt.route.key and not held.lost and held.remaining > 0:
                 # The process knows that its own body runs. A leap of the wall clock must not show the lease as
-                # lapsed.
-                attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)  # as `_by_own_clock`
+                # lapsed, as in `_by_own_clock`.
+                attempt = attempt.at(min(attempt.now, held.now), lease=attempt.lease)
         outcome = await self.run(freeing.forget(attempt, running=running))
         if isinstance(outcome, Contended):
             raise contended("forget", attempt.locations[0])
@@ -341,6 +344,25 @@ class Records:
         if self.opening is not None and not self.opening.done:
             await self.opening()
         return await self.run_unverified(procedure, sent)
+
+    async def contend(
+        self, procedure: Procedure[T], attempt: Claim, sent: list[Operation] | None = None
+    ) -> T | InProgress | Mismatch:
+        """Run a procedure that may take a record over, but never from a body of this store that runs."""
+        if self.opening is not None and not self.opening.done:
+            await self.opening()
+        try:
+            operation = next(procedure)
+            while True:
+                verdict = self._by_own_clock(attempt, operation) if self.held else None
+                if verdict is not None:
+                    procedure.close()
+                    return verdict
+                if sent is not None:
+                    sent.append(operation)
+                operation = procedure.send(await self.ask(operation))
+        except StopIteration as outcome:
+            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
 
     async def run_unverified(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
         """Run a procedure whose locations do not depend on the layout."""

@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import final
 
 import pytest
 
 from aioidempotency import (
     AsyncIdempotencyStore,
+    Backend,
     CompositeKey,
+    InProgress,
     InProgressError,
     LeaseLostError,
     MemoryBackend,
@@ -16,10 +20,10 @@ from aioidempotency import (
     TimeBuckets,
     Wait,
 )
-from aioidempotency._core.operations import Put, Update
+from aioidempotency._core.operations import ConditionFailed, Operation, Put, Reply, TransactionFailed, Update
 from aioidempotency._lease import seconds_asleep
 from tests.ownership.test_lost_blocks import result_of
-from tests.support.scripted import ScriptedBackend
+from tests.support.scripted import ScriptedBackend, SlowlyDown, Stall
 from tests.support.virtual_time import EPOCH, in_virtual_time, pass_time
 
 LEASE = 60.0
@@ -99,7 +103,10 @@ async def test_a_leap_changes_no_verdict_on_another_payload() -> None:
 
 @pytest.mark.parametrize("windows", [False, True])
 def test_a_call_of_another_loop_is_refused_as_well(*, windows: bool) -> None:
-    """O20: a thread with a loop of its own, which finds the record in the table; in other windows, by the wall clock."""
+    """O20: a thread with a loop of its own, which finds the record in the table.
+
+    Where records lie in windows of time, the body loses its lease all the same: others may look into later windows.
+    """
     ahead = 0.0
     layout = CompositeKey(partitioning=TimeBuckets(100, buckets=2)) if windows else SimpleKey("id")
     store = AsyncIdempotencyStore.in_memory(clock=lambda: time.time() + ahead, lease=LEASE, layout=layout)
@@ -115,13 +122,54 @@ def test_a_call_of_another_loop_is_refused_as_well(*, windows: bool) -> None:
         nonlocal ahead
         async with store.execute("k"):
             ahead = 120.0
-            assert await asyncio.to_thread(asyncio.run, elsewhere()) == ("ran" if windows else "refused")
+            assert await asyncio.to_thread(asyncio.run, elsewhere()) == "refused"
 
     if windows:
         with pytest.raises(LeaseLostError):
             asyncio.run(scene())
     else:
         asyncio.run(scene())
+
+
+@final
+class Reticent:
+    """A backend whose refusals do not bring what they found."""
+
+    def __init__(self) -> None:
+        self._inner = MemoryBackend()
+
+    async def execute(self, operation: Operation) -> Reply:
+        reply = await self._inner.execute(operation)
+        if isinstance(reply, TransactionFailed):
+            return TransactionFailed((ConditionFailed(None),) * len(reply.failures), reply.reasons)
+        return ConditionFailed(None) if isinstance(reply, ConditionFailed) else reply
+
+
+@pytest.mark.parametrize("read_first", [False, True])
+@pytest.mark.parametrize("how", ["a claim", "a commit without a claim"])
+@pytest.mark.parametrize("backend", [MemoryBackend, Reticent])
+def test_nothing_takes_over_a_body_of_the_process_when_the_wall_clock_leaps(
+    backend: Callable[[], Backend], how: str, *, read_first: bool
+) -> None:
+    """O20: nor does what reads the record later, or commits without a claim."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        clock = WallClock()
+        store = AsyncIdempotencyStore("orders", backend=backend(), clock=clock, lease=LEASE, read_first=read_first)
+        async with store.execute("k") as execution:
+            clock.off = 120
+            if how == "a claim":
+                decision = await store.claim("k")
+                assert isinstance(decision, InProgress)
+                assert 59 < decision.retry_after < 62
+            else:
+                with pytest.raises(InProgressError):
+                    await store.commit_once("k", "theirs", [])
+            execution.complete("done")
+        assert await result_of(store, "k") == "done"
+
+    scene()
 
 
 @pytest.mark.parametrize("slept", [LEASE, 2 * LEASE, 86_400.0])
@@ -303,3 +351,26 @@ async def test_a_claim_during_which_the_clock_is_set_back_begins_on_a_renewed_le
         assert backend.updates == 1
         execution.complete("done")
     assert await result_of(store, "k") == "done"
+
+
+@pytest.mark.parametrize("stalls", [True, False])
+def test_a_renewal_during_which_the_machine_slept_is_not_tried_past_the_end_of_the_lease(*, stalls: bool) -> None:
+    """O20: its time limits were reckoned before, by a clock that has stood still since."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        machine = Machine()
+        fault = Stall() if stalls else SlowlyDown()
+        backend = ScriptedBackend(MemoryBackend(), lambda op: fault if isinstance(op, Update) else None)
+        store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
+        store._records.asleep = lambda: machine.slept
+        with pytest.raises(LeaseLostError):
+            async with store.execute("k"):
+                await pass_time(21)
+                machine.slept += 30
+                try:
+                    await pass_time(100)
+                finally:
+                    assert machine() <= EPOCH + LEASE
+
+    scene()

@@ -273,6 +273,37 @@ async def test_nested_lost_blocks_cancel_their_task_once() -> None:
     assert cancellations == 2
 
 
+@pytest.mark.parametrize("unwinds", [0.7, 5.0])
+def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_the_end_of_its_lease(unwinds: float) -> None:
+    """O17: it had lost its own lease meanwhile; the cancellation of the inner block has not told it."""
+
+    @in_virtual_time
+    async def scene() -> None:
+        store = unrenewable()
+        loop = asyncio.get_running_loop()
+        ends: list[float] = []
+        with pytest.raises(LeaseLostError) as lost:
+            async with store.execute("outer", lease=1.05 * LEASE) as outer:
+                with contextlib.suppress(LeaseLostError):
+                    async with store.execute("inner"):
+                        try:
+                            await pass_time(10 * LEASE)
+                        finally:
+                            await pass_time(unwinds)
+                try:
+                    await pass_time(10 * LEASE)
+                finally:
+                    ends.append(loop.time())
+                    await pass_time(1)  # whose clean-up runs
+                    ends.append(loop.time())
+        assert lost.value.key == outer.key
+        assert ends[0] <= max(1.05 * LEASE, 0.9 * LEASE + unwinds + 0.1) + 0.001
+        assert ends[1] == ends[0] + 1
+        assert cancelling() == 0
+
+    scene()
+
+
 # Together with other cancellations
 
 
