@@ -52,6 +52,9 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError, Leas
 
 T = TypeVar("T")
 
+ROUNDING = 0.001
+"""Seconds that the end of a lease loses or gains in a record, which counts milliseconds."""
+
 
 @final
 class Records:
@@ -206,13 +209,14 @@ class Records:
         if self.now() - attempt.now > attempt.route.answer_within:
             await self.run(protocol.take_back(decision.lease))
             return None
-        fresh = self.now() >= attempt.now and self.used(decision.lease) <= attempt.lease / 2
+        # A claim from the future was made before somebody has set the clock back, nobody knows how long ago.
+        asked, now = decision.lease.expires_at - decision.lease.duration, self.now()
+        fresh = now >= max(attempt.now, asked - ROUNDING) and now - asked <= attempt.lease / 2
         # Inside a deadline the lease is the time that is left, and is never renewed.
         if fresh or DEADLINE.get() is not None:
             return decision
-        asked = self.now()
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
-        if isinstance(outcome, Renewed) and self.now() >= asked and self.used(outcome.lease) < attempt.lease:
+        if isinstance(outcome, Renewed) and self.now() >= now and self.used(outcome.lease) < attempt.lease:
             return Claimed(outcome.lease)
         return None
 

@@ -5,7 +5,7 @@
 3. That the key is running, or used with another payload, if it was so while the call was under way; one
    that waits hears it no sooner than it was ready to wait.
 4. That the store did not answer, if it did not, or too late: for windows that pass, for its lease, or for the record
-   that tells of its effects; that its lease is lost, if it is (`body_rules`).
+   that tells of its effects; or that others have changed its record again and again; that its lease is lost, if it is (`body_rules`).
 5. Its own body's error. That it was cancelled, if it was.
 """
 
@@ -28,11 +28,13 @@ from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.table import Row
 from tests.simulation.table_rules import TICK, differ
 
+MOST_CHANGES = 4
+"""How often a record is looked at again, where others change it meanwhile."""
+
 
 def _of_one_process(plan: Plan, history: History, call: Call) -> Iterator[Call]:
     """Find the calls that share a lack of answers: duplicates in this process, and all who open its store."""
-    beside = (each for each in history.calls.values() if each.host is call.host)
-    return (each for each in beside if each.key == call.key or plan.scheme.verified)
+    return (each for each in history.beside(call) if each.key == call.key or plan.scheme.verified)
 
 
 def at_end(  # noqa: C901 - one case for each outcome
@@ -45,7 +47,8 @@ def at_end(  # noqa: C901 - one case for each outcome
             fine = True
         case StoreError():
             slow = plan.too_slow or plan.claims_may_lapse or _has_expired(history, call, now)
-            fine = slow or any(each.failures for each in _of_one_process(plan, history, call))
+            contended = history.changes(call) >= MOST_CHANGES
+            fine = slow or contended or any(each.failures for each in _of_one_process(plan, history, call))
         case LeaseLostError():
             yield from at_loss(plan, history, call, now)
             fine = True
@@ -74,7 +77,7 @@ def at_end(  # noqa: C901 - one case for each outcome
 def _has_expired(history: History, call: Call, now: float) -> bool:
     """Whether a record that could tell of a call's effects has expired by its own clock."""
     ours = (held.row for held in history.held(call) if held.row.owner == call.owner)
-    return call.script.effect is not None and any(call.clock(now) > row.expiration for row in ours)
+    return call.script.effect is not None and any(call.latest(now) > row.expiration for row in ours)
 
 
 def _failed(call: Call, outcome: BodyFailedError | TransactionError) -> bool:
@@ -108,6 +111,7 @@ def _own(plan: Plan, history: History, call: Call) -> Iterator[str]:
     unanswered = any(call.body_ended is not None and failed >= call.body_ended for failed in call.failures)
     held = history.still_held(call) and not lapsed(plan, history, call, call.ended or 0.0)
     lost = call.body_how == "declines" and not held
+    unanswered |= call.given_up is not None  # judged by `process_rules`
     if not history.stored_by(call) and not unanswered and not lost and not plan.too_slow:
         yield f"{call.name} was answered, and its result was not stored"
 
@@ -137,7 +141,7 @@ def _seen(plan: Plan, history: History, call: Call, *, lapsed: bool = True) -> I
     late = 3 * plan.weather.limit + sum(ends - begins for begins, ends in call.host.stopped)
     for held in history.held(call):
         recent = held.until >= began - late
-        over = call.clock(began - late) > held.row.lease_end + CLOCK_SKEW
+        over = call.earliest(began - late, call.ended or began) > held.row.lease_end + CLOCK_SKEW
         if (recent and (lapsed or not over or held.since >= began)) or _beside(history, call, held.row):
             yield held.row
 

@@ -18,6 +18,7 @@
 
 from collections.abc import Iterator
 
+from tests.simulation import process_rules
 from tests.simulation.calls import Call
 from tests.simulation.history import Held, History
 from tests.simulation.plan import Plan
@@ -58,15 +59,15 @@ def at_end(plan: Plan, history: History, call: Call, ended: float) -> Iterator[s
     """Judge a body that has ended. What starts with "counted: " is allowed, and counted."""
     for other, back in history.away(call):
         if ended > other + TICK:
-            yield _ran_on(plan, call, other, min(ended, back))
+            yield _ran_on(plan, history, call, other, min(ended, back))
 
 
-def _ran_on(plan: Plan, call: Call, other: float, until: float) -> str:
+def _ran_on(plan: Plan, history: History, call: Call, other: float, until: float) -> str:
     """Judge a body that ran while another owned its record."""
     overrun = f"{until - other:.3f} s after another call's claim"
     if not call.script.heartbeat:
         return "counted: ran on without a heartbeat"
-    if _just_resumed(call, until):
+    if _just_resumed(call, until) or until <= process_rules.unwound(history, call) + TICK:
         return "counted: ran on when resumed"
     if call.shut_out_at is not None and until <= call.shut_out_at + SAFE_PART * call.script.lease + TICK:
         return "counted: ran on, shut out"
@@ -83,7 +84,7 @@ def at_loss(plan: Plan, history: History, call: Call, now: float) -> Iterator[st
         reasons = bool(call.owner) and not history.still_held(call)
     else:
         given_up = call.acknowledged - (1 - SAFE_PART) * call.script.lease - call.interval / 10
-        reasons = not history.still_held(call) or call.clock(now) >= given_up - TICK
+        reasons = not history.still_held(call) or call.latest(now) >= given_up - TICK
     if not reasons and not _cannot_go_on(plan, history, call, now):
         yield f"{call.name} was told that its lease is lost, and it is not"
 

@@ -4,7 +4,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal, final
 
-from tests.simulation.plan import Host, Script
+from tests.simulation.plan import Host, Script, Span
 from tests.simulation.table import digest
 
 EPOCH = 1_700_000_000.0
@@ -43,6 +43,14 @@ class Call:
         failures: When it was told that the store did not answer.
         shut_out_at: When its key was taken from it while it ran.
         effects_applied: How often the effects that it commits with its result were applied.
+        relied_on: The instants of the run between which its lease ends, by the answers that it got and its loop's
+            clock. Where nobody sets the clock, they are one.
+        renewing: Until when its last renewal that was refused was to extend the lease, and when it left.
+        arriving: When the request was sent that has just arrived.
+        refusals: How often it was refused the right to update its record.
+        given_up: When it gave its completion up, and said so.
+        second: The call whose block it holds as well.
+        cancels: How often its caller has cancelled its task.
     """
 
     script: Script
@@ -61,6 +69,13 @@ class Call:
     impatient: bool = False
     shut_out_at: float | None = None
     effects_applied: int = 0
+    relied_on: Span | None = None
+    renewing: Span | None = None
+    arriving: float = 0.0
+    refusals: int = 0
+    given_up: float | None = None
+    second: "Call | None" = None
+    cancels: int = 0
     outcome: object = None
 
     @property
@@ -85,7 +100,15 @@ class Call:
 
     def clock(self, now: float) -> float:
         """Read its process's clock."""
-        return EPOCH + now + self.host.offset
+        return EPOCH + now + self.host.off(now)
+
+    def latest(self, now: float) -> float:
+        """The most that its process's clock has read since the call has started, or a little more."""
+        return EPOCH + now + max(self.host.offs(self.started or 0.0, now))
+
+    def earliest(self, first: float, last: float) -> float:
+        """The least that its process's clock has read from one instant to another, or a little less."""
+        return EPOCH + first + min(self.host.offs(first, last))
 
     @property
     def undisturbed(self) -> bool:

@@ -1,7 +1,7 @@
 """Draws a run: what one seed decides before it begins.
 
 What has to do with locations is drawn from dice of its own, and so are the later stages of a run, effects, freed keys,
-and retentions of calls and deployments.
+retentions of calls and deployments, and what `moves` adds.
 """
 
 import random
@@ -10,6 +10,7 @@ from typing import final
 
 from aioidempotency._options import time_limit
 from tests.simulation import schemes
+from tests.simulation.moves import instant, with_moves
 from tests.simulation.plan import MANNERS, TROUBLES, Effect, Ending, Host, Plan, Script, Span, Stage, Weather
 from tests.simulation.schemes import CLOCK_SKEW, Scheme
 from tests.support.values import replace
@@ -43,7 +44,7 @@ def make_plan(seed: int) -> Plan:
         weather=_haunted(locations, _weather(dice, lease)) if scheme.window is not None else _weather(dice, lease),
     )
     plan = _with_freeing(random.Random(f"{seed}/freeing"), plan)
-    return _with_retentions(random.Random(f"{seed}/retentions"), plan)
+    return with_moves(_with_retentions(random.Random(f"{seed}/retentions"), plan))
 
 
 def _with_retentions(dice: random.Random, plan: Plan) -> Plan:
@@ -119,7 +120,7 @@ def _stages(
                 )
                 for number in seats
             ),
-            replaced=tuple(_instant(locations, 1.5 * lease) for _ in seats),
+            replaced=tuple(instant(locations, 1.5 * lease) for _ in seats),
             killed=tuple(locations.random() < 0.3 for _ in seats),
         )
         for stage, phase in enumerate(scheme.phases[1:], 1)
@@ -133,7 +134,7 @@ def _host(dice: random.Random, number: int, lease: float, *, apart: bool) -> Hos
     return Host(
         name=f"p{number}",
         offset=round(offset, 3),
-        dies=_instant(dice, 3 * lease) if dice.random() < 0.12 else None,
+        dies=instant(dice, 3 * lease) if dice.random() < 0.12 else None,
         stopped=list(_spans(dice, lease, longest=2.5, chance=0.15)),
         cut_off=_spans(dice, lease, longest=1.5, chance=0.1),
     )
@@ -149,7 +150,7 @@ def _hesitation(locations: random.Random, lease: float, scheme: Scheme) -> tuple
 def _spans(dice: random.Random, lease: float, *, longest: float, chance: float) -> tuple[Span, ...]:
     if dice.random() >= chance:
         return ()
-    begins = _instant(dice, 3 * lease)
+    begins = instant(dice, 3 * lease)
     return ((begins, begins + round(dice.uniform(0.2, longest) * lease, 2)),)
 
 
@@ -174,7 +175,7 @@ def _scripts(
         lease=lease,
         hosts=hosts,
         keys=("key-0", "key-1")[: dice.randint(1, 2)],
-        bursts=tuple(_instant(dice, (5.0 if scheme.name == "windows" else 2.5) * lease) for _ in range(3)),
+        bursts=tuple(instant(dice, (5.0 if scheme.name == "windows" else 2.5) * lease) for _ in range(3)),
         failing=dice.choice((0.05, 0.2, 0.6)),
         waiting=dice.choice((0.2, 0.5, 0.9)),
         longest=dice.choice(((0.0, 0.1, 1.0), (0.0, 0.3, lease, 3 * lease), (lease, 3 * lease))),
@@ -253,7 +254,3 @@ def _haunted(dice: random.Random, weather: Weather) -> Weather:
     if dice.random() >= 0.33:
         return weather
     return replace(weather, trouble=0.3, kinds=("copied", "copied", "late"), lingering=True)
-
-
-def _instant(dice: random.Random, latest: float) -> float:
-    return round(dice.uniform(0, latest), 2)

@@ -56,7 +56,7 @@ class Fleet:
         for machine in (machine for seat in self._seats for machine in seat[:-1]):
             if not machine.retired:
                 machine.retire()
-                self._over[machine.phase] = self._loop.time()
+                self._over[machine.phase] = self._loop.now
 
     def may_enter(self, stage: Stage) -> float:
         """Say from when on a phase may begin: the longest retention after those whose records it does not look for."""

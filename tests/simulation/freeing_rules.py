@@ -60,7 +60,7 @@ class Doors:
         shuts_out = call.script.shuts_out and before.running
         if before.left:
             yield f"{call.name} freed what is free"
-        if before.running and not shuts_out and call.clock(write.time) < before.lease_end + CLOCK_SKEW - TICK:
+        if before.running and not shuts_out and call.latest(write.time) < before.lease_end + CLOCK_SKEW - TICK:
             yield f"{call.name} freed a key that is running"
         if left is not None:
             yield from _leaves(call, before, left)

@@ -57,6 +57,10 @@ class History:
         """Find the call that a record belongs to."""
         return next((call for call in self.calls.values() if call.owner == row.owner), None)
 
+    def beside(self, call: Call) -> Iterator[Call]:
+        """Find the calls of the same process, the call among them."""
+        return (each for each in self.calls.values() if each.host is call.host)
+
     def held(self, call: Call) -> Iterator[Held]:
         """Tell what the locations of the call's record held, in the order in which it was written."""
         return iter(self._held[call.key])
@@ -88,6 +92,10 @@ class History:
     def last_of(self, call: Call) -> Write | None:
         """Find the last change that the call made."""
         return next((each for each in reversed(self._writes[call.key]) if each.sender == call.name), None)
+
+    def changes(self, call: Call) -> int:
+        """Count the changes of the call's record by others since it has started."""
+        return sum(each.time >= (call.started or 0.0) and each.sender != call.name for each in self._writes[call.key])
 
     def stored_by(self, call: Call) -> bool:
         """Whether the call's own result was ever stored."""

@@ -3,19 +3,36 @@
 import asyncio
 from collections.abc import Callable
 
-from aioidempotency import StoreError
-from aioidempotency._core.operations import Applied, Operation, Put, Reply, Transact, Update
-from tests.simulation.calls import CALL, Call
+from aioidempotency import ConfigurationError, StoreError
+from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.operations import (
+    Applied,
+    ConditionFailed,
+    Found,
+    FoundAll,
+    Operation,
+    Put,
+    Reply,
+    Transact,
+    Update,
+)
+from tests.simulation.calls import CALL, EPOCH, Call, Request
+from tests.simulation.loop import now
+from tests.simulation.monitor import Monitor
 from tests.simulation.network import Answer, Network, is_renewal, items, settle
-from tests.simulation.plan import Host, Weather
+from tests.simulation.plan import Host, Span, Weather
 from tests.simulation.table import is_of_layout, row
 
 
 class Link:
     """One process's backend: it sends a request again as an SDK does, within the store's time limit."""
 
-    def __init__(self, network: Network, host: Host, weather: Weather, stop: Callable[[float], None]) -> None:
+    def __init__(
+        self, network: Network, host: Host, weather: Weather, stop: Callable[[float], None], monitor: Monitor
+    ) -> None:
         self.severed = False
+        self._monitor = monitor
+        self._rights = monitor.rights[host.name]
         self._stop = stop
         self._sent = 0
         self._network = network
@@ -25,25 +42,53 @@ class Link:
     @property
     def cut_off(self) -> bool:
         """Whether nothing that it sends now arrives."""
-        now = asyncio.get_running_loop().time()
-        return any(begins <= now < ends for begins, ends in self._host.cut_off)
+        time = now()
+        return any(begins <= time < ends for begins, ends in self._host.cut_off)
 
     async def execute(self, operation: Operation) -> Reply:
-        """Execute one operation, or raise `StoreError`."""
-        call = CALL.get()
-        assert call is not None
+        """Execute one operation, or raise `StoreError`; `ConfigurationError`, where the right is missing."""
+        call = self._owner(operation)
         loop = asyncio.get_running_loop()
+        asked = now()
+        if isinstance(operation, Update) and self._denied(asked):
+            await asyncio.sleep(0.01)
+            raise self._refusal(operation, call)
         gives_up = loop.time() + self._weather.limit
         for _ in range(0 if self.severed else self._weather.tries):
             reply = await self._try(operation, call, min(self._weather.patience, gives_up - loop.time()))
             if reply is not None:
-                learn(call, operation, reply)
+                learn(call, operation, reply, asked)
+                if is_completion(operation):
+                    self._rights.found(applied=isinstance(reply, Applied))
                 return reply
             if loop.time() >= gives_up:
                 break
-        call.failures.append(loop.time())
+        call.failures.append(now())
         self._network.trace(f"{call.name} is told that the store did not answer")
         raise StoreError(type(operation).__name__, operation.location.table.name, "it did not answer")
+
+    def _owner(self, operation: Operation) -> Call:
+        """Find the call whose operation this is: a claim may send the completion again that was refused another call."""
+        call = CALL.get()
+        assert call is not None
+        condition = operation.condition if isinstance(operation, Update) else None
+        if not isinstance(condition, HeldBy) or condition.owner == call.owner:
+            return call
+        return next((each for each in self._monitor.history.calls.values() if each.owner == condition.owner), call)
+
+    def _denied(self, time: float) -> bool:
+        return not self.severed and any(begins <= time < ends for begins, ends in self._host.denied)
+
+    def _refusal(self, operation: Update, call: Call) -> ConfigurationError:
+        self._network.count("denied")
+        self._network.trace(f"{call.name} is denied its {'renewal' if is_renewal(operation) else 'completion'}")
+        call.requests.append(Request(now(), troubled=True))
+        call.refusals += 1
+        if not is_renewal(operation):
+            self._rights.refused(call)
+        error = ConfigurationError("UpdateItem was refused (AccessDeniedException)")
+        error.temporary = True
+        return error
 
     async def _try(self, operation: Operation, call: Call, patience: float) -> Reply | None:
         loop = asyncio.get_running_loop()
@@ -67,17 +112,46 @@ class Link:
             await asyncio.sleep(0)
 
 
-def learn(call: Call, operation: Operation, reply: Reply) -> None:
+def is_completion(operation: Operation) -> bool:
+    """Tell whether an operation finishes a record."""
+    return (isinstance(operation, Update) and not is_renewal(operation)) or (
+        isinstance(operation, Transact) and bool(operation.effects)
+    )
+
+
+def learn(call: Call, operation: Operation, reply: Reply, asked: float) -> None:
     """Note until when the answer says that the call holds its lease."""
     if is_of_layout(operation):
         return
     if call.acknowledged:
-        call.overdue |= call.clock(asyncio.get_running_loop().time()) > call.acknowledged
+        call.overdue |= call.clock(now()) > call.acknowledged
     first = operation.writes[0] if isinstance(operation, Transact) else operation
     if isinstance(first, Put):
         for item in (first.item,) if isinstance(reply, Applied) else items(reply):
             if item is not None and row(item).owner == call.owner and row(item).running:
                 call.acknowledged = row(item).lease_end
-    elif is_renewal(operation) and isinstance(reply, Applied):
-        assert isinstance(operation, Update)
-        call.acknowledged = int(str(operation.changes["in_progress_expiration"]["N"])) / 1000
+                call.relied_on = _relied_on(call, row(item).lease_end, asked)
+    elif isinstance(operation, Update) and is_renewal(operation):
+        wanted = int(str(operation.changes["in_progress_expiration"]["N"])) / 1000
+        if isinstance(reply, Applied):
+            call.acknowledged = wanted
+            call.relied_on = _relied_on(call, wanted, asked)
+        else:
+            call.renewing = wanted, asked
+    if call.renewing is not None and isinstance(reply, ConditionFailed | Found | FoundAll):
+        _look_again(call, reply, *call.renewing)
+
+
+def _look_again(call: Call, reply: ConditionFailed | Found | FoundAll, wanted: float, asked: float) -> None:
+    """Take a refused renewal for granted, as the library does, where the record ends no sooner."""
+    there = reply.items if isinstance(reply, FoundAll) else (reply.item,)
+    rows = (row(item) for item in there if item is not None)
+    if any(each.owner == call.owner and each.running and each.lease_end >= wanted for each in rows):
+        call.relied_on = _relied_on(call, wanted, asked)
+
+
+def _relied_on(call: Call, lease_end: float, asked: float) -> Span:
+    """Say between which instants a lease ends, for the process that asked for it at one that is not known exactly."""
+    offs = call.host.offs(call.started or 0.0, asked)
+    latest = asked + call.script.lease
+    return min(latest, lease_end - EPOCH - max(offs)), min(latest, lease_end - EPOCH - min(offs))

@@ -5,12 +5,13 @@ from contextvars import Context, copy_context
 from typing import final
 
 from aioidempotency import AsyncIdempotencyStore
+from aioidempotency.events import CompletionFailed, Event
 from tests.simulation.calls import CALL, EPOCH, Call
 from tests.simulation.link import Link
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network
-from tests.simulation.plan import Host, Plan, Script, Stage
+from tests.simulation.plan import Host, Plan, Script, Span, Stage
 from tests.simulation.schemes import CLOCK_SKEW
 from tests.simulation.workload import Workload
 from tests.support.values import replace
@@ -23,29 +24,30 @@ class Machine:
     def __init__(
         self, host: Host, stage: Stage, *, loop: VirtualLoop, network: Network, plan: Plan, monitor: Monitor
     ) -> None:
-        self.host = _from(host, loop.time())
+        self.host = _from(host, loop.now)
         self.phase = stage.phase
-        self.link = Link(network, self.host, plan.weather, self._stop_for)
+        self.link = Link(network, self.host, plan.weather, self._stop_for, monitor)
         self.calls: dict[str, Call] = {}
         self.dead = self.retired = False
         self._loop = loop
         self._monitor = monitor
         self._process = Process()
+        self._asleep_until = 0.0
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._workload = Workload(
-            AsyncIdempotencyStore(
-                "table",
-                namespace="sim",
-                layout=plan.scheme.layouts[stage.phase],
-                verify_layout=plan.scheme.verified,
-                backend=self.link,
-                lease=plan.lease,
-                retention=plan.retention_of(stage),
-                clock_skew=CLOCK_SKEW,
-                clock=lambda: EPOCH + loop.time() + host.offset,
-            ),
-            monitor,
+        store = AsyncIdempotencyStore(
+            "table",
+            namespace="sim",
+            layout=plan.scheme.layouts[stage.phase],
+            verify_layout=plan.scheme.verified,
+            backend=self.link,
+            lease=plan.lease,
+            retention=plan.retention_of(stage),
+            clock_skew=CLOCK_SKEW,
+            clock=lambda: EPOCH + loop.now + host.off(loop.now),
+            on_event=self._hear,
         )
+        store._records.asleep = lambda: self._process.slept  # a white-box test: the kernel's clocks cannot be set
+        self._workload = Workload(store, monitor, self._join)
         self._schedule()
 
     @property
@@ -55,14 +57,23 @@ class Machine:
 
     def make(self, script: Script) -> None:
         """Make a call, now."""
-        call = self.calls[script.name] = Call(script, self.host)
-        self._monitor.history.calls[script.name] = call
+        call = self._join(script)
         context = copy_context()
         context.run(PROCESS.set, self._process)
         context.run(CALL.set, call)
         self._loop.call_soon(self._begin, call, context=context)
         if script.cancelled_after is not None:
             self._loop.call_later(script.cancelled_after, self._cancel, call, context=context)
+
+    def _join(self, script: Script) -> Call:
+        call = self.calls[script.name] = self._monitor.history.calls[script.name] = Call(script, self.host)
+        return call
+
+    def _hear(self, event: Event) -> None:
+        """Take in what the store reports of a call."""
+        call = CALL.get()
+        if isinstance(event, CompletionFailed) and call is not None and event.key == call.key:
+            self._monitor.gives_up(call, event.cause)
 
     def die(self) -> None:
         """End at once, as a killed process does."""
@@ -95,6 +106,10 @@ class Machine:
         for begins, ends in self.host.stopped:
             self._loop.call_at(begins, self._stop)
             self._loop.call_at(ends, self._resume)
+        for begins, ends in self.host.asleep:
+            self._loop.call_at(begins, self._sleep, ends)
+        for begins, seconds in self.host.leaps:
+            self._loop.call_at(begins, self._happens, f"has its clock set by {seconds} s", "clock leaps")
         if self.host.dies is not None:
             self._loop.call_at(self.host.dies, self.die)
 
@@ -107,12 +122,15 @@ class Machine:
         if task is not None and not task.done() and call.started is not None:
             self._monitor.say(f"{call.name} is cancelled")
             self._monitor.count("cancelled")
-            call.cancelled_at = self._loop.time()
+            call.cancels += 1
+            for each in (call, call.second):
+                if each is not None and each.ended is None:
+                    each.cancelled_at = self._loop.now
             task.cancel()
 
     def _stop_for(self, seconds: float) -> None:
         if not self.dead:
-            self.host.stopped.append((self._loop.time(), self._loop.time() + seconds))
+            self.host.stopped.append((self._loop.now, self._loop.now + seconds))
             self._stop()
             self._loop.call_later(seconds, self._resume, context=Context())
 
@@ -122,13 +140,24 @@ class Machine:
             self._loop.stop_process(self._process)
 
     def _resume(self) -> None:
-        if not self.dead:
+        if not self.dead and self._loop.now >= self._asleep_until:
             self._happens("resumes")
             self._loop.resume_process(self._process)
 
-    def _happens(self, what: str) -> None:
-        self._monitor.say(f"{self.host.name} {what}")
-        self._monitor.count(f"process {what}")
+    def _sleep(self, until: float) -> None:
+        """Have the machine sleep: its wall clock goes on, and the clock of its loop stands still."""
+        if self.dead:
+            return
+        self._happens("falls asleep", "machine sleeps")
+        self.host.stopped.append((self._loop.now, until))
+        self._asleep_until = until
+        self._loop.put_to_sleep(self._process, until - self._loop.now)
+        self._loop.call_at(until, self._resume, context=Context())
+
+    def _happens(self, what: str, counted: str | None = None) -> None:
+        if not self.dead:
+            self._monitor.say(f"{self.host.name} {what}")
+            self._monitor.count(counted or f"process {what}")
 
 
 def _from(host: Host, start: float) -> Host:
@@ -137,5 +166,11 @@ def _from(host: Host, start: float) -> Host:
         host,
         dies=None if host.dies is None else start + host.dies,
         stopped=[(start + begins, start + ends) for begins, ends in host.stopped],
-        cut_off=tuple((start + begins, start + ends) for begins, ends in host.cut_off),
+        cut_off=_later(host.cut_off, start),
+        asleep=_later(host.asleep, start),
+        denied=_later(host.denied, start),
     )
+
+
+def _later(spans: tuple[Span, ...], start: float) -> tuple[Span, ...]:
+    return tuple((start + begins, start + ends) for begins, ends in spans)

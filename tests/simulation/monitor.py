@@ -1,16 +1,25 @@
 """Watches a run: keeps its trace and its counts, and holds everything against the rules."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import final
 
-from aioidempotency import StoreError
-from tests.simulation import answer_rules, body_rules, effect_rules, freeing_rules, place_rules, table_rules
+from aioidempotency import ConfigurationError, StoreError
+from tests.simulation import (
+    answer_rules,
+    body_rules,
+    effect_rules,
+    freeing_rules,
+    place_rules,
+    process_rules,
+    table_rules,
+)
 from tests.simulation.calls import EPOCH, Call, How
 from tests.simulation.freeing_rules import Doors
 from tests.simulation.history import History
 from tests.simulation.plan import Plan
+from tests.simulation.process_rules import Rights
 from tests.simulation.table import Row, Write
 
 
@@ -26,6 +35,7 @@ class Monitor:
     trace: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    rights: dict[str, Rights] = field(default_factory=lambda: defaultdict(Rights))
     tokens: dict[str, int] = field(default_factory=dict)
     doors: Doors = field(init=False)
 
@@ -55,6 +65,7 @@ class Monitor:
         call = self.history.calls[write.sender]
         stray = seen is not None and place_rules.is_stray(self.plan, self.history, seen, call)
         self._judge(self.doors.broken_by(write, call, stray=stray))
+        self._judge(process_rules.at_write(self.history, write, call))
         self._count_freed(write, call)
         if seen is None:
             return
@@ -93,14 +104,25 @@ class Monitor:
         self.count("bodies")
         self.say(f"{call.name} begins its body")
         self._judge(body_rules.at_begin(self.plan, self.history, call, told_end, self.now()))
+        self._judge(process_rules.at_begin(self.rights[call.host.name], call))
 
-    def body_ends(self, call: Call, how: How) -> None:
-        """Take in that a body has ended, or died with its process."""
+    def body_ends(self, call: Call, how: How, *, at: float | None = None) -> None:
+        """Take in that a body has ended, or died with its process; that it did no more from another instant on."""
         if not self.watching or call.body_ended is not None:
             return
-        call.body_ended, call.body_how = self.now(), how
+        ended = call.body_ended = self.now() if at is None else at
+        call.body_how = how
         self.say(f"{call.name} ends its body: {how}")
-        self._judge(body_rules.at_end(self.plan, self.history, call, self.now()))
+        self._judge(body_rules.at_end(self.plan, self.history, call, ended))
+        if how != "died":
+            self._judge(process_rules.at_body_end(self.history, call, ended))
+
+    def gives_up(self, call: Call, cause: BaseException | None) -> None:
+        """Take in the event that a completion has failed."""
+        if self.watching:
+            call.given_up = self.now()
+            self.say(f"{call.name} gives its completion up: {type(cause).__name__}")
+            self._judge(process_rules.at_giving_up(self.history, self.rights[call.host.name], call, cause, self.now()))
 
     def prepares(self, call: Call, how: How) -> None:
         """Take in what a call without a body is going to write."""
@@ -116,11 +138,16 @@ class Monitor:
         if isinstance(outcome, bool):
             self._judge(freeing_rules.at_end(self.plan, self.history, call, freed=outcome, now=self.now()))
             return
-        self._judge(answer_rules.at_end(self.plan, self.history, call, outcome, self.now()))
+        if isinstance(outcome, ConfigurationError):
+            self._judge(process_rules.at_refusal(self.rights[call.host.name], call))
+        else:
+            self._judge(answer_rules.at_end(self.plan, self.history, call, outcome, self.now()))
         self._judge(effect_rules.at_end(self.plan, self.history, call, outcome))
 
     def breaks(self, rule: str) -> None:
-        """Note a broken rule."""
+        """Note a broken rule, unless the run is over and what is left of it is being buried."""
+        if not self.watching:
+            return
         self.say(f"!!! {rule}")
         self.broken.append(rule)
 
@@ -135,6 +162,8 @@ class Monitor:
                 continue
             if self.plan.too_slow and isinstance(call.outcome, StoreError):
                 continue
+            if self.plan.scheme.verified and any(each.failures for each in self.history.beside(call)):
+                continue  # nobody in its process could look at the layout
             if body_rules.lapsed(self.plan, self.history, call, call.ended):
                 continue  # it may not write any more, and need not: its key is free
             keeps = call.body_began is not None and (call.script.on_error == "hold" or call.script.manner == "by hand")

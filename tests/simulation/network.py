@@ -25,6 +25,7 @@ from aioidempotency._core.operations import (
     Update,
 )
 from tests.simulation.calls import Call, Request
+from tests.simulation.loop import now
 from tests.simulation.plan import Trouble, Weather
 from tests.simulation.table import WatchedTable, Write
 
@@ -92,7 +93,7 @@ class Network:
         """Let what has lurked arrive, since the record has just gone, or is where it will not be looked for."""
         lurking = self._lurking.pop(write.key, [])
         for timer, arrival in lurking:
-            if timer.when() <= asyncio.get_running_loop().time():
+            if timer.when() <= now():
                 continue
             if write.after is None or write.location[1] not in _partitions(arrival[0]):
                 timer.cancel()
@@ -124,7 +125,7 @@ class Network:
         return self._dice.choice((0.0, 0.005, 0.01, 0.02))
 
     def _noted(self, call: Call, *, troubled: bool) -> Request:
-        request = Request(asyncio.get_running_loop().time(), troubled)
+        request = Request(now(), troubled)
         call.requests.append(request)
         return request
 
@@ -146,6 +147,7 @@ class Network:
     async def _serve(
         self, operation: Operation, call: Call, fate: Fate, request: Request, answer: Answer | None
     ) -> None:
+        call.arriving = request.sent
         reply = await self._table.execute(operation, call.name)
         self.under_way -= 1
         request.arrived = next(self._arrivals)

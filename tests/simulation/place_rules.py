@@ -26,8 +26,7 @@ RELIED_ON = 10.0
 
 def counts(plan: Plan, row: Row, time: float) -> bool:
     """Whether a record protects its key, by every clock."""
-    latest = max(0.0, *(host.offset for host in plan.hosts))
-    return lives(plan, row, time) and (not row.running or EPOCH + time + latest <= row.lease_end + CLOCK_SKEW)
+    return lives(plan, row, time) and (not row.running or EPOCH + time + plan.latest <= row.lease_end + CLOCK_SKEW)
 
 
 def is_stray(plan: Plan, history: History, write: Write, call: Call) -> bool:

@@ -1,6 +1,7 @@
 """What a run is, before it begins: machines, clocks, calls, and the weather on the network."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, final
 
 from tests.simulation import schemes
@@ -9,7 +10,7 @@ from tests.simulation.schemes import Scheme
 Trouble = Literal["fine", "throttled", "dropped", "late", "reply lost", "cut after applying", "copied"]
 TROUBLES: tuple[Trouble, ...] = ("throttled", "dropped", "late", "reply lost", "cut after applying", "copied")
 
-Manner = Literal["execute", "decorated", "run", "by hand", "at once", "forget"]
+Manner = Literal["execute", "decorated", "run", "by hand", "at once", "forget", "pair"]
 MANNERS: tuple[Manner, ...] = ("execute", "decorated", "run", "by hand")
 
 Ending = Literal["value", "unstorable", "fails", "declines"]
@@ -26,7 +27,7 @@ class Script:
     """One call: who makes it, when, and what its body does. `starts` counts from the start of its stage.
 
     One that frees its key has no body; `shuts_out` says whether a running owner loses it. Without a `retention`, that of
-    its store counts.
+    its store counts. A pair holds the block of its `second` as well, and leaves its own first.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Script:
     effect: Effect | None = None
     shuts_out: bool = False
     retention: float | None = None
+    second: "Script | None" = None
 
 
 @final
@@ -55,7 +57,11 @@ class Script:
 class Host:
     """One process: how far its clock is off, and what happens to it.
 
-    `hesitates` says before which of its requests it is stopped as well, and for how many seconds.
+    Attributes:
+        hesitates: Before which of its requests it is stopped as well, and for how many seconds.
+        leaps: When somebody sets its machine's wall clock, and by how many seconds. These count from the start of the run.
+        asleep: When its machine sleeps. While it does, the process is stopped, and so is the clock of its loop.
+        denied: When its credentials may not update records.
     """
 
     name: str
@@ -64,6 +70,21 @@ class Host:
     stopped: list[Span]
     cut_off: tuple[Span, ...]
     hesitates: tuple[int, float] | None = None
+    leaps: tuple[tuple[float, float], ...] = ()
+    asleep: tuple[Span, ...] = ()
+    denied: tuple[Span, ...] = ()
+
+    def off(self, now: float) -> float:
+        """By how many seconds its clock is off at an instant of the run."""
+        return self.offset + sum(seconds for begins, seconds in self.leaps if begins <= now)
+
+    def set_back(self, first: float, last: float) -> float:
+        """By how many seconds its clock was set back from one instant of the run to another."""
+        return sum(-seconds for begins, seconds in self.leaps if first < begins <= last and seconds < 0)
+
+    def offs(self, first: float, last: float) -> list[float]:
+        """By how many seconds its clock is off from one instant of the run to another: each value."""
+        return [self.off(first), *(self.off(begins) for begins, _ in self.leaps if first < begins <= last)]
 
 
 @final
@@ -154,7 +175,22 @@ class Plan:
         return self.weather.slow > 0 and self.reaped and (self.apart or self.retention < self.lease)
 
     @property
+    def earliest(self) -> float:
+        """By how many seconds the slowest clock is ever off, the true one among them."""
+        return min(0.0, *(off for host in self.hosts for off in host.offs(0.0, inf)))
+
+    @property
+    def latest(self) -> float:
+        """By how many seconds the fastest clock is ever off, the true one among them."""
+        return max(0.0, *(off for host in self.hosts for off in host.offs(0.0, inf)))
+
+    @property
     def spread(self) -> float:
         """The largest difference between two clocks, the true one among them."""
-        offsets = [0.0, *(host.offset for host in self.hosts)]
-        return max(offsets) - min(offsets)
+        return self.latest - self.earliest
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys, in the order in which they are first named."""
+        named = (each for script in self.scripts for each in (script, script.second) if each is not None)
+        return tuple({each.key: None for each in named})

@@ -7,7 +7,8 @@
    `clock_skew`; where the clocks agree, that is after its true end.
 4. Claiming over a record gives a larger fencing token.
 5. A record that lives is never claimed for another payload.
-6. A renewal keeps the record running, changes its ends only, and never brings the lease's end nearer.
+6. A renewal keeps the record running, changes its ends only, and never brings the lease's end nearer, but for what its
+   clock was set back.
    Before its body begins, and to store its result, a call may also claim anew what it had claimed.
 7. A completion stores what the call's own body came to.
 8. Nobody gives back the key of finished work, nor one that is to be held; but a claim that came too late to
@@ -28,8 +29,7 @@ TICK = 0.002
 
 def lives(plan: Plan, row: Row, time: float) -> bool:
     """Whether a record counts by every clock."""
-    latest = max(0.0, *(host.offset for host in plan.hosts))
-    return EPOCH + time + latest <= row.expiration
+    return EPOCH + time + plan.latest <= row.expiration
 
 
 def differ(one: str | None, other: str | None) -> bool:
@@ -65,8 +65,8 @@ def _claims_over(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[
     elif not after.running and call.script.manner != "at once":
         yield f"{call.name} stored its result over another's record"
     else:
-        if before.running and call.clock(write.time) < before.lease_end + CLOCK_SKEW - TICK:
-            early = before.lease_end + CLOCK_SKEW - call.clock(write.time)
+        early = before.lease_end + CLOCK_SKEW - call.latest(write.time)
+        if before.running and early > TICK:
             yield f"{call.name} took over a lease {early:.3f} s before it was over"
         if after.token <= before.token:
             yield f"{call.name} took over with a fencing token that did not grow"
@@ -77,9 +77,9 @@ def _claims_over(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[
 def _changes_own(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[str]:
     after = write.after
     if after is None:
-        yield from _gives_back(before, call)
+        yield from _gives_back(write.time, before, call)
     elif not before.running:
-        if after.running and call.clock(write.time) <= before.expiration:
+        if after.running and call.latest(write.time) <= before.expiration:
             yield f"{call.name} revived its finished record"
         elif lives(plan, before, write.time):
             yield f"{call.name} changed its stored result"
@@ -89,7 +89,7 @@ def _changes_own(plan: Plan, write: Write, before: Row, call: Call) -> Iterator[
         return
     elif after != replace(before, lease_end=after.lease_end, expiration=after.expiration):
         yield f"{call.name} changed more than the ends of its running record"
-    elif after.lease_end < before.lease_end - TICK:
+    elif after.lease_end < before.lease_end - TICK - call.host.set_back(call.started or 0.0, write.time):
         yield f"{call.name} brought its lease's end nearer by {before.lease_end - after.lease_end:.3f} s"
 
 
@@ -101,10 +101,10 @@ def _stores(after: Row, call: Call) -> Iterator[str]:
         yield f"{call.name} stored what its body did not return"
 
 
-def _gives_back(before: Row, call: Call) -> Iterator[str]:
+def _gives_back(write_time: float, before: Row, call: Call) -> Iterator[str]:
     if not before.running:
         yield f"{call.name} deleted its stored result"
-    elif call.body_ended is not None and before.token / 1000 >= call.clock(call.body_ended) - TICK:
+    elif call.body_ended is not None and before.token / 1000 >= call.earliest(call.body_ended, write_time) - TICK:
         return  # it was claimed anew, for the result alone
     elif call.body_how in {"value", "declines"}:
         yield f"{call.name} gave back the key of finished work"

@@ -9,9 +9,10 @@ from tests.simulation.effect_faults import EFFECT_FAULTS
 from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.freeing_faults import FREEING_FAULTS
 from tests.simulation.place_faults import PLACE_FAULTS
+from tests.simulation.process_faults import PROCESS_FAULTS
 from tests.simulation.world import Run, simulate
 
-ALL = (*FAULTS, *PLACE_FAULTS, *EFFECT_FAULTS, *FREEING_FAULTS)
+ALL = (*FAULTS, *PLACE_FAULTS, *EFFECT_FAULTS, *FREEING_FAULTS, *PROCESS_FAULTS)
 
 WITHIN = 1000
 """Seeds within which a fault must be found; more of them where few can show it."""

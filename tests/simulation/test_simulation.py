@@ -62,6 +62,12 @@ FREED = {
 }
 """What became of keys that were freed."""
 
+MOVES = {
+    *("clock leaps", "denied", "machine sleeps", "two blocks"),
+    *("a completion is given up for want of rights", "refused for want of rights", "ran on when woken"),
+}
+"""What befell machines, rights and blocks, and what became of it."""
+
 
 @cache
 def played(first: int, last: int) -> tuple[Run | None, Counter[str]]:
@@ -90,7 +96,7 @@ def test_everything_that_can_go_wrong_went_wrong() -> None:
     counts = sum((played(first, first + BATCH)[1] for first in range(0, 5 * BATCH, BATCH)), Counter[str]())
     print(*(f"{number:7} {what}" for what, number in sorted(counts.items())), sep="\n")  # noqa: T201 - for `pytest -s`
     answers = {"dict", "DeclinedError", "InProgressError", "MismatchError", "ResultUnavailableError", "StoreError"}
-    assert counts.keys() >= ALL_FAULTS | PLACES | EFFECTS | FREED
+    assert counts.keys() >= ALL_FAULTS | PLACES | EFFECTS | FREED | MOVES
     assert {f"not run: {answer}" for answer in answers} <= counts.keys()
     assert {"run: dict", "run: BodyFailedError", "run: CancelledError", "run: LeaseLostError"} <= counts.keys()
 

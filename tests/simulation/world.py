@@ -87,10 +87,10 @@ class World:
     """All processes of a run, and its end: after a lease, every key can be had again."""
 
     def __init__(self, plan: Plan, loop: VirtualLoop) -> None:
-        self.monitor = Monitor(plan, loop.time)
+        self.monitor = Monitor(plan, lambda: loop.now)
         self._plan = plan
         self._loop = loop
-        self._table = WatchedTable(loop.time, self._changed, self.monitor.applied)
+        self._table = WatchedTable(lambda: loop.now, self._changed, self.monitor.applied)
         self._network = Network(
             self._table,
             plan.weather,
@@ -141,21 +141,21 @@ class World:
         if self._plan.scheme.verified:
             await self._store(before).verify_layout()
             begins = await self._opens_at(before, stage)
-        if begins > self._loop.time() + LONGEST_WAIT:
+        if begins > self._loop.now + LONGEST_WAIT:
             return False
-        await self._until(lambda: self._loop.time() < begins, "it is never time", limit=LONGEST_WAIT + 2)
+        await self._until(lambda: self._loop.now < begins, "it is never time", limit=LONGEST_WAIT + 2)
         return True
 
     async def _opens_at(self, before: Stage, stage: Stage) -> float:
         """Begin the wait anew, as an operator does when the phase before has ended; ask from when on a stage may open."""
-        now = EPOCH + self._loop.time()
+        now = EPOCH + self._loop.now
         moving = table_layout.move(replace(self._wanted(before), promises=False), now=now)
         moved = await self._store(before)._records.run_unverified(moving)
         assert isinstance(moved, Fits)
         verdict = table_layout.judge(moved.layout, self._wanted(stage), now=now)
         if isinstance(verdict, Fits) or verdict.until is None:
             return 0.0
-        return verdict.until - EPOCH - min(0.0, *(host.offset for host in self._plan.hosts))
+        return verdict.until - EPOCH - self._plan.earliest
 
     def _wanted(self, stage: Stage) -> WantedLayout:
         wanted = self._store(stage)._settings.wanted_layout(self._plan.retention_of(stage))
@@ -172,7 +172,7 @@ class World:
             retention=self._plan.retention_of(stage),
             clock_skew=CLOCK_SKEW,
             backend=Line(self._table),
-            clock=lambda: EPOCH + self._loop.time(),
+            clock=lambda: EPOCH + self._loop.now,
         )
 
     def _changed(self, write: Write) -> None:
@@ -181,19 +181,19 @@ class World:
 
     async def _until(self, going_on: Callable[[], bool], complaint: str, *, limit: float | None = None) -> None:
         """Let time pass while something goes on, reaping the table meanwhile."""
-        gives_up = self._loop.time() + (30 * self._plan.lease if limit is None else limit)
+        gives_up = self._loop.now + (30 * self._plan.lease if limit is None else limit)
         while going_on():
-            if self._loop.time() > gives_up:
+            if self._loop.now > gives_up:
                 self.monitor.breaks(complaint)
                 return
             await asyncio.sleep(1.0)
             if self._plan.reaped:
-                self._table.reap(EPOCH + self._loop.time() - 1)
+                self._table.reap(EPOCH + self._loop.now - 1)
 
     async def _probe(self, probe: Machine) -> None:
         """Claim every key: none is locked past its lease."""
-        for key, script in {script.key: script for script in self._plan.scripts}.items():
-            probe.make(_probing(script, f"probe of {key}", self._loop.time()))
+        for key in self._plan.keys:
+            probe.make(_probing(self._plan.scripts[0], key, self._loop.now))
         await self._until(lambda: probe.busy, "a probe never ends")
         for call in probe.calls.values():
             contended = isinstance(call.outcome, StoreError) and call.outcome.contended
@@ -216,11 +216,12 @@ class Line:
         return await self.table.execute(operation, "the deployment")
 
 
-def _probing(script: Script, name: str, starts: float) -> Script:
+def _probing(script: Script, key: str, starts: float) -> Script:
     """Make the call that finds out whether a key can be had."""
     return replace(
         script,
-        name=name,
+        name=f"probe of {key}",
+        key=key,
         payload=None,
         starts=starts,
         manner="by hand",
