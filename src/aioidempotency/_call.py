@@ -408,7 +408,8 @@ class Call:
             if error is not None:
                 left = await self._fail(running, error)
             elif running.lost:  # the body swallowed the cancellation, so the result may be half of one
-                await self._give_back(running)
+                if self._options.on_error == "release":
+                    await self._give_back(running)
             elif pending:
                 left = await self._commit(running, pending)
             else:

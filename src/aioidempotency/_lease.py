@@ -7,8 +7,9 @@ Invariants:
 1. A body never runs beyond its lease. A lease without a renewal before its safe point is lost, and so is a
    lease with another owner: the task of the body is cancelled.
 2. A task has one cancellation of ours outstanding at most, held by one `RunningLease`. Who leaves that block takes
-   the cancellation back, so afterwards `Task.cancelling` is as before. Cancel scopes cannot do so: scopes must be
-   left in the reverse order of entry, and cancel every await of the body's own clean-up.
+   the cancellation back, so afterwards `Task.cancelling` is as before. Another lost block of the task is marked, and
+   cancels a body that goes on at the end of its lease, or once the first block is left. Cancel scopes cannot do so:
+   scopes must be left in the reverse order of entry, and cancel every await of the body's own clean-up.
 3. Instants are the event loop's time, which no change of the wall clock moves. That time stands still while the
    machine sleeps, and leases do not: so a watch compares it with a clock that counts sleep.
 4. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
@@ -260,14 +261,15 @@ class Leases:
         self._loop = asyncio.get_running_loop()
         self._looked = self._loop.time()
         self.forks = PROCESS.forks
-        self._running: set[RunningLease] = set()
+        # A dict for its order: of two leases that one task loses at once, the older one cancels the task.
+        self._running: dict[RunningLease, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._renewals: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until the end of the body."""
-        self._running.add(running)
+        self._running[running] = None
         # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
         due = running.since + min(running.interval, running.lease.duration / 3)
         running.timer = self._loop.call_at(due, self._begin_renewal, running)
@@ -278,7 +280,7 @@ class Leases:
 
     def end(self, running: RunningLease) -> None:
         """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
-        self._running.discard(running)
+        self._running.pop(running, None)
         running.ended = True
         if running.timer is not None:
             running.timer.cancel()

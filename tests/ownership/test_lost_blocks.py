@@ -273,6 +273,23 @@ async def test_nested_lost_blocks_cancel_their_task_once() -> None:
     assert cancellations == 2
 
 
+@pytest.mark.parametrize("swallows", [True, False])
+@in_virtual_time
+async def test_a_body_that_holds_its_key_on_errors_holds_it_when_its_lease_is_lost(*, swallows: bool) -> None:
+    """O17: whether the body swallows its cancellation or not."""
+    store = unrenewable()
+    with pytest.raises(LeaseLostError):
+        async with store.execute("k", on_error="hold"):
+            try:
+                await pass_time(10 * LEASE)
+            except asyncio.CancelledError:
+                if not swallows:
+                    raise
+    record = await store.get("k")
+    assert record is not None
+    assert record.status is Status.INPROGRESS
+
+
 @pytest.mark.parametrize("unwinds", [0.7, 5.0])
 def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_the_end_of_its_lease(unwinds: float) -> None:
     """O17: it had lost its own lease meanwhile; the cancellation of the inner block has not told it."""

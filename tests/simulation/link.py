@@ -71,10 +71,12 @@ class Link:
         """Find the call whose operation this is: a claim may send the completion again that was refused another call."""
         call = CALL.get()
         assert call is not None
-        condition = operation.condition if isinstance(operation, Update) else None
-        if not isinstance(condition, HeldBy) or condition.owner == call.owner:
-            return call
-        return next((each for each in self._monitor.history.calls.values() if each.owner == condition.owner), call)
+        owner, first = call.owner, operation.writes[0] if isinstance(operation, Transact) else operation
+        if isinstance(first, Update) and isinstance(first.condition, HeldBy):
+            owner = first.condition.owner
+        elif isinstance(first, Put) and not is_of_layout(first):
+            owner = row(first.item).owner
+        return next((each for each in self._monitor.history.calls.values() if each.owner == owner), call)
 
     def _denied(self, time: float) -> bool:
         return not self.severed and any(begins <= time < ends for begins, ends in self._host.denied)
@@ -138,16 +140,18 @@ def learn(call: Call, operation: Operation, reply: Reply, asked: float) -> None:
             call.relied_on = _relied_on(call, wanted, asked)
         else:
             call.renewing = wanted, asked
-    if call.renewing is not None and isinstance(reply, ConditionFailed | Found | FoundAll):
-        _look_again(call, reply, *call.renewing)
+    if isinstance(reply, ConditionFailed | Found | FoundAll):
+        _look_again(call, reply, asked)
 
 
-def _look_again(call: Call, reply: ConditionFailed | Found | FoundAll, wanted: float, asked: float) -> None:
-    """Take a refused renewal for granted, as the library does, where the record ends no sooner."""
+def _look_again(call: Call, reply: ConditionFailed | Found | FoundAll, asked: float) -> None:
+    """Find an own record: a claim that was not answered, or a refused renewal that ends no sooner than asked for."""
     there = reply.items if isinstance(reply, FoundAll) else (reply.item,)
-    rows = (row(item) for item in there if item is not None)
-    if any(each.owner == call.owner and each.running and each.lease_end >= wanted for each in rows):
-        call.relied_on = _relied_on(call, wanted, asked)
+    for each in (row(item) for item in there if item is not None):
+        if each.owner == call.owner and each.running and call.body_began is None:
+            call.relied_on = _relied_on(call, each.lease_end, asked)
+        elif each.owner == call.owner and each.running and call.renewing and each.lease_end >= call.renewing[0]:
+            call.relied_on = _relied_on(call, *call.renewing)
 
 
 def _relied_on(call: Call, lease_end: float, asked: float) -> Span:
