@@ -8,7 +8,7 @@ Invariants:
    lease with another owner: the task of the body is cancelled.
 2. A task has one cancellation of ours outstanding at most, held by one `RunningLease`. Who leaves that block takes
    the cancellation back, so afterwards `Task.cancelling` is as before. Another lost block of the task is marked, and
-   cancels a body that goes on at the end of its lease, or once the first block is left. Cancel scopes cannot do so:
+   cancels a body that goes on at the end of its lease, or after the first block is left. Cancel scopes cannot do so:
    scopes must be left in the reverse order of entry, and cancel every await of the body's own clean-up.
 3. Instants are the event loop's time, which no change of the wall clock moves. That time stands still while the
    machine sleeps, and leases do not: so a watch compares it with a clock that counts sleep.
@@ -38,7 +38,7 @@ WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
 
 UNWINDING_LOOK: Final = 0.1
-"""Seconds between two looks whether a task has left another lost block, after the end of a lease."""
+"""Seconds between two looks whether a task has left another lost block."""
 
 LEAST_SLEEP: Final = 0.05
 """Seconds of a difference between the clocks that count as sleep: two clocks cannot be read at one instant."""
@@ -221,15 +221,16 @@ class RunningLease:
     def _cancel(self) -> None:
         """Cancel the task of the body; later, while the task unwinds from another lost block.
 
-        The body may go on after that other block, so its own cancellation must follow. But nothing may interrupt the
-        clean-up between the blocks in the time that a lease leaves for unwinding.
+        The body may go on after that other block, so its own cancellation must follow. But nothing interrupts the
+        clean-up between the blocks before the end of the lease, unless the record belongs to another owner already.
         """
         task = self._task
         # A block may be left in another task than the one that entered; that one may have ended.
         if self.ended or task is None or task.done():
             return
         if task in _CANCELLED:
-            self.timer = self._loop.call_later(max(self.remaining, UNWINDING_LOOK), self._cancel)
+            left = 0.0 if isinstance(self.cause, LeaseLostError) else self.remaining
+            self.timer = self._loop.call_later(max(left, UNWINDING_LOOK), self._cancel)
             return
         _CANCELLED[task] = self
         task.cancel()

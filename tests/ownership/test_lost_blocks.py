@@ -321,6 +321,30 @@ def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_the_end_of
     scene()
 
 
+@in_virtual_time
+async def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_once_where_another_owner_runs() -> None:
+    """O17: both renewals were refused, and the body catches the first loss."""
+    table = MemoryBackend()
+    store = AsyncIdempotencyStore("orders", backend=table, clock=epoch_seconds, lease=LEASE)
+    ahead = AsyncIdempotencyStore("orders", backend=table, clock=lambda: epoch_seconds() + 3 * LEASE, lease=LEASE)
+    ended = 0.0
+    with pytest.raises(LeaseLostError) as lost:
+        async with store.execute("outer") as outer:
+            with contextlib.suppress(LeaseLostError):
+                async with store.execute("inner"):
+                    await asyncio.gather(ahead.claim("outer"), ahead.claim("inner"))
+                    try:
+                        await pass_time(10 * LEASE)
+                    finally:
+                        await pass_time(0.5)
+            try:
+                await pass_time(10 * LEASE)
+            finally:
+                ended = asyncio.get_running_loop().time()
+    assert (lost.value.key, lost.value.reason) == (outer.key, "another_owner")
+    assert LEASE / 3 <= ended <= LEASE / 3 + 0.5 + 0.11
+
+
 # Together with other cancellations
 
 
