@@ -399,7 +399,6 @@ class Call:
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
         self._here.leases.end(running)
-        self._records.held.pop(self._owner, None)
         left: Record | None = None
         try:
             pending = execution._pending  # noqa: SLF001 - what the block has collected, which only its end reads
@@ -430,6 +429,8 @@ class Call:
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return
         if cancelled:
+            if error is not None:
+                return  # the cancellation itself goes on, with its message and its traceback
             raise asyncio.CancelledError
         raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
 
@@ -504,9 +505,8 @@ class Call:
         """Act on a decision: hold the lease, replay the result, or refuse the call."""
         options = self._options
         records = self._records
-        if isinstance(
-            decision, Claimed
-        ):  # before anything that can raise: `__aenter__` then finds the lease to release
+        # Before anything that can raise: `__aenter__` then finds the lease to release.
+        if isinstance(decision, Claimed):
             lease = decision.lease
             since = asyncio.get_running_loop().time() - records.used(lease)
             heartbeat = options.heartbeat if DEADLINE.get() is None else None
@@ -657,7 +657,6 @@ class Call:
     def _drop(self, running: RunningLease) -> None:
         """Release the lease of a block that was not entered."""
         self._here.leases.end(running)
-        self._records.held.pop(self._owner, None)
         self._here.leases.release(self._release(running), f"release {self._key}")
 
     async def _release(self, running: RunningLease) -> None:

@@ -243,6 +243,7 @@ class Leases:
     Args:
         renew: Renews a lease in the table.
         used: Reads the age of a lease by the wall clock.
+        held: The leases of the store's running bodies in all loops, by owner.
         asleep: Reads how many seconds the machine has slept.
 
     Attributes:
@@ -253,10 +254,12 @@ class Leases:
         self,
         renew: Callable[[Lease], Awaitable[Lease]],
         used: Callable[[Lease], float],
+        held: dict[str, RunningLease],
         asleep: Callable[[], float] = seconds_asleep,
     ) -> None:
         self._renew = renew
         self._used = used
+        self._held = held
         self._asleep = asleep
         self._slept = asleep()
         self._loop = asyncio.get_running_loop()
@@ -282,6 +285,7 @@ class Leases:
     def end(self, running: RunningLease) -> None:
         """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
         self._running.pop(running, None)
+        self._held.pop(running.lease.owner, None)
         running.ended = True
         if running.timer is not None:
             running.timer.cancel()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from math import ceil
 from threading import Lock
-from typing import TypeVar, final
+from typing import TypeVar, cast, final
 
 from aioidempotency._concurrency import Once, concurrently, to_the_end
 from aioidempotency._core import freeing, model, protocol
@@ -131,7 +131,7 @@ class Records:
                 if self.opening is not None and not self.opening.done:
                     await self.opening()
                 if attempt.read_first:
-                    outcome: Decision | Contended = await self.contend(protocol.claim(attempt), attempt, sent)
+                    outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent, sparing=attempt)
                 else:
                     lease, operation = protocol.first_put(attempt)
                     reply = await self.ask(operation)
@@ -143,7 +143,8 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
-                        outcome = await self.contend(protocol.claim_refused(attempt, operation, reply), attempt, sent)
+                        going_on = protocol.claim_refused(attempt, operation, reply)
+                        outcome = await self.run(going_on, sent, sparing=attempt)
                 if isinstance(outcome, Contended):
                     raise contended("claim", attempt.locations[0])
                 decision = await self._relied_on(outcome, attempt)
@@ -340,39 +341,33 @@ class Records:
         self.cache.forget(key)
         return None
 
-    async def run(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
+    async def run(
+        self, procedure: Procedure[T], sent: list[Operation] | None = None, *, sparing: Claim | None = None
+    ) -> T:
         """Run a procedure's operations in turn. The first procedure of a store waits for the layout's check.
 
-        Each operation is added to `sent` before it leaves.
+        Args:
+            procedure: What to run.
+            sent: Gets each operation before the operation leaves.
+            sparing: The attempt of a procedure that may take a record over. No operation takes a record from a running
+                body of this store; the procedure then ends with `InProgress` or `Mismatch`, two of its own outcomes.
         """
         if self.opening is not None and not self.opening.done:
             await self.opening()
-        return await self.run_unverified(procedure, sent)
+        return await self.run_unverified(procedure, sent, sparing=sparing)
 
-    async def contend(
-        self, procedure: Procedure[T], attempt: Claim, sent: list[Operation] | None = None
-    ) -> T | InProgress | Mismatch:
-        """Run a procedure that may take a record over, but never from a body of this store that runs."""
-        if self.opening is not None and not self.opening.done:
-            await self.opening()
-        try:
-            operation = next(procedure)
-            while True:
-                verdict = self._by_own_clock(attempt, operation) if self.held else None
-                if verdict is not None:
-                    procedure.close()
-                    return verdict
-                if sent is not None:
-                    sent.append(operation)
-                operation = procedure.send(await self.ask(operation))
-        except StopIteration as outcome:
-            return outcome.value  # type: ignore[no-any-return] # StopIteration is not generic
-
-    async def run_unverified(self, procedure: Procedure[T], sent: list[Operation] | None = None) -> T:
+    async def run_unverified(
+        self, procedure: Procedure[T], sent: list[Operation] | None = None, *, sparing: Claim | None = None
+    ) -> T:
         """Run a procedure whose locations do not depend on the layout."""
         try:
             operation = next(procedure)
             while True:
+                if sparing is not None and self.held:
+                    verdict = self._by_own_clock(sparing, operation)
+                    if verdict is not None:
+                        procedure.close()
+                        return cast("T", verdict)
                 if sent is not None:
                     sent.append(operation)
                 operation = procedure.send(await self.ask(operation))

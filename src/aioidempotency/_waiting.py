@@ -89,7 +89,7 @@ class RunningCalls:
 
     def __init__(self, records: Records) -> None:
         self.in_flight: dict[str, InFlightCall] = {}
-        self.leases = Leases(records.renew, records.used, records.asleep)
+        self.leases = Leases(records.renew, records.used, records.held, records.asleep)
         self.polled: dict[str, InFlightCall] = {}
         self.closed = False
         self.drained: anyio.Event | None = None

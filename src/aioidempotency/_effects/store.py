@@ -137,7 +137,7 @@ class Effects:
         )
         if outcome is None:
             wanted = await self.collected(pending, record_bytes=len(encoded.data.encode()))
-            outcome = await records.contend(commits.commit_once(attempt, encoded, wanted), attempt)
+            outcome = await records.run(commits.commit_once(attempt, encoded, wanted), sparing=attempt)
         match outcome:
             case Completed(record):
                 records.completed(attempt.route, record)
