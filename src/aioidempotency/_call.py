@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 from msgspec import Struct
 
@@ -38,10 +38,29 @@ from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
 from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
-from aioidempotency._options import AUTO, Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
+from aioidempotency._options import (
+    AUTO,
+    Duration,
+    OnInProgress,
+    Settings,
+    check_errors,
+    check_plain,
+    interval,
+    one_of,
+    patience,
+)
 from aioidempotency._records import Records
+from aioidempotency._result_types import ResultType
 from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
-from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
+from aioidempotency.events import (
+    CompletionFailed,
+    FailedOpen,
+    LeaseLost,
+    RecordReleased,
+    ReleaseFailed,
+    StoreIfFailed,
+    decided,
+)
 from aioidempotency.exceptions import (
     ConfigurationError,
     IdempotencyError,
@@ -54,6 +73,9 @@ from aioidempotency.exceptions import (
     TransactionClosedError,
     TransactionError,
 )
+
+StoreIf = Callable[[Any], object]
+"""Tells whether to store a result."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.2, 5.0
 """Seconds of the first and of the longest pause before a completion is sent again, doubled each time, with jitter."""
@@ -232,6 +254,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         read_first: Whether to read before claiming.
         on_error: Whether an error of the body releases the key, or holds the key until the lease ends.
         store_errors: The classes of errors to store as results.
+        store_if: Tells whether to store a result. None stores each.
+        upgrade: Turns the JSON of a result that does not fit the type into one that does.
     """
 
     parts: Parts
@@ -242,6 +266,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     read_first: bool
     on_error: Literal["release", "hold"]
     store_errors: tuple[type[Exception], ...]
+    store_if: StoreIf | None = None
+    upgrade: _results.Upgrade | None = None
 
     @classmethod
     def of(
@@ -255,6 +281,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         on_error: Literal["release", "hold"] = "release",
         store_errors: tuple[type[Exception], ...] = (),
         read_first: bool | None = None,
+        store_if: StoreIf | None = None,
+        upgrade: _results.Upgrade | None = None,
     ) -> Self:
         """Validate the options of calls. None stands for the store's setting.
 
@@ -264,6 +292,10 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         settings = parts.settings
         one_of(on_error, "on_error", ("release", "hold"))
         check_errors(store_errors)
+        if store_if is not None:
+            check_plain(store_if, "store_if")
+        if upgrade is not None:
+            check_plain(upgrade, "upgrade")
         protected = settings.terms.lease if lease is None else settings.protected(lease)
         made = cls(
             parts=parts,
@@ -274,6 +306,8 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             read_first=settings.read_first if read_first is None else read_first,
             on_error=on_error,
             store_errors=store_errors,
+            store_if=store_if,
+            upgrade=upgrade,
         )
         # Here, and not at each claim: a retention belongs to a function, and nearly always is the store's.
         lasts = max(made.retention, protected + settings.terms.clock_skew)
@@ -282,7 +316,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         return made
 
     def call(
-        self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: object
+        self, material: object, *, fingerprint: str | None = None, namespace: str = "", result_type: ResultType
     ) -> "Call":
         """Make one call. Key, fingerprint (a digest) and owner never change afterwards.
 
@@ -311,7 +345,7 @@ class Call:
         route: Where the record may be.
         owner: 128 random bits, which mark the record as owned by this call.
         fingerprint: The digest of the payload, or None.
-        result_type: The type of a replayed result.
+        result_type: The type of the result.
     """
 
     __slots__ = (
@@ -331,7 +365,14 @@ class Call:
     )
 
     def __init__(
-        self, options: CallOptions, key: str, route: Route, *, owner: str, fingerprint: str | None, result_type: object
+        self,
+        options: CallOptions,
+        key: str,
+        route: Route,
+        *,
+        owner: str,
+        fingerprint: str | None,
+        result_type: ResultType,
     ) -> None:
         self._options = options
         self._records = options.parts.records
@@ -384,7 +425,7 @@ class Call:
         CURRENT.set(self._execution)
         return self._execution
 
-    async def __aexit__(
+    async def __aexit__(  # noqa: C901 - the way out of a block is read in one piece
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Complete the record; or release the key, if the block raised or lost its lease."""
@@ -411,6 +452,9 @@ class Call:
                     await self._give_back(running)
             elif pending:
                 left = await self._commit(running, pending)
+            # Not asked about a transaction: once committed, the caller's own writes cannot be taken back.
+            elif self._options.store_if is not None and not self._wanted(self._options.store_if):
+                await self._give_back(running)
             else:
                 left = await self._complete(running, self._encoded(running))
         finally:
@@ -528,8 +572,7 @@ class Call:
             case Replay(record):
                 if records.cache is not None:
                     records.cache.put(self._key, record)
-                codec = options.parts.settings.codec
-                decoded = _results.decode(record, codec, self._result_type, options.store_errors)
+                decoded = _results.decode(record, self._result_type, options.store_errors, options.upgrade)
                 return Execution(self._key, record=replace(record, result=decoded))
             case InProgress(record, retry_after):
                 raise InProgressError(record, retry_after)
@@ -550,12 +593,27 @@ class Call:
         if mine.changed is not None:
             mine.wake()
 
+    def _wanted(self, store_if: StoreIf) -> bool:
+        """Ask whether to store the result. A failing answer counts as yes: the body must not run a second time."""
+        assert self._execution is not None  # noqa: S101 - the block was entered
+        try:
+            return bool(store_if(self._execution.result))
+        except Exception as error:  # noqa: BLE001 - the predicate is the user's
+            self._records.report(StoreIfFailed(self._key, type(error).__qualname__))
+            return True
+
     def _encoded(self, running: RunningLease) -> SerializedResult:
         """Serialize the block's result."""
         assert self._execution is not None  # noqa: S101 - the block was entered
-        return _results.serialize_or_tombstone(
-            self._execution.result, running.lease, self._options.parts.settings, self._records.report
-        )
+        result, settings, report = self._execution.result, self._options.parts.settings, self._records.report
+        try:
+            return _results.serialize(result, running.lease, settings, self._result_type, report)
+        except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
+            try:
+                return _results.tombstone(error, running.lease, settings, report)
+            except SerializationError:
+                self._drop(running)
+                raise
 
     async def _complete(
         self, running: RunningLease, result: SerializedResult, *, shielded: bool = False

@@ -9,10 +9,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, TypeVar, final
 from weakref import WeakKeyDictionary
 
+from aioidempotency._call import StoreIf
 from aioidempotency._core.model import Record
 from aioidempotency._keys import check_namespace, digest, is_missing
 from aioidempotency._namespaces import MARK, Namespace
 from aioidempotency._options import Duration, OnInProgress, one_of
+from aioidempotency._result_types import ResultType, check_codec
+from aioidempotency._results import Upgrade
 from aioidempotency._selection import Find, KeySource, MissingParts, finder
 from aioidempotency._signatures import (
     check_awaitable,
@@ -23,7 +26,6 @@ from aioidempotency._signatures import (
     unbound,
 )
 from aioidempotency._store import AsyncIdempotencyStore
-from aioidempotency.codecs import JsonCodec
 from aioidempotency.exceptions import ConfigurationError
 
 P = ParamSpec("P")
@@ -53,6 +55,8 @@ def idempotent(
     missing_parts: MissingParts = "raise",
     on_replay: OnReplay | None = None,
     result_type: object = None,
+    store_if: StoreIf | None = None,
+    upgrade: Upgrade | None = None,
 ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
     """Make a coroutine function run once for each key. A later call gets the first call's result.
 
@@ -96,11 +100,16 @@ def idempotent(
         on_replay: Called with the stored result and its record, and awaited if necessary. The answer replaces the
             result, unless the answer is None.
         result_type: The type of a replayed result. Without one, the return annotation counts.
+        store_if: Called with each result before the result is stored. False gives the key back: the caller gets the
+            result all the same, and the next call runs. An error of `store_if` counts as True, with the event
+            `StoreIfFailed`. Results of `execution.transaction` are always stored, because a commit cannot be undone.
+        upgrade: Called with the JSON of a stored result that does not fit the type any more, after a deployment. Its
+            answer is read as the type. An error of `upgrade` makes the replay a `ResultUnavailableError`.
 
     Raises:
         ConfigurationError: When decorating: the function is no coroutine function, an expression begins with an unknown
             parameter, the return type cannot be read back, another function of the store has the same namespace, or a
-            setting makes no sense.
+            setting makes no sense. At the first call: the store's codec gives no text.
     """
     one_of(missing_key, "missing_key", ("raise", "run"))
     one_of(missing_parts, "missing_parts", ("raise", "allow"))
@@ -113,6 +122,8 @@ def idempotent(
         on_error=on_error,
         store_errors=store_errors,
         read_first=read_first,
+        store_if=store_if,
+        upgrade=upgrade,
     )
 
     def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -147,7 +158,7 @@ def idempotent(
                 namespace=constant if namespace_for is None else namespace_for(args, kwargs),
                 # An annotation may name a class that is defined later, so the first call resolves the type. Later calls
                 # read the list.
-                result_type=target.resolved[0] if target.resolved else target.result_type(),
+                result_type=target.resolved[0] if target.resolved else target.first_type(),
             ) as execution:
                 if not execution.replayed:
                     execution.result = await function(*args, **kwargs)
@@ -188,7 +199,7 @@ class _Target:
         find_key: Finds the key's material.
         find_payload: Finds the fingerprint's material. None without a fingerprint.
         in_key: The parameters whose values are in the key, as far as known.
-        resolved: The type of results, once known. Empty before.
+        resolved: The type of results, from the first call on. Empty before.
     """
 
     def __init__(
@@ -218,23 +229,28 @@ class _Target:
         self.namespace_for: FindNamespace | None = None
         if namespace is None and (find_namespace := self._receiver_namespace()) is not None:
             self.namespace_for = _holding(find_namespace, held_args, held_kwargs)
-        self.resolved: list[object] = []
+        self.resolved: list[ResultType] = []
+        self._early: ResultType | None = None
         self._store = store
         self._given_type = result_type
         self._warned = False
         self._resolve_early()
 
-    def result_type(self) -> object:
-        """Resolve the type of a replayed result.
+    def first_type(self) -> ResultType:
+        """Find the type of results at the first call, before anything is written.
 
         Raises:
-            ConfigurationError: The annotation cannot be resolved, or results of its type cannot be read back.
+            ConfigurationError: The annotation cannot be resolved, results of its type cannot be read back, or the
+                store's codec gives no text.
         """
-        expected = return_type(self.function) if self._given_type is None else self._given_type
-        if isinstance(self._store.codec, JsonCodec):
-            self._store.codec.decoder(expected)
+        check_codec(self._store.codec)
+        expected = self._early or self._result_type()
         self.resolved = [expected]
         return expected
+
+    def _result_type(self) -> ResultType:
+        annotation = return_type(self.function) if self._given_type is None else self._given_type
+        return ResultType(annotation, self._store.codec)
 
     def warn_once(self) -> None:
         """Report the first call without a key."""
@@ -270,7 +286,7 @@ class _Target:
     def _resolve_early(self) -> None:
         """Find a bad return type when decorating."""
         try:
-            self.result_type()
+            self._early = self._result_type()
         except ConfigurationError as error:
             # A name defined further down in the module is unknown now. The first call looks again.
             if not isinstance(error.__cause__, NameError):

@@ -103,7 +103,12 @@ class Namespace(Struct, frozen=True, weakref=False):
         kind = receiver if isinstance(receiver, type) else type(receiver)
         if kind.__qualname__ == self.scope and kind.__module__ == self.module:
             return self.text
-        return f"{self.text}@{_module_name(kind.__module__, None)}.{kind.__qualname__}"
+        return f"{self.text}@{class_name(kind)}"
+
+
+def class_name(kind: type) -> str:
+    """Name a class as `module.qualname`, alike in a program's main module and where the module is imported."""
+    return f"{_module_name(kind.__module__, None)}.{kind.__qualname__}"
 
 
 def _module_name(module: str, module_globals: Mapping[str, object] | None) -> str:

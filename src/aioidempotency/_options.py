@@ -1,5 +1,6 @@
 """The settings of stores and calls, validated at construction."""
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class Settings:
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
     label: str | Auto | None = None
+    strict_results: bool = False
+    """Whether a result that would not come back as it is raises `SerializationError`, in place of an event."""
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
     """Names the possible locations of a key's record."""
@@ -229,6 +232,13 @@ def check_kind(value: object, name: str, kind: type | UnionType) -> None:
     if not isinstance(value, kind):
         wanted = getattr(kind, "__name__", str(kind).replace("aioidempotency.partitioning.", ""))
         raise ConfigurationError(f"{name}= takes an instance of {wanted}: not {value!r}")
+
+
+def check_plain(function: object, name: str) -> None:
+    """Require a plain function. The store does not await the answer."""
+    called = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
+    if not callable(function) or inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise ConfigurationError(f"{name}= takes a plain function, which answers without await: not {function!r}")
 
 
 def check_errors(store_errors: tuple[type[Exception], ...]) -> None:

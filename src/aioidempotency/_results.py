@@ -6,20 +6,22 @@ only that the call was executed.
 
 import base64
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from aioidempotency._annotations import Promise
 from aioidempotency._attributes import LARGEST_ITEM
+from aioidempotency._comparison import Difference, difference
 from aioidempotency._core import model
 from aioidempotency._core.model import Lease, Record, SerializedResult, Status
+from aioidempotency._namespaces import class_name
 from aioidempotency._options import Settings
-from aioidempotency._signatures import qualified_name
-from aioidempotency.codecs import Codec
-from aioidempotency.events import Event, ResultDropped
+from aioidempotency._result_types import ResultType
+from aioidempotency.events import Event, ResultDiffers, ResultDropped
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, ResultUnavailableError, SerializationError
 
 TOMBSTONE = SerializedResult("", "tombstone")
@@ -38,34 +40,132 @@ SURELY_SMALL = 90_000
 """So many characters fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
 
 
-class StoredError(msgspec.Struct, frozen=True):
-    """An error in its stored form: the name of the class, and the arguments if JSON can hold them."""
+Upgrade = Callable[[Any], object]
+"""Turns the decoded JSON of an old result into a result of the present type."""
+
+
+class StoredError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error in its stored form.
+
+    Attributes:
+        type: The name of the class.
+        args: The arguments; None if the error cannot be rebuilt from JSON.
+        state: The attributes to set, by name; None if the constructor sets them.
+        made: Whether to call the constructor. Otherwise the error is made without it, as by `pickle`.
+    """
 
     type: str
     args: list[Any] | None
+    state: dict[str, Any] | None = None
+    made: bool = True
 
     # The arguments of an error are the caller's data.
     def __repr__(self) -> str:
         return f"<StoredError {self.type}>"
 
 
-def encode(result: object, lease: Lease, codec: Codec, *, compress_over: int | None) -> SerializedResult:
-    """Write a result, compressed if the text has more than `compress_over` characters.
+def serialize(
+    result: object, lease: Lease, settings: Settings, expected: ResultType, report: Callable[[Event], object]
+) -> SerializedResult:
+    """Write a result in its stored form, unless a replay would be another value. Report a difference in class.
 
     Raises:
-        SerializationError: The codec cannot write the result, or the result is too large.
+        SerializationError: The codec cannot write the result, the result is too large, or would not come back equal.
     """
-    text = codec.encode(result)
+    text = settings.codec.encode(result)
     if not isinstance(text, str):
         raise SerializationError("the result", f"{type(text).__name__}, given by the codec", "let codec= give a text")
-    encoded = SerializedResult(text)
+    kind, result_class = type(result), None
+    # In line, because nearly all results are simple, and every call passes here.
+    if kind not in expected.exact:
+        members = expected.members.get(kind)
+        if kind is dict:
+            sure = members is not None and {*map(type, result)} <= _TEXT and {*map(type, result.values())} <= members  # type: ignore[call-overload, attr-defined]
+        else:
+            sure = members is not None and {*map(type, result)} <= members  # type: ignore[call-overload]
+        if not sure and expected.compares:
+            result_class = _compared(result, text, lease, settings, expected=expected, report=report)
+    return _stored(text, lease, settings.compress_over, result_class)
+
+
+_TEXT = frozenset({str})
+
+
+def _compared(
+    result: object,
+    text: str,
+    lease: Lease,
+    settings: Settings,
+    *,
+    expected: ResultType,
+    report: Callable[[Event], object],
+) -> str | None:
+    """Read a written result back, and find the class to store beside it.
+
+    Raises:
+        SerializationError: A replay would be another value, or none.
+    """
+    trouble: SerializationError | None = None
+    for name in expected.names(result):
+        try:
+            found = expected.compare(result, text, name)
+        except SerializationError as error:
+            trouble = trouble or error
+            continue
+        if found is None or found.kind != "value":
+            if found is not None and expected.reports(found):
+                _tell(found, lease, settings, report)
+            return name
+        trouble = _would_differ(found)
+    raise trouble or _not_read_back(result)
+
+
+def _tell(found: Difference, lease: Lease, settings: Settings, report: Callable[[Event], object]) -> None:
+    """Report that a replay will differ in class; or raise, if the store is strict."""
+    advice = "annotate the function with the type of its result" if found.kind == "untold" else "let the two agree"
+    if settings.strict_results:
+        raise SerializationError("the result", f"{found.where}, because {found.change}", advice)
+    report(ResultDiffers(lease.key, found.where, f"{found.change}; {advice}"))
+
+
+def _would_differ(found: Difference) -> SerializationError:
+    if found.fields:
+        advice = "name each class in the annotation, and give the members of a union a tag"
+    else:
+        advice = "a replay must equal the first answer: see `__post_init__`, converters, validators and excluded fields"
+    return SerializationError("the result", f"{found.where}, because {found.change}", advice)
+
+
+def _not_read_back(result: object) -> SerializationError:
+    return SerializationError("the result", type(result).__name__, "return what the annotation says")
+
+
+def tombstone(
+    error: Exception, lease: Lease, settings: Settings, report: Callable[[Event], object]
+) -> SerializedResult:
+    """Report that a result cannot be stored, and return a tombstone in its place.
+
+    Raises:
+        SerializationError: The store is strict.
+    """
+    # A codec or a model may raise anything, and the message may quote the result.
+    reason = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
+    if settings.strict_results:
+        raise error if isinstance(error, SerializationError) else SerializationError("the result", reason, "see above")
+    report(ResultDropped(lease.key, reason))
+    return TOMBSTONE
+
+
+def _stored(text: str, lease: Lease, compress_over: int | None, result_class: str | None) -> SerializedResult:
+    """Make the stored form of a text, compressed if the text has more than `compress_over` characters."""
+    encoded = SerializedResult(text, None, result_class)
     if compress_over is not None and len(text) > compress_over:
         plain = _bytes_of(text)
         # Replays would refuse to unpack the text.
         if len(plain) > LARGEST_TEXT:
             advice = f"the most is {LARGEST_TEXT} bytes; return a reference to the result instead"
             raise SerializationError("the result", f"a text of {len(plain)} bytes", advice)
-        encoded = SerializedResult(base64.b64encode(zlib.compress(plain)).decode(), ZLIB)
+        encoded = SerializedResult(base64.b64encode(zlib.compress(plain)).decode(), ZLIB, result_class)
     elif not text.isascii():
         _bytes_of(text)
     # Measuring an item costs more than a comparison, and nearly all results are small.
@@ -87,35 +187,57 @@ def _bytes_of(text: str) -> bytes:
         raise SerializationError("the result", "half a character, which has no bytes", advice) from None
 
 
-def serialize_or_tombstone(
-    result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
-) -> SerializedResult:
-    """Write a result in its stored form. If that fails, report an event and return a tombstone."""
-    try:
-        return encode(result, lease, settings.codec, compress_over=settings.compress_over)
-    except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
-        reason = str(error) if isinstance(error, SerializationError) else f"encoding it raised {type(error).__name__}"
-        report(ResultDropped(lease.key, reason))
-        return TOMBSTONE
-
-
 def serialize_error(error: Exception) -> SerializedResult:
     """Write an error for replays. An error that cannot be rebuilt is stored by name."""
-    name = qualified_name(type(error))
-    args: list[Any] = []
-    rebuilt = False
-    try:
-        args = msgspec.json.decode(msgspec.json.encode(error.args), type=list[Any])
-        # A constructor may take other arguments than `args`, or keep facts elsewhere. A replay that differs from the
-        # first error would mislead the caller, so the error is rebuilt once and compared.
-        again = type(error)(*args)
-        rebuilt = args == list(error.args) and str(again) == str(error) and _facts(again) == _facts(error)
-    except Exception:  # noqa: BLE001 - a user's constructor may raise anything; then the error cannot be rebuilt
-        rebuilt = False
-    encoded = msgspec.json.encode(StoredError(name, args if rebuilt else None))
-    if len(encoded) > SURELY_SMALL:
-        encoded = msgspec.json.encode(StoredError(name, None))
-    return SerializedResult(encoded.decode(), ERROR)
+    name = class_name(type(error))
+    for candidate in _forms(error, name):
+        # A replay that differs from the first error would mislead the caller, so the error is rebuilt once and
+        # compared.
+        try:
+            encoded = msgspec.json.encode(candidate)
+            again = _made(type(error), msgspec.json.decode(encoded, type=StoredError))
+            alike = _alike(error, again)
+        except Exception:  # noqa: BLE001, S112 - a user's constructor may raise anything
+            continue
+        if alike and len(encoded) <= SURELY_SMALL:
+            return SerializedResult(encoded.decode(), ERROR)
+    return SerializedResult(msgspec.json.encode(StoredError(name, None)).decode(), ERROR)
+
+
+def _forms(error: Exception, name: str) -> Iterator[StoredError]:
+    """List the forms in which an error may be stored, the plainest first."""
+    state = _facts(error)
+    yield StoredError(name, list(error.args))
+    # The arguments of the constructor, as `pickle` would find them. Another function than the class would have to be
+    # looked up by a stored name.
+    with suppress(Exception):  # the method is the user's
+        reduced = error.__reduce__()
+        if isinstance(reduced, tuple) and reduced[0] is type(error):
+            yield StoredError(name, list(reduced[1]), state or None)
+    # `HTTPException(status_code=402)` keeps its facts as attributes, and has no arguments to repeat.
+    yield StoredError(name, list(error.args), state, made=False)
+
+
+def _made(kind: type[Exception], stored: StoredError) -> Exception:
+    """Rebuild an error from its stored form."""
+    args = stored.args or []
+    if stored.made:
+        error = kind(*args)
+    else:
+        error = kind.__new__(kind, *args)
+        error.args = tuple(args)
+    vars(error).update(stored.state or {})
+    return error
+
+
+def _alike(error: Exception, again: Exception) -> bool:
+    """Compare an error with its rebuilt form: class, text, arguments and attributes."""
+    if type(again) is not type(error) or str(again) != str(error):
+        return False
+    before, after = ({"args": list(each.args), **_facts(each)} for each in (error, again))
+    found = difference(before, after, Promise(()))
+    # `HTTPStatus.NOT_FOUND` comes back as 404, which is as good.
+    return found is None or (found.kind == "class" and found.scalar)
 
 
 def _facts(error: Exception) -> dict[str, object]:
@@ -124,7 +246,10 @@ def _facts(error: Exception) -> dict[str, object]:
 
 
 def decode(
-    record: Record, codec: Codec, result_type: object = Any, store_errors: tuple[type[Exception], ...] = ()
+    record: Record,
+    expected: ResultType,
+    store_errors: tuple[type[Exception], ...] = (),
+    upgrade: Upgrade | None = None,
 ) -> object:
     """Read a finished record's result, or raise the stored error.
 
@@ -149,8 +274,10 @@ def decode(
                 record, f"its encoding {unknown[:LONGEST_NAME]!r} is not known to this version"
             )
     try:
-        return codec.decode(text, result_type)
+        return expected.read(text, record.result_class)
     except SerializationError as error:
+        if upgrade is not None:
+            return _upgraded(record, text, expected, upgrade)
         raise ResultUnavailableError(record, str(error)) from error
     except ConfigurationError:
         raise
@@ -159,12 +286,21 @@ def decode(
         raise ResultUnavailableError(record, f"decoding it raised {type(error).__name__}") from None
 
 
-def opened(record: Record, codec: Codec, *, tolerant: bool = False) -> Record:
+def _upgraded(record: Record, text: str, expected: ResultType, upgrade: Upgrade) -> object:
+    """Let the caller turn an old result into one of the present type."""
+    try:
+        return expected.converted(upgrade(expected.as_json(text)))
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        # Without a cause, because the message of a user's error may quote the result.
+        raise ResultUnavailableError(record, f"upgrading it raised {type(error).__name__}") from None
+
+
+def opened(record: Record, expected: ResultType, *, tolerant: bool = False) -> Record:
     """Decode the result of a record for the caller. With `tolerant`, leave out an undecodable result."""
     if record.status is not Status.COMPLETED:
         return record
     try:
-        return replace(record, result=decode(record, codec))
+        return replace(record, result=decode(record, expected))
     except IdempotencyError:
         if tolerant:
             return record
@@ -194,10 +330,10 @@ def _rebuilt(record: Record, data: str, store_errors: tuple[type[Exception], ...
         return ResultUnavailableError(record, "its stored error is damaged")
     # Only a class listed by the caller is rebuilt. An import by a stored name would let the table's text choose code to
     # run.
-    known = {qualified_name(kind): kind for kind in _with_subclasses(store_errors)}
+    known = {class_name(kind): kind for kind in _with_subclasses(store_errors)}
     if stored.args is not None and stored.type in known:
         with suppress(Exception):  # if the class has changed since, the error below names the class
-            return known[stored.type](*stored.args)
+            return _made(known[stored.type], stored)
     return IdempotencyError(f"{record.key} was executed before, and failed with {stored.type[:LONGEST_NAME]}")
 
 

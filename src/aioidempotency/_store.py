@@ -5,6 +5,7 @@ import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
@@ -36,6 +37,7 @@ from aioidempotency._options import (
     whole_number,
 )
 from aioidempotency._records import Records
+from aioidempotency._result_types import ResultType, check_codec
 from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, CreatesTables
@@ -200,6 +202,8 @@ class AsyncIdempotencyStore:
         # A lease's timers belong to the loop of its body, so closing the store in one loop leaves other loops alone.
         self._running = PerLoop(lambda: RunningCalls(records))
         self._functions = Functions()
+        # Kept by type, so that a block reads its type once, and not at each call.
+        self._known_types = lru_cache(maxsize=1024)(self._read_type)
         self._parts = Parts(
             settings=settings, records=records, effects=self._effects, running=self._running, close=self._close
         )
@@ -269,7 +273,9 @@ class AsyncIdempotencyStore:
                 free again after the lease.
         """
         options = self._options(lease=lease, retention=retention)
-        call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
+        call = options.call(
+            key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=self._result_type(Any)
+        )
         attempt = call.attempt()
         decision = self._records.cached(attempt.route.key, lambda: attempt) or await self._records.claim(attempt)
         self._records.report(decided(decision))
@@ -278,7 +284,7 @@ class AsyncIdempotencyStore:
         # The cache keeps the undecoded record. Each caller gets a result of its own, and cannot change another's.
         if self._records.cache is not None:
             self._records.cache.put(attempt.route.key, decision.record)
-        return Replay(_results.opened(decision.record, self.codec))
+        return Replay(_results.opened(decision.record, self._result_type(Any)))
 
     async def claim_many(
         self, keys: Iterable[object], *, limit: int = 32, lease: Duration | None = None, namespace: str = ""
@@ -336,9 +342,13 @@ class AsyncIdempotencyStore:
                 is not stored.
             StoreError: The store did not answer. The caller may repeat the call.
         """
-        encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
+        anything = self._result_type(Any)
+        try:
+            encoded = _results.serialize(result, lease, self._settings, anything, self._records.report)
+        except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything
+            encoded = _results.tombstone(error, lease, self._settings, self._records.report)
         # The result is stored, so a codec that cannot read its own text must not fail the call.
-        return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
+        return _results.opened(await self._records.complete(lease, encoded), anything, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.
@@ -396,6 +406,7 @@ class AsyncIdempotencyStore:
         read_first: bool | None = None,
         namespace: str = "",
         result_type: object = Any,
+        upgrade: Callable[[Any], object] | None = None,
     ) -> AbstractAsyncContextManager[Execution]:
         """Open a block for work that must run once for each key. A replay enters the block, too.
 
@@ -425,9 +436,13 @@ class AsyncIdempotencyStore:
             store_errors: Classes of errors to store like results. A replay raises the stored error again.
             read_first: Whether to read before claiming, in place of the store's setting.
             namespace: A part of the record's key, between the store's namespace and the digest.
-            result_type: The type of a replayed result.
+            result_type: The type of the result. A type that cannot be read back is refused.
+            upgrade: Called with the JSON of a stored result that does not fit `result_type` any more. Its answer is
+                read as `result_type`.
 
         Raises:
+            ConfigurationError: A setting makes no sense, or results of `result_type` cannot be read back. Nothing was
+                written.
             MissingKeyError: The key is None or empty.
             InProgressError: Another owner is running the key.
             MismatchError: The key was used with another fingerprint.
@@ -444,12 +459,29 @@ class AsyncIdempotencyStore:
             on_error=on_error,
             store_errors=store_errors,
             read_first=read_first,
+            upgrade=upgrade,
         )
-        return options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type)
+        try:
+            expected = self._known_types(result_type)
+        except TypeError as error:
+            raise _unusable(result_type, error) from error
+        return options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=expected)
 
     def _options(self, **given: Any) -> CallOptions:
         """Validate the options of calls."""
         return CallOptions.of(self._parts, **given)
+
+    def _result_type(self, annotation: object, function: str = "") -> ResultType:
+        """Find the type of the results of a function, or of all blocks."""
+        try:
+            return self._known_types(annotation, function)
+        except TypeError as error:
+            raise _unusable(annotation, error) from error
+
+    def _read_type(self, result_type: object, _function: str = "") -> ResultType:
+        """Read the type of results. `_function` keeps the types of functions apart, as each counts its own results."""
+        check_codec(self.codec)
+        return ResultType(result_type, self.codec)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and return the result or its replay.
@@ -472,7 +504,8 @@ class AsyncIdempotencyStore:
             IdempotencyError: The errors of `execute`. The function's own errors pass on unchanged.
         """
         check_awaitable(function)
-        block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
+        name = namespace_of(function)
+        block = self._options().call(key, namespace=name, result_type=self._result_type(return_type(function), name))
         async with block as execution:
             if not execution.replayed:
                 execution.complete(await function(*args, **kwargs))
@@ -500,7 +533,7 @@ class AsyncIdempotencyStore:
         """
         record = await self._records.read(self._settings.route(key, namespace))
         # The status is of use without the result, so an unreadable result does not raise.
-        return None if record is None else _results.opened(record, self.codec, tolerant=True)
+        return None if record is None else _results.opened(record, self._result_type(Any), tolerant=True)
 
     async def get_many(self, keys: Iterable[object], *, limit: int = 32, namespace: str = "") -> list[Record | None]:
         """Read records concurrently, `limit` at a time. The answers come in the order of the keys.
@@ -559,7 +592,7 @@ class AsyncIdempotencyStore:
             InProgressError: The key is running and `running` is False, or the record changed at every attempt.
             StoreError: The store did not answer. Call again.
         """
-        attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
+        attempt = self._options().call(key, namespace=namespace, result_type=self._result_type(Any)).attempt()
         outcome = await self._records.forget(attempt, running=running)
         if isinstance(outcome, InProgress):
             raise InProgressError(outcome.record, outcome.retry_after)
@@ -602,24 +635,26 @@ class AsyncIdempotencyStore:
             fingerprint: A value that must be the same in all calls with this key. With None, nothing is compared.
             retention: Seconds for which the record answers, in place of the store's setting.
             namespace: A part of the record's key, between the store's namespace and the digest.
-            result_type: The type of a stored result.
+            result_type: The type of a stored result. A type that cannot be read back is refused.
 
         Returns:
             The given result, or the stored one.
 
         Raises:
             TransactionError: The writes were refused, by DynamoDB or before the request. Nothing is stored.
-            ConfigurationError: The locations of keys depend on time, as with `TimeBuckets`.
+            ConfigurationError: The locations of keys depend on time, as with `TimeBuckets`, or results of `result_type`
+                cannot be read back.
             InProgressError: A running claim holds the key.
             MismatchError: The key was used with another fingerprint.
             ResultUnavailableError: An earlier call was executed, and its result cannot be read.
             SerializationError: The result or a value cannot be stored.
             StoreError: The store did not answer. Call again.
         """
+        expected = self._result_type(result_type)
         attempt = self._options(retention=retention).call(
-            key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type
+            key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=expected
         )
-        return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=result_type)
+        return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=expected)
 
     async def get_or_create_id(
         self,
@@ -830,6 +865,11 @@ class AsyncIdempotencyStore:
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"
         return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._records.backend!r}>"
+
+
+def _unusable(annotation: object, error: TypeError) -> ConfigurationError:
+    """Refuse a type that cannot be looked up, such as one with a list among its notes."""
+    return ConfigurationError(f"results of type {annotation} cannot be read back: {error}; give another result_type=")
 
 
 def _digest(fingerprint: object) -> str | None:

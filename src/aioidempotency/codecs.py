@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import types
 from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,9 +11,13 @@ from typing import Any, Protocol, cast, final, get_args, get_origin
 
 import msgspec
 
+from aioidempotency._annotations import REBUILDABLE, Promise, is_pydantic, unreadable
+from aioidempotency._comparison import difference
 from aioidempotency.exceptions import ConfigurationError, SerializationError
 
 Decode = Callable[[bytes], object]
+
+_ADVICE = "return a value that JSON can hold, or give another codec="
 
 _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = (
     ((PurePath, str), str),
@@ -21,9 +26,6 @@ _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], object]], ...] = 
     (deque, list),
 )
 """Types that msgspec refuses to write, subclasses of plain types included, and their writers."""
-
-_REBUILDABLE = (PurePath, str, int, float, list, dict, set, frozenset, deque)
-"""A subclass of these types is rebuilt from the JSON value of its base class."""
 
 
 class Codec(Protocol):
@@ -137,7 +139,7 @@ class JsonCodec:
         """
         try:
             return _decoder(result_type)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, NameError) as error:
             raise ConfigurationError(
                 f"a result of type {result_type} cannot be read back from JSON: {error}; "
                 "give the decorator a result_type= that can be read back, or give the store another codec="
@@ -145,11 +147,6 @@ class JsonCodec:
 
     def __repr__(self) -> str:
         return "JsonCodec()"
-
-
-def is_pydantic(candidate: object) -> bool:
-    """Tell whether a type is a pydantic model or dataclass, without an import of pydantic."""
-    return isinstance(candidate, type) and hasattr(candidate, "__pydantic_validator__")
 
 
 def _is_json(text: str) -> bool:
@@ -165,8 +162,10 @@ def _is_json(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _decoder(result_type: Any) -> Decode:
-    _refuse_lossy(result_type)
-    if _mentions_pydantic(result_type):
+    trouble = unreadable(result_type)
+    if trouble is not None:
+        raise TypeError(trouble)
+    if mentions_pydantic(result_type):
         from pydantic import TypeAdapter  # noqa: PLC0415 - the user's dependency, not ours
 
         adapter = TypeAdapter(result_type)
@@ -174,18 +173,9 @@ def _decoder(result_type: Any) -> Decode:
     return msgspec.json.Decoder(result_type, dec_hook=_decode_other).decode
 
 
-def _refuse_lossy(result_type: Any) -> None:
-    """Refuse types whose values would not be read back equal."""
-    for part in get_args(result_type):
-        _refuse_lossy(part)
-    if any(attribute.name.startswith("_") for attribute in getattr(result_type, "__attrs_attrs__", ())):
-        raise TypeError("its attributes that begin with an underscore are not read back")
-    if is_pydantic(result_type) and result_type.__module__.startswith("pydantic."):
-        raise TypeError("the type is a base class of pydantic, and no model")
-
-
-def _mentions_pydantic(result_type: object) -> bool:
-    return is_pydantic(result_type) or any(_mentions_pydantic(part) for part in get_args(result_type))
+def mentions_pydantic(result_type: object) -> bool:
+    """Tell whether pydantic reads a type, because the type names a pydantic model."""
+    return is_pydantic(result_type) or any(mentions_pydantic(part) for part in get_args(result_type))
 
 
 def _encode_other(value: Any) -> object:
@@ -204,24 +194,35 @@ def _decode_other(expected: Any, value: Any) -> object:
         return value
     if is_pydantic(expected):
         return _decoder(expected)(msgspec.json.encode(value))
-    origin, arguments = get_origin(expected) or expected, get_args(expected)
-    if inspect.isabstract(origin) and len(arguments) <= 1:
-        return msgspec.convert(value, list[arguments] if arguments else list)  # type: ignore[valid-type]
-    if issubclass(origin, defaultdict):
-        return origin(None, value)
-    if issubclass(origin, _REBUILDABLE):
-        return origin(value)
-    raise ValueError(f"no way to read a {origin.__name__}")
+    kind, arguments = get_origin(expected) or expected, get_args(expected)
+    if inspect.isabstract(kind) and len(arguments) <= 1:
+        return msgspec.convert(value, list[arguments] if arguments else list, dec_hook=_decode_other)  # type: ignore[valid-type]
+    if arguments and issubclass(kind, dict | list | set | frozenset | deque):
+        value = msgspec.convert(value, _plain(kind, arguments), dec_hook=_decode_other, str_keys=True)
+    if issubclass(kind, defaultdict):
+        return kind(None, value)
+    if issubclass(kind, REBUILDABLE):
+        return kind(value)
+    raise ValueError(f"no way to read a {kind.__name__}")
+
+
+def _plain(kind: Any, arguments: tuple[Any, ...]) -> Any:
+    """Name the plain container with the members of a subclass: `dict[str, int]` for `Counter[str]`."""
+    if issubclass(kind, dict):
+        return types.GenericAlias(dict, arguments if len(arguments) > 1 else (*arguments, int))
+    return types.GenericAlias(list, arguments)
 
 
 def _dumped(model: Any) -> object:
     """Write a pydantic model that can be read back equal. Secrets and excluded fields cannot."""
     # By field names: an alias for writing may differ from the alias for reading.
-    dumped = model.model_dump(mode="json", by_alias=False, round_trip=True)
+    # Without warnings, because the warnings of pydantic quote the model.
+    dumped = model.model_dump(mode="json", by_alias=False, round_trip=True, warnings=False)
     decode: Decode = _decoder(cast("Any", type(model)))
     # A secret is written as asterisks, and an excluded field not at all: the replay would differ without an error.
-    if decode(msgspec.json.encode(dumped)) != model:
-        raise _unwritable(model)
+    found = difference(model, decode(msgspec.json.encode(dumped)), Promise.of(type(model)))
+    if found is not None and found.kind == "value":
+        raise SerializationError("the result", f"{found.where}, because {found.change}", _ADVICE)
     return cast("object", dumped)
 
 
@@ -231,6 +232,4 @@ def _refuse_nan(result: object) -> None:
 
 
 def _unwritable(value: object) -> SerializationError:
-    return SerializationError(
-        "the result", type(value).__name__, "return a value that JSON can hold, or give another codec="
-    )
+    return SerializationError("the result", type(value).__name__, _ADVICE)

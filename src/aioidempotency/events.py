@@ -141,6 +141,50 @@ class ResultDropped:
 
 @final
 @dataclass(frozen=True, slots=True)
+class ResultDiffers:
+    """A result is stored, but a replay will not be quite like the first answer.
+
+    ```python
+    from aioidempotency import AsyncIdempotencyStore, idempotent
+
+    store = AsyncIdempotencyStore.in_memory(on_event=print)
+
+    @idempotent(store)
+    async def price(article: str) -> float:
+        return 5  # replays as 5.0
+
+    await price("apple")
+    ```
+
+    A replay has another class: a list in place of a tuple, for example. Or the return annotation says nothing of the
+    result, and a replay is plain JSON. The first three results of such a function are compared, and the function
+    reports one difference.
+
+    Attributes:
+        key: The record's key, `namespace#digest`.
+        where: The place inside the result, by names of classes and fields.
+        reason: The change, by names of classes, and the next step.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    key: str
+    where: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StoreIfFailed:
+    """The `store_if` of a call failed with an error of the class `reason`. The result is stored."""
+
+    level: ClassVar[int] = logging.ERROR
+    key: str
+    # Only the class: the message of a user's error may quote the result.
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class FailedOpen:
     """A call runs unprotected, as `fail_open` demands: the store did not answer, for the reason `cause`."""
 
@@ -201,6 +245,8 @@ Event = (
     | LeaseLost
     | CompletionFailed
     | ResultDropped
+    | ResultDiffers
+    | StoreIfFailed
     | FailedOpen
     | KeyMissing
     | GroupCommitUnavailable

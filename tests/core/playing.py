@@ -49,6 +49,7 @@ RENAMED = Table(
         encoding="c",
         claimed_by="cb",
         freed_by="fb",
+        result_class="rc",
     ),
 )
 PLACE = Location(table=SIMPLE, partition="shop#1234")

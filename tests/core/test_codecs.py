@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aioidempotency._annotations import is_pydantic
 from aioidempotency._core import model
 from aioidempotency._core.model import AttributeValue
-from aioidempotency.codecs import JsonCodec, is_pydantic
+from aioidempotency.codecs import JsonCodec
 from tests.core.playing import PLACE, done
 from tests.core.shapes import (
     Address,

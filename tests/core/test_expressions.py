@@ -214,7 +214,9 @@ def _evaluate(operation: Put, item: Item) -> bool:
 
 # The three writes of a usual call are made from templates, which are kept for each table.
 
-_NAMES = st.permutations(["id", "status", "owner", "data", "ü", "é", "b'b", "#owner", ":owner", 'a "b"', "it's", "a.b"])
+_NAMES = st.permutations(
+    ["id", "status", "owner", "data", "ü", "é", "b'b", "#owner", ":owner", 'a "b"', "it's", "a.b", "a-b"]
+)
 _VALUE: st.SearchStrategy[AttributeValue] = st.fixed_dictionaries({"S": st.text(max_size=3)})
 _ROLES = [role for role in get_args(Role) if role != "key"]
 

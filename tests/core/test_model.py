@@ -28,6 +28,7 @@ def test_attributes_are_called_by_default_what_powertools_calls_them() -> None:
         "encoding": "encoding",
         "claimed_by": "claimed_by",
         "freed_by": "freed_by",
+        "result_class": "result_class",
     }
 
 
@@ -46,6 +47,7 @@ def test_every_attribute_can_be_renamed() -> None:
         "encoding": "c",
         "claimed_by": "cb",
         "freed_by": "fb",
+        "result_class": "rc",
     }
 
 

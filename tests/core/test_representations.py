@@ -46,6 +46,7 @@ from aioidempotency._lease import RunningLease
 from aioidempotency._namespaces import Functions
 from aioidempotency._options import Settings
 from aioidempotency._records import LocalCache, Records
+from aioidempotency._result_types import ResultType
 from aioidempotency.codecs import Codec, JsonCodec
 from tests.core.playing import NOW, RENAMED, SIMPLE, attempt, held, play
 
@@ -96,6 +97,8 @@ SHOWN = {
     "wanted": "HashBuckets(2)",
     "message": "an item is too large",
     "value": "a partition of the layout",
+    "where": "Receipt.lines[].amount",
+    "change": "tuple comes back as list",
 }
 """Texts that may be shown, by the name of the field."""
 
@@ -352,7 +355,7 @@ def test_a_result_that_cannot_be_read_is_not_quoted_by_what_led_to_the_error(
     """The validator's own error is no cause: a logged traceback would show the result."""
     record = Record(key=DIGEST, status=Status.COMPLETED, expiration=NOW, data=data, encoding=encoding)
     with pytest.raises(IdempotencyError) as told:
-        results.decode(record, codec, int)
+        results.decode(record, ResultType(int, codec))
     assert told.value.__cause__ is None or isinstance(told.value.__cause__, IdempotencyError)
     assert CANARY not in "".join(traceback.format_exception(told.value))
     assert data not in "".join(traceback.format_exception(told.value))

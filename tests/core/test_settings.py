@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aioidempotency import AsyncIdempotencyStore
+from aioidempotency import AsyncIdempotencyStore, JsonCodec
 from aioidempotency._core.model import AttributeNames, Location
 from aioidempotency._core.protocol import Claim
 from aioidempotency._keys import LONGEST_NAMESPACE, check_namespace
@@ -22,6 +22,7 @@ from aioidempotency._options import (
     seconds,
     time_limit,
 )
+from aioidempotency._result_types import ResultType
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError
 from aioidempotency.partitioning import CompositeKey, Static, Terms
 from tests.core.playing import NOW
@@ -225,10 +226,13 @@ def test_a_bad_namespace_is_refused_when_a_key_is_made() -> None:
         _settings().key(1, "a#b")
 
 
+ANYTHING = ResultType(Any, JsonCodec())
+
+
 def _attempt(*, fingerprint: str | None = None, namespace: str = "", **options: Any) -> Claim:
     layout = CompositeKey(partitioning=Static("here"))
     store = AsyncIdempotencyStore.in_memory(namespace="shop", layout=layout, clock=lambda: NOW, verify_layout=False)
-    call = store._options(**options).call(1, fingerprint=fingerprint, namespace=namespace, result_type=Any)
+    call = store._options(**options).call(1, fingerprint=fingerprint, namespace=namespace, result_type=ANYTHING)
     return call.attempt()
 
 
@@ -248,5 +252,5 @@ def test_an_attempt_takes_the_calls_own_settings() -> None:
     made = _attempt(fingerprint=ONE, lease=5.0, retention=7.0, read_first=True)
     assert (made.lease, made.retention, made.fingerprint, made.read_first) == (5.0, 7.0, ONE, True)
     store = AsyncIdempotencyStore.in_memory(read_first=True)
-    assert store._options().call(1, result_type=Any).attempt().read_first
-    assert not store._options(read_first=False).call(1, result_type=Any).attempt().read_first
+    assert store._options().call(1, result_type=ANYTHING).attempt().read_first
+    assert not store._options(read_first=False).call(1, result_type=ANYTHING).attempt().read_first

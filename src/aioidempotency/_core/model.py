@@ -42,6 +42,7 @@ Role = Literal[
     "encoding",
     "claimed_by",
     "freed_by",
+    "result_class",
 ]
 """The purpose of an attribute; the name in the table may differ. `key` is the partition key."""
 
@@ -72,6 +73,7 @@ class AttributeNames:
     encoding: str = "encoding"
     claimed_by: str = "claimed_by"
     freed_by: str = "freed_by"
+    result_class: str = "result_class"
 
     def __post_init__(self) -> None:
         check_names(getattr(self, each.name) for each in fields(self))
@@ -200,6 +202,7 @@ class Record:
         encoding: The form of `data`; None for plain JSON.
         claimed_by: Who claimed, for people: the store's `label`. Shown in no error and no log.
         freed_by: Who called `forget(running=True)` while another owner ran; empty if unknown, None if nobody did.
+        result_class: The class of the result, if the return annotation alone does not tell; else None.
         data: The stored result as text.
         result: The decoded result of a finished record.
     """
@@ -214,6 +217,7 @@ class Record:
     encoding: str | None = None
     claimed_by: str | None = field(default=None, repr=False)
     freed_by: str | None = field(default=None, repr=False)
+    result_class: str | None = field(default=None, repr=False)
     data: str | None = field(default=None, repr=False)
     result: object = field(default=None, repr=False)
 
@@ -230,10 +234,17 @@ class Record:
 
 @final
 class SerializedResult(Struct, frozen=True):
-    """A result in its stored form: a text and its encoding, None for plain JSON."""
+    """A result in its stored form.
+
+    Attributes:
+        data: The result as text.
+        encoding: The form of `data`; None for plain JSON.
+        result_class: The class of the result, if the return annotation alone does not tell; else None.
+    """
 
     data: str
     encoding: str | None = None
+    result_class: str | None = None
 
     def __repr__(self) -> str:
         return f"<SerializedResult: {len(self.data)} characters, encoding {self.encoding}>"
@@ -340,6 +351,8 @@ def completed(result: SerializedResult, *, expiration: int) -> Changes:
     }
     if result.encoding is not None:
         changes["encoding"] = {"S": result.encoding}
+    if result.result_class is not None:
+        changes["result_class"] = {"S": result.result_class}
     return changes
 
 
@@ -356,6 +369,7 @@ def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Rec
         encoding=result.encoding,
         claimed_by=lease.claimed_by,
         freed_by=lease.freed_by,
+        result_class=result.result_class,
         data=result.data,
     )
 
@@ -375,6 +389,7 @@ def parse(item: Item, location: Location) -> Record:
         raise read.refusal("expiration", "is missing")
     names = location.table.names
     claimed_by, freed_by = item.get(names["claimed_by"]), item.get(names["freed_by"])
+    result_class = item.get(names["result_class"])
     return Record(
         key=location.key,
         status=Status(status),
@@ -384,9 +399,10 @@ def parse(item: Item, location: Location) -> Record:
         fencing_token=int(read.number("fencing_token") or 0),
         fingerprint=read.text("validation"),
         encoding=read.text("encoding"),
-        # No call depends on texts for people: other types count as missing.
+        # No call depends on texts for people, and few on a class: other types count as missing.
         claimed_by=None if claimed_by is None else cast("str | None", claimed_by.get("S")),
         freed_by=None if freed_by is None else cast("str | None", freed_by.get("S")),
+        result_class=None if result_class is None else cast("str | None", result_class.get("S")) or None,
         data=read.data(),
     )
 

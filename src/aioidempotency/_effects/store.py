@@ -29,6 +29,7 @@ from aioidempotency._effects.relay import OnPoison, Relay
 from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
 from aioidempotency._records import Records, contended
+from aioidempotency._result_types import ResultType
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
@@ -119,7 +120,7 @@ class Effects:
             case Contended():
                 raise contended("the transaction", lease.location)
 
-    async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: object) -> object:
+    async def commit_once(self, attempt: Claim, result: object, writes: Writes, *, result_type: ResultType) -> object:
         """Apply writes and store their result once for a key. See `AsyncIdempotencyStore.commit_once`."""
         if attempt.route.answer_within < inf:
             raise ConfigurationError(
@@ -131,7 +132,7 @@ class Effects:
         lease = grant(attempt, attempt.locations[0], 0)
         # Encoded before any request: an unstorable result is an error here, never a tombstone, because nothing has
         # run.
-        encoded = _results.encode(result, lease, settings.codec, compress_over=settings.compress_over)
+        encoded = _results.serialize(result, lease, settings, result_type, records.report)
         outcome: Completed | Replay | InProgress | Mismatch | EffectsFailed | Contended | None = records.cached(
             key, lambda: attempt
         )
@@ -146,7 +147,7 @@ class Effects:
                 records.report(decided(outcome))
                 if records.cache is not None:
                     records.cache.put(key, record)
-                return _results.decode(record, settings.codec, result_type)
+                return _results.decode(record, result_type)
             case InProgress(record, retry_after):
                 records.report(decided(outcome))
                 raise InProgressError(record, retry_after)
