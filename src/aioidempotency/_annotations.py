@@ -248,8 +248,8 @@ def _trouble(annotation: Any) -> str | None:  # noqa: PLR0911 - one answer for e
     kind = get_origin(annotation) or annotation
     if not isinstance(kind, type) or kind in _NATIVE:
         return None
-    if any(each.name.startswith("_") or each.alias != each.name for each in getattr(kind, "__attrs_attrs__", ())):
-        return f"the attributes of {kind.__qualname__} that begin with an underscore or have an alias are not read back"
+    if any(each.name.startswith("_") for each in getattr(kind, "__attrs_attrs__", ())):
+        return f"the attributes of {kind.__qualname__} that begin with an underscore are not read back"
     if is_pydantic(kind):
         if kind.__module__.startswith("pydantic."):
             return "the type is a base class of pydantic, and no model"

@@ -98,7 +98,10 @@ def difference(result: object, replay: object, promise: Promise) -> Difference |
 def _described(first: object, again: object, kind: Kind, where: str) -> Difference:
     before, after = type(first).__name__, type(again).__name__
     fields = type(first) is not type(again) and field_names(type(first)) is not None
-    change = "another value comes back" if type(first) is type(again) else f"{before} comes back as {after}"
+    if type(first) is not type(again):
+        change = f"{before} comes back as {after}"
+    else:
+        change = "a member comes back with another class" if kind == "class" else "another value comes back"
     return Difference(kind, where, change, fields, isinstance(first, _SCALARS))
 
 
@@ -135,7 +138,7 @@ def _compared(  # noqa: PLR0911 - one answer for each kind of value
     if type(first) is not type(again):
         return "value", []
     if names is None:
-        names = _attributes(first)
+        names = attributes_of(first)
         if not names:  # a class written in C, such as a URL of pydantic's
             return (None if first == again else "value"), []
     before, after = _state(first, names), _state(again, names)
@@ -193,11 +196,12 @@ def _are_collections(*values: object) -> bool:
     return all(isinstance(each, AbstractSet | Sequence | deque) for each in values)
 
 
-def _attributes(value: object) -> tuple[str, ...]:
-    """Name the attributes of an instance of any class: those in `__dict__`, and those in slots."""
+def attributes_of(value: object) -> tuple[str, ...]:
+    """Name the attributes that an instance of any class has: those in `__dict__`, and those in slots."""
     slots = [vars(base).get("__slots__", ()) for base in type(value).__mro__]
     named = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
-    return (*getattr(value, "__dict__", ()), *(name for name in named if name not in {"__dict__", "__weakref__"}))
+    filled = (name for name in named if name not in {"__dict__", "__weakref__"} and hasattr(value, name))
+    return (*getattr(value, "__dict__", ()), *filled)
 
 
 def _state(value: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -251,7 +255,7 @@ def _frozen(value: Any, *, exact: bool = False) -> object:
     elif isinstance(value, Sequence | deque):
         frozen = tuple(_frozen(each, exact=exact) for each in value)
     else:
-        state = _state(value, _attributes(value) if names is None else names)
+        state = _state(value, attributes_of(value) if names is None else names)
         if not state and names is None:
             return value
         frozen = (type(value), tuple((name, _frozen(each, exact=exact)) for name, each in state.items()))

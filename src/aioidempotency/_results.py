@@ -15,7 +15,7 @@ import msgspec
 
 from aioidempotency._annotations import Promise
 from aioidempotency._attributes import LARGEST_ITEM
-from aioidempotency._comparison import Difference, difference
+from aioidempotency._comparison import Difference, attributes_of, difference
 from aioidempotency._core import model
 from aioidempotency._core.model import Lease, Record, SerializedResult, Status
 from aioidempotency._namespaces import class_name
@@ -124,7 +124,7 @@ def _tell(found: Difference, lease: Lease, settings: Settings, report: Callable[
     """Report that a replay will differ in class; or raise, if the store is strict."""
     advice = "annotate the function with the type of its result" if found.kind == "untold" else "let the two agree"
     if settings.strict_results:
-        raise SerializationError("the result", f"{found.where}, because {found.change}", advice)
+        raise SerializationError("a replay", f"{found.where} as it is ({found.change})", advice)
     report(ResultDiffers(lease.key, found.where, f"{found.change}; {advice}"))
 
 
@@ -132,8 +132,8 @@ def _would_differ(found: Difference) -> SerializationError:
     if found.fields:
         advice = "name each class in the annotation, and give the members of a union a tag"
     else:
-        advice = "a replay must equal the first answer: see `__post_init__`, converters, validators and excluded fields"
-    return SerializationError("the result", f"{found.where}, because {found.change}", advice)
+        advice = "let the annotation and the result agree, and see `__post_init__`, converters and excluded fields"
+    return SerializationError("a replay", f"{found.where} as it is ({found.change})", advice)
 
 
 def _not_read_back(result: object) -> SerializationError:
@@ -226,7 +226,8 @@ def _made(kind: type[Exception], stored: StoredError) -> Exception:
     else:
         error = kind.__new__(kind, *args)
         error.args = tuple(args)
-    vars(error).update(stored.state or {})
+    for name, value in (stored.state or {}).items():
+        object.__setattr__(error, name, value)  # as `pickle` does; a frozen class refuses `setattr`
     return error
 
 
@@ -242,7 +243,7 @@ def _alike(error: Exception, again: Exception) -> bool:
 
 def _facts(error: Exception) -> dict[str, object]:
     """Read an error's attributes besides its arguments. Notes do not count, because they come after construction."""
-    return {name: value for name, value in vars(error).items() if name != "__notes__"}
+    return {name: getattr(error, name) for name in attributes_of(error) if name != "__notes__"}
 
 
 def decode(

@@ -751,7 +751,7 @@ class AsyncIdempotencyStore:
                 if an earlier relay ended during the delivery. An unreadable event has its text as data.
 
         Raises:
-            ConfigurationError: The store has no table for events.
+            ConfigurationError: The store has no table for events, or events of `event_type` cannot be read back.
             SerializationError: At the end, with `poll=None`: an event does not fit the type. The event stays. Other
                 relays report `EventHeldBack`, and go on.
             StoreError: While iterating: the store did not answer. Start a new iteration.

@@ -222,7 +222,7 @@ def _dumped(model: Any) -> object:
     # A secret is written as asterisks, and an excluded field not at all: the replay would differ without an error.
     found = difference(model, decode(msgspec.json.encode(dumped)), Promise.of(type(model)))
     if found is not None and found.kind == "value":
-        raise SerializationError("the result", f"{found.where}, because {found.change}", _ADVICE)
+        raise SerializationError("a replay", f"{found.where} as it is ({found.change})", _ADVICE)
     return cast("object", dumped)
 
 

@@ -348,6 +348,20 @@ async def test_a_result_that_cannot_be_stored_is_a_tombstone_with_its_writes(sho
     assert record.encoding == "tombstone"
 
 
+async def test_a_committed_result_is_stored_whatever_store_if_says(shop: Shop) -> None:
+    """C21: the caller's writes cannot be taken back, so the key is not given back either."""
+    asked: list[object] = []
+
+    @idempotent(shop.make_store(), store_if=asked.append)
+    async def charge(order: str) -> str:
+        Execution.current().transaction.put(shop.table, {"pk": order})
+        return "paid"
+
+    assert [await charge("order-1"), await charge("order-1")] == ["paid"] * 2
+    assert asked == []
+    assert list(await shop.items()) == ["order-1"]
+
+
 async def test_duplicates_in_the_same_process_get_the_committed_result(shop: Shop) -> None:
     """They look at the call, and send nothing."""
     store = shop.make_store()

@@ -31,6 +31,7 @@ from aioidempotency._options import Duration, Settings, check_table_name, second
 from aioidempotency._records import Records, contended
 from aioidempotency._result_types import ResultType
 from aioidempotency.backends import DescribesKeys
+from aioidempotency.codecs import JsonCodec
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
     ConfigurationError,
@@ -211,6 +212,8 @@ class Effects:
         if on_poison is not None and not callable(on_poison):
             raise ConfigurationError("on_poison= takes a function of an event, an error and a number of failures")
         codec = self._settings.codec
+        if isinstance(codec, JsonCodec):
+            codec.decoder(event_type)
         relay = Relay(
             self._records,
             self.box,
