@@ -5,8 +5,9 @@ results surely come back as they are. All others are read back once, before the 
 """
 
 import datetime as dt
+import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import NoneType
 from typing import Annotated, Any, Final, final, get_args, get_origin
@@ -208,7 +209,7 @@ class _Classes:
         try:
             codec.decoder(annotation)
         except ConfigurationError as error:
-            if len(members) < 2 or unclear or isinstance(error.__cause__, NameError):  # noqa: PLR2004 - a union
+            if len(members) < 2 or unclear or _overlap(members) or isinstance(error.__cause__, NameError):  # noqa: PLR2004 - a union
                 raise
             # JSON cannot tell the members apart, but the class beside the data can. Each has to be readable by itself.
             for each in members.values():
@@ -218,13 +219,19 @@ class _Classes:
     def names(self, kind: type) -> Iterator[str | None]:
         """Name the classes to try for a result, in order. None leaves the choice to the annotation."""
         member = kind in self._members
-        known = member or any(issubclass(kind, each) for each in self._members if _has_subclasses(each))
-        named = known or (kind is bool and int in self._members)
+        named = kind if member or (kind is bool and int in self._members) else self._below(kind)
         # The annotation alone may tell a member. It never tells a subclass with fields.
-        if not named or not (self.always or (has_fields(kind) and not member)):
+        if named is None or not (self.always or (has_fields(kind) and not member)):
             yield None
-        if named and (self.always or not member or len(self._members) > 1):
-            yield class_name(kind)
+        if named is not None and (self.always or not member or len(self._members) > 1):
+            yield class_name(named)
+
+    def _below(self, kind: type) -> type | None:
+        """Find the class to name for a class below a member: itself, or an abstract member such as `Sequence`."""
+        for each in self._members:
+            if _has_subclasses(each) and issubclass(kind, each):
+                return each if inspect.isabstract(each) and not has_fields(each) else kind
+        return None
 
     def find(self, name: str) -> Any:
         """Find the type of a stored class among the members of the annotation and their subclasses.
@@ -242,6 +249,13 @@ class _Classes:
             trouble = "a class unknown to the return annotation" if not found else "a class of which there are several"
             raise SerializationError("the stored result", trouble, "was a class renamed or removed?")
         return found[0]
+
+
+def _overlap(kinds: Iterable[type]) -> bool:
+    """Tell whether a container may belong to two members: a list to `list[int]` and to `Sequence[str]`."""
+    containers = [kind for kind in kinds if not has_fields(kind)]
+    abstract = [kind for kind in containers if inspect.isabstract(kind)]
+    return any(one is not other and issubclass(one, other) for one in containers for other in abstract)
 
 
 def _is_tagged(kinds: list[type]) -> bool:

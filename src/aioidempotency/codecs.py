@@ -139,7 +139,7 @@ class JsonCodec:
         """
         try:
             return _decoder(result_type)
-        except (TypeError, AttributeError, NameError) as error:
+        except (TypeError, AttributeError, NameError, RuntimeError) as error:  # pydantic's own are `RuntimeError`s
             raise ConfigurationError(
                 f"a result of type {result_type} cannot be read back from JSON: {error}; "
                 "give the decorator a result_type= that can be read back, or give the store another codec="
