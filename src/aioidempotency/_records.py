@@ -208,7 +208,7 @@ class Records:
             return decision
         # Another call may already look into a newer window, and would not see this claim.
         if self.now() - attempt.now > attempt.route.answer_within:
-            await self.run(protocol.take_back(decision.lease))
+            await self.run_unverified(protocol.take_back(decision.lease))
             return None
         # A claim from the future was made before somebody has set the clock back, nobody knows how long ago.
         asked, now = decision.lease.expires_at - decision.lease.duration, self.now()
@@ -236,7 +236,7 @@ class Records:
         if isinstance(reply, Applied):
             outcome: Completed | Lost | Contended = Completed(finished)
         else:
-            outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
+            outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
         if isinstance(outcome, Lost):
             raise self.lost(lease, outcome.record)
         if isinstance(outcome, Contended):
@@ -271,7 +271,7 @@ class Records:
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         # The clock is read again after the answer: the request may have outlasted the lease.
-        outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
+        outcome = await self.run_unverified(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
         if protocol.lapsed(lease, now=self.now()):
             return Lost(None)
         if isinstance(outcome, Contended):
@@ -285,7 +285,7 @@ class Records:
             LeaseLostError: The record has another owner.
             StoreError: The backend did not answer.
         """
-        match await self.run(protocol.release(lease)):
+        match await self.run_unverified(protocol.release(lease)):
             case Released():
                 return
             case Lost(record):
@@ -298,7 +298,7 @@ class Records:
 
         async def give_back(number: int) -> None:
             with suppress(StoreError, ConfigurationError):
-                await self.run(held[number][1])
+                await self.run_unverified(held[number][1])
                 del held[number]
 
         await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
@@ -359,7 +359,10 @@ class Records:
     async def run_unverified(
         self, procedure: Procedure[T], sent: list[Operation] | None = None, *, sparing: Claim | None = None
     ) -> T:
-        """Run a procedure whose locations do not depend on the layout."""
+        """Run a procedure whose locations do not depend on the layout: of an owner, whose lease names the location.
+
+        Such a procedure must not wait for the layout's check, which a longer promise repeats, nor fail with the check.
+        """
         try:
             operation = next(procedure)
             while True:
