@@ -29,7 +29,7 @@ from msgspec import Struct
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
+from aioidempotency._concurrency import PerLoop, in_any_case, running_loop, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
@@ -352,7 +352,10 @@ class Call:
             raise RuntimeError("a block is entered once; call `execute` again for another block")
         self._used = True
         parts = self._options.parts
-        loop = asyncio.get_running_loop()
+        try:  # in line: a function would be one more frame for each call
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_loop()  # says what is wrong
         self._began = loop.time()
         here = self._here = parts.running[loop]
         here.closed = False
@@ -365,7 +368,7 @@ class Call:
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
         except StoreError as error:
-            if error.contended or not parts.settings.fail_open:
+            if error.contended or error.refused or not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
             self._records.report(FailedOpen(self._key, error))

@@ -20,6 +20,21 @@ CLEANUP_LIMIT = 5.0
 """Seconds that a completion or a release may take after the cancellation of the caller."""
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        ConfigurationError: No loop of asyncio runs, but trio's, or none.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this library runs on asyncio alone, and no event loop of asyncio is running here; under anyio, choose "
+            "backend='asyncio', and under trio run the calls with trio-asyncio"
+        ) from error
+
+
 @final
 class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
     """One value for each event loop, made at the first access: `values[asyncio.get_running_loop()]`.

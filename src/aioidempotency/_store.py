@@ -12,7 +12,7 @@ import anyio
 
 from aioidempotency import _results
 from aioidempotency._call import CallOptions, Execution, Parts
-from aioidempotency._concurrency import Once, PerLoop, concurrently
+from aioidempotency._concurrency import Once, PerLoop, concurrently, running_loop
 from aioidempotency._core import protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
@@ -43,7 +43,7 @@ from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBCl
 from aioidempotency.backends.dynamodb.group_commit import grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
+from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, TtlUnavailable, decided
 from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms, table_layout
 
@@ -747,11 +747,11 @@ class AsyncIdempotencyStore:
         backend, table = self._records.backend, self._settings.table
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
-        await backend.create_table(table)
         box = self._effects.box
         # With a sort key, events lie in the store's own table, under partitions of their own.
-        if box is not None and box.table is not table:
-            await backend.create_table(box.table)
+        for each in (table,) if box is None or box.table is table else (table, box.table):
+            if await backend.create_table(each) is False:
+                self._records.report(TtlUnavailable(each.name))
         # Write the layout item at once: a store with another layout is then refused from its first call on.
         if self._records.opening is not None:
             await self._records.opening()
@@ -799,7 +799,7 @@ class AsyncIdempotencyStore:
             drain: Seconds to wait for running calls.
         """
         patience = seconds(drain, "drain", zero=True)
-        running = self._running.get(asyncio.get_running_loop())
+        running = self._running.get(running_loop())
         if running is not None:
             # Set first: a call that outlives `aclose` and opens a new client then closes that client at its end.
             running.closed = True

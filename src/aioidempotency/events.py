@@ -170,6 +170,15 @@ class GroupCommitUnavailable:
 
 @final
 @dataclass(frozen=True, slots=True)
+class TtlUnavailable:
+    """`create_table` has made a table on an engine without TTL. Expired records stay until somebody deletes them."""
+
+    level: ClassVar[int] = logging.WARNING
+    table_name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class EventHeldBack:
     """An event of the outbox could not be published, and holds up the later events of its key."""
 
@@ -204,6 +213,7 @@ Event = (
     | FailedOpen
     | KeyMissing
     | GroupCommitUnavailable
+    | TtlUnavailable
     | EventHeldBack
     | EventPutAside
 )

@@ -166,9 +166,9 @@ class GroupCommitBackend:
         queues = self._queues[loop]
         return await (queues.reads if reads else queues.writes).execute(operation)
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool | None:
         """Create the table, as the inner backend does."""
-        await self._inner.create_table(table)
+        return await self._inner.create_table(table)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
         """Name the key attributes of a table, as the inner backend does."""
