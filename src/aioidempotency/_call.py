@@ -38,7 +38,17 @@ from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
 from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
-from aioidempotency._options import AUTO, Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
+from aioidempotency._options import (
+    AUTO,
+    Duration,
+    OnInProgress,
+    Settings,
+    check_errors,
+    flag,
+    interval,
+    one_of,
+    patience,
+)
 from aioidempotency._records import Records
 from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
 from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
@@ -271,7 +281,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             retention=settings.terms.retention if retention is None else settings.kept(retention),
             heartbeat=interval(heartbeat, protected),
             patience=patience(on_in_progress),
-            read_first=settings.read_first if read_first is None else read_first,
+            read_first=settings.read_first if read_first is None else flag(read_first, "read_first"),
             on_error=on_error,
             store_errors=store_errors,
         )

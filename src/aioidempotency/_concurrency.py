@@ -61,8 +61,11 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
 
     The first error cancels the other calls, and is raised without an exception group.
     """
-    if limit < 1:
-        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit!r}")
+    # Each letter would be a key.
+    if isinstance(arguments, str) or not isinstance(arguments, Iterable):
+        raise ConfigurationError(f"keys= takes keys in a list, or another iterable: not one {type(arguments).__name__}")
     limiter = anyio.CapacityLimiter(limit)
     answers: dict[int, T] = {}
 

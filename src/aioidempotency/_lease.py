@@ -25,7 +25,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import inf
+from math import inf, isnan
 from typing import Final, final
 from weakref import WeakKeyDictionary
 
@@ -34,7 +34,7 @@ import anyio
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._core.model import Lease, Record
-from aioidempotency.exceptions import LeaseLostError
+from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
@@ -73,6 +73,8 @@ def deadline(seconds: float) -> Iterator[None]:
     Args:
         seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
+        raise ConfigurationError(f"deadline(seconds) takes a number of seconds from now: not {seconds!r}")
     outer = DEADLINE.get()
     ends = time.monotonic() + seconds
     token = DEADLINE.set(ends if outer is None else min(outer, ends))

@@ -1,7 +1,6 @@
 """The store: an application makes one. The store holds settings and parts, and no state of a single call."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,8 +26,11 @@ from aioidempotency._options import (
     Duration,
     OnInProgress,
     Settings,
+    check_function,
     check_kind,
+    check_methods,
     check_table_name,
+    flag,
     labelled,
     one_of,
     seconds,
@@ -40,6 +42,7 @@ from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, CreatesTables
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
+from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
 from aioidempotency.backends.dynamodb.group_commit import grouped
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
@@ -142,8 +145,10 @@ class AsyncIdempotencyStore:
         check_kind(layout, "layout", SimpleKey | CompositeKey)
         check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
-        if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event= takes a plain function: the store calls the hook without await")
+        check_methods(codec, "codec", "encode", "decode")
+        check_function(clock, "clock")
+        if on_event is not None:
+            check_function(on_event, "on_event")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         terms = Terms(
             retention=seconds(retention, "retention"),
@@ -156,16 +161,24 @@ class AsyncIdempotencyStore:
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
-            read_first=read_first,
+            read_first=flag(read_first, "read_first"),
             clock=clock,
             codec=codec,
-            compress_over=compress_over,
-            fail_open=fail_open,
+            compress_over=None if compress_over is None else whole_number(compress_over, "compress_over"),
+            fail_open=flag(fail_open, "fail_open"),
             on_completion_failure=on_completion_failure,
             label=labelled(label),
         )
         # The store closes a group commit of its own. Closing the group commit leaves a caller's backend open.
         self._closes_backend = backend is None or group_commit is not None
+        if backend is not None:
+            check_methods(backend, "backend", "execute")
+            if isinstance(backend, AsyncIdempotencyStore):  # which has an `execute` of another kind
+                raise ConfigurationError("backend= takes a backend, and not a store")
+        if backend is None or isinstance(backend, DynamoDBBackend):
+            check_dynamodb_name(table_name)
+            if outbox_table is not None:
+                check_dynamodb_name(outbox_table, "outbox_table")
         if (target := backend) is None:
             target = DynamoDBBackend(
                 client,
@@ -192,7 +205,7 @@ class AsyncIdempotencyStore:
         )
         # A constructor cannot await, so the first operation of any kind waits for the check.
         records.promised = max(terms.retention, terms.lease + terms.clock_skew)
-        if verify_layout and settings.layout.partitioning is not None:
+        if flag(verify_layout, "verify_layout") and settings.layout.partitioning is not None:
             records.opening = Once(self.verify_layout)
         self._settings = settings
         self._records = records
@@ -336,6 +349,7 @@ class AsyncIdempotencyStore:
                 is not stored.
             StoreError: The store did not answer. The caller may repeat the call.
         """
+        check_kind(lease, "lease", Lease)
         encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
         # The result is stored, so a codec that cannot read its own text must not fail the call.
         return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
@@ -361,6 +375,7 @@ class AsyncIdempotencyStore:
                 `TimeBuckets` layout.
             StoreError: The store did not answer. The old lease is valid until its own end.
         """
+        check_kind(lease, "lease", Lease)
         return await self._records.renew(lease)
 
     async def release(self, lease: Lease) -> None:
@@ -380,6 +395,7 @@ class AsyncIdempotencyStore:
             LeaseLostError: The record has another owner. Nothing was deleted.
             StoreError: The store did not answer. The key is free after the lease at the latest.
         """
+        check_kind(lease, "lease", Lease)
         await self._records.release(lease)
 
     def execute(
@@ -471,7 +487,7 @@ class AsyncIdempotencyStore:
             ConfigurationError: The function is no coroutine function, or its return annotation cannot be read back.
             IdempotencyError: The errors of `execute`. The function's own errors pass on unchanged.
         """
-        check_awaitable(function)
+        check_awaitable(function, "run(key, function, *args)")
         block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
         async with block as execution:
             if not execution.replayed:

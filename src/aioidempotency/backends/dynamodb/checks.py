@@ -111,11 +111,11 @@ def check_time_limit(time_limit: Any) -> None:
         raise ConfigurationError(f"time_limit= takes seconds above 0: not {time_limit!r}")
 
 
-def check_table_name(table_name: str) -> None:
+def check_table_name(table_name: str, name: str = "table_name") -> None:
     """Require a table's name as DynamoDB takes it: 3 to 255 characters, or an ARN."""
     if not isinstance(table_name, str) or not _TABLE.fullmatch(table_name):
         raise ConfigurationError(
-            f"table_name= {table_name!r} is not a table's name; DynamoDB takes 3 to 255 letters, digits, _, . and -, "
+            f"{name}= {table_name!r} is not a table's name; DynamoDB takes 3 to 255 letters, digits, _, . and -, "
             "or an ARN of a table"
         )
 

@@ -114,6 +114,8 @@ class GroupCommit:
             given = getattr(self, name)
             if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= most:
                 raise ConfigurationError(f"GroupCommit takes {name}= as a whole number from 1 to {most}: not {given!r}")
+        if not isinstance(self.fallback, bool):
+            raise ConfigurationError(f"GroupCommit takes fallback= as True or False: not {self.fallback!r}")
 
 
 def grouped(inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: FellBack) -> "GroupCommitBackend":
