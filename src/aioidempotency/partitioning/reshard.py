@@ -50,7 +50,7 @@ class Reshard:
                 )
             if not isinstance(each, Settled):
                 raise PartitioningError(
-                    f"Reshard takes two strategies, such as HashBuckets(32) and HashBuckets(128): not {each!r}"
+                    f"Reshard takes two strategies, such as HashBuckets(32) and HashBuckets(128): {each!r} is no strategy"
                 )
         if self.old == self.new:
             raise PartitioningError("Reshard moves from one strategy to another, and both are the same; use it alone")
