@@ -29,7 +29,7 @@ from msgspec import Struct
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
+from aioidempotency._concurrency import Nested, PerLoop, in_any_case, innermost, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
@@ -63,7 +63,7 @@ REFUSALS = 3
 
 
 @final
-class Execution:
+class Execution(Nested):
     """One call inside its block: whether the body has to run, and the result.
 
     ```python
@@ -88,8 +88,6 @@ class Execution:
 
     __slots__ = (
         "_effects",
-        "_left",
-        "_outer",
         "_pending",
         "_running",
         "_unclaimed",
@@ -123,7 +121,7 @@ class Execution:
         self._unclaimed = unclaimed
         self._pending: PendingWrites | None = None
         self._left = False
-        self._outer: Execution | None = None
+        self._outer = None
         self._running: RunningLease | None = None
 
     @property
@@ -137,10 +135,13 @@ class Execution:
 
         Downstream systems can compare `Execution.current().lease.fencing_token`.
 
+        An execution that has ended is never the current one. A task that outlives the block around its start finds the
+        next block outside that has not ended.
+
         Raises:
             LookupError: No execution is around the running code.
         """
-        execution = CURRENT.get()
+        execution = innermost(CURRENT.get())
         if execution is None:
             raise LookupError("no execution is under way here; call this inside `execute`, or a decorated function")
         return execution
@@ -380,7 +381,7 @@ class Call:
                 self._end(None)
                 raise
         if (outer := CURRENT.get()) is not None:
-            self._execution._outer = _innermost(outer)  # noqa: SLF001 - a block makes its execution
+            self._execution._outer = innermost(outer)  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -394,7 +395,7 @@ class Call:
         # Blocks may be left in any order: a block that was entered later, and is not left yet, stays the current one.
         if CURRENT.get() is execution:
             outer = execution._outer  # noqa: SLF001
-            CURRENT.set(outer if outer is None else _innermost(outer))
+            CURRENT.set(outer if outer is None else innermost(outer))
         execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
@@ -509,7 +510,7 @@ class Call:
         if isinstance(decision, Claimed):
             lease = decision.lease
             since = asyncio.get_running_loop().time() - records.used(lease)
-            heartbeat = options.heartbeat if DEADLINE.get() is None else None
+            heartbeat = options.heartbeat if DEADLINE.get() is None or time_left() is None else None
             running = self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
             records.held[lease.owner] = running
             if self._mine is not None:
@@ -683,23 +684,12 @@ class Call:
         self._records.report(ReleaseFailed(self._key, cause))
 
 
-def _innermost(execution: Execution | None) -> Execution | None:
-    """Find the innermost block that was not left yet, from `execution` outwards."""
-    found = execution
-    while found is not None and found._left:  # noqa: SLF001 - which execution is around which, only this file knows
-        found = found._outer  # noqa: SLF001
-    # Without this, blocks that overlap in an endless row would keep each other alive.
-    if found is not None and found._outer is not None:  # noqa: SLF001
-        found._outer = _innermost(found._outer)  # noqa: SLF001
-    return found
-
-
 def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
     """Tell whether an execution, or one around that execution, belongs to an owner."""
     while execution is not None and owner is not None:
         if execution.lease is not None and execution.lease.owner == owner:
             return True
-        execution = execution._outer  # noqa: SLF001 - which execution is around which, only this file knows
+        execution = execution._outer  # noqa: SLF001 - a block makes its execution
     return False
 
 

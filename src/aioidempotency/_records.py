@@ -36,7 +36,7 @@ from aioidempotency._core.operations import (
 )
 from aioidempotency._core.placements import Procedure
 from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
-from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
+from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep, time_left
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
     LOGGER,
@@ -214,7 +214,7 @@ class Records:
         asked, now = decision.lease.expires_at - decision.lease.duration, self.now()
         fresh = now >= max(attempt.now, asked - ROUNDING) and now - asked <= attempt.lease / 2
         # Inside a deadline the lease is the time that is left, and is never renewed.
-        if fresh or DEADLINE.get() is not None:
+        if fresh or (DEADLINE.get() is not None and time_left() is not None):
             return decision
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
         if isinstance(outcome, Renewed) and self.now() >= now and self.used(outcome.lease) < attempt.lease:
