@@ -94,6 +94,11 @@ class RunningCalls:
         self.closed = False
         self.drained: anyio.Event | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether any call is under way, or any lease is kept."""
+        return bool(self.in_flight) or len(self.leases) > 0
+
     async def drain(self) -> None:
         """Wait until no call is under way."""
         while self.in_flight:

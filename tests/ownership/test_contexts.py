@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import Context, copy_context
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import aiohttp
 import anyio
@@ -77,17 +77,18 @@ async def test_a_deadline_in_an_async_generator_may_be_read_by_several_tasks() -
     numbers = pages()
     assert await asyncio.create_task(anext(numbers)) == 1  # type: ignore[arg-type] # a coroutine at run time
     assert await asyncio.create_task(anext(numbers)) == 2  # type: ignore[arg-type]
-    assert await asyncio.create_task(anext(numbers, None)) is None  # type: ignore[arg-type]
+    assert await asyncio.create_task(anext(numbers, None)) is None
     assert time_left() is None
 
 
 async def test_a_task_that_outlives_a_deadline_has_the_leases_of_the_store_again() -> None:
     """C24: with a heartbeat; its copy of the context still holds the deadline."""
     store = make_store()
-    goes_on = asyncio.Event()
+    began, goes_on = asyncio.Event(), asyncio.Event()
 
     async def outlives() -> tuple[float, str]:
         inside = await lease_of(store, "inside")
+        began.set()
         await goes_on.wait()
         assert DEADLINE.get() is not None
         async with store.execute("outside") as execution:
@@ -97,8 +98,7 @@ async def test_a_task_that_outlives_a_deadline_has_the_leases_of_the_store_again
 
     with deadline(5):
         task = asyncio.create_task(outlives())
-        while "0 calls" not in repr(store) or await store.get("inside") is None:
-            await asyncio.sleep(0)
+        await began.wait()
     goes_on.set()
     duration, shown = await task
     assert duration == LEASE
@@ -161,7 +161,7 @@ def test_deadlines_hold_until_left_in_any_order_and_context(data: st.DataObject)
                 case "leave" if blocks:
                     left = data.draw(st.sampled_from(sorted(blocks)))
                     context.run(blocks.pop(left)[0].__exit__, None, None, None)
-                case "copy":
+                case _:
                     contexts.append((context.copy(), list(seen)))
             for each, around in contexts:
                 ends_there = [blocks[number][1] for number in around if number in blocks]
@@ -309,7 +309,7 @@ def application(store: AsyncIdempotencyStore, seen: list[object]) -> FastAPI:
         return order_id
 
     @app.post("/{order_id}", dependencies=[Depends(in_a_thread), Depends(in_the_loop)])
-    async def pay(order_id: str, execution: Execution = Depends(block)) -> str:
+    async def pay(order_id: str, execution: Annotated[Execution, Depends(block)]) -> str:
         if not execution.replayed:
             assert execution.lease is not None
             seen.append(execution.lease.duration)

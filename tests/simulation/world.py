@@ -150,7 +150,7 @@ class World:
         """Begin the wait anew, as an operator does when the phase before has ended; ask from when on a stage may open."""
         now = EPOCH + self._loop.now
         moving = table_layout.move(replace(self._wanted(before), promises=False), now=now)
-        moved = await self._store(before)._records.run_unverified(moving)
+        moved = await self._store(before)._parts.records.run_unverified(moving)
         assert isinstance(moved, Fits)
         verdict = table_layout.judge(moved.layout, self._wanted(stage), now=now)
         if isinstance(verdict, Fits) or verdict.until is None:
@@ -158,7 +158,7 @@ class World:
         return verdict.until - EPOCH - self._plan.earliest
 
     def _wanted(self, stage: Stage) -> WantedLayout:
-        wanted = self._store(stage)._settings.wanted_layout(self._plan.retention_of(stage))
+        wanted = self._store(stage)._parts.settings.wanted_layout(self._plan.retention_of(stage))
         assert wanted is not None
         return wanted
 
