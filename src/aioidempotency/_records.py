@@ -23,7 +23,7 @@ from aioidempotency._core import freeing, model, protocol
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core.model import Finished, Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     Delete,
@@ -35,7 +35,7 @@ from aioidempotency._core.operations import (
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Contended, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
@@ -221,8 +221,8 @@ class Records:
             return Claimed(outcome.lease)
         return None
 
-    async def complete(self, lease: Lease, result: SerializedResult) -> Record:
-        """Store a result.
+    async def complete(self, lease: Lease, result: SerializedResult) -> Record | Finished:
+        """Store a result. The answer has the record, or makes it: see `model.Finished`.
 
         Raises:
             LeaseLostError: The record has another owner, or the lease has ended in a layout by time.
@@ -233,28 +233,28 @@ class Records:
             raise self.lost(lease, None, reason="unanswered")
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
-        if isinstance(reply, Applied):
-            outcome: Completed | Lost | Contended = Completed(finished)
-        else:
+        record: Record | Finished = finished
+        if not isinstance(reply, Applied):
             outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
-        if isinstance(outcome, Lost):
-            raise self.lost(lease, outcome.record)
-        if isinstance(outcome, Contended):
-            raise contended("complete", lease.location)
+            if isinstance(outcome, Lost):
+                raise self.lost(lease, outcome.record)
+            if isinstance(outcome, Contended):
+                raise contended("complete", lease.location)
+            record = outcome.record
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
         if protocol.lapsed(lease, now=self.now()):
             raise self.lost(lease, None, reason="unanswered")
-        return self.completed(lease.route, outcome.record)
+        self.completed(lease.route, record)
+        return record
 
-    def completed(self, route: Route, record: Record) -> Record:
+    def completed(self, route: Route, record: Record | Finished) -> None:
         """Note that a record is finished."""
         self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
-            self.cache.put(route.key, record)
+            self.cache.put(route.key, model.record_of(record))
         if self.listens(logging.DEBUG):
-            self.report(RecordCompleted(record.key))
-        return record
+            self.report(RecordCompleted(route.key))
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.
