@@ -17,7 +17,7 @@ Invariants:
 import asyncio
 import hashlib
 import logging
-import secrets
+import os
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -48,7 +48,7 @@ from aioidempotency._options import (
     patience,
 )
 from aioidempotency._parts import PartsInUse
-from aioidempotency._waiting import InFlightCall, follow, poll
+from aioidempotency._waiting import InFlightCall, Left, follow, poll
 from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
 from aioidempotency.exceptions import (
     ConfigurationError,
@@ -293,7 +293,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             self,
             key,
             settings.route_of(key),
-            owner=secrets.token_hex(16),
+            owner=os.urandom(16).hex(),
             fingerprint=fingerprint,
             result_type=result_type,
         )
@@ -405,7 +405,7 @@ class Call:
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
         self._here.leases.end(running)
-        left: Record | None = None
+        left: Left = None
         try:
             pending = execution._pending  # noqa: SLF001 - what the block has collected, which only its end reads
             if pending is not None:
@@ -549,7 +549,7 @@ class Call:
             case Mismatch(record):
                 raise MismatchError(record)
 
-    def _end(self, left: Record | None, failure: StoreError | None = None) -> None:
+    def _end(self, left: Left, failure: StoreError | None = None) -> None:
         """End the call for the duplicates in this loop: with the record left in the table, or with the store's failure."""
         mine, self._mine = self._mine, None
         if mine is None:
@@ -570,9 +570,7 @@ class Call:
             self._execution.result, running.lease, self.parts.settings, self._records.report
         )
 
-    async def _complete(
-        self, running: RunningLease, result: SerializedResult, *, shielded: bool = False
-    ) -> Record | None:
+    async def _complete(self, running: RunningLease, result: SerializedResult, *, shielded: bool = False) -> Left:
         """Store a result, with retries until the lease ends.
 
         `shielded` marks the repetition after a cancellation, which only its time bound can cancel.
@@ -648,7 +646,7 @@ class Call:
                 if not await backoff.pause():
                     raise
 
-    async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Record | None:
+    async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Left:
         """Store the error of the block, hold the key, or release the key. A temporary error is no result."""
         if isinstance(error, self._options.store_errors) and lasts:
             try:

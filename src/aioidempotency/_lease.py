@@ -1,6 +1,7 @@
 """Keeping a lease while the body runs, and deadlines.
 
-A renewal is due after each third of the lease. A call that ends sooner costs one timer and no task.
+A renewal is due after each third of the lease. All leases of a loop share one timer, so a call that ends sooner costs
+no timer and no task.
 
 Invariants:
 
@@ -24,6 +25,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import Final, final
 from weakref import WeakKeyDictionary
 
@@ -174,7 +176,10 @@ class RunningLease:
         cause: The last error of a renewal, if the lease was lost for want of an answer.
         ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
-        timer: The next renewal; or, while a task with two lost leases unwinds, the cancellation for this one.
+        due: The loop's time at which the next renewal is due.
+        timer: The end of a lease that nobody renews any more; or, while a task with two lost leases unwinds, the
+            cancellation for this one.
+        renewing: Whether a renewal is under way.
         request: The time limit of a renewal under way.
     """
 
@@ -183,11 +188,13 @@ class RunningLease:
         "_loop",
         "_task",
         "cause",
+        "due",
         "ended",
         "interval",
         "lease",
         "lost",
         "record",
+        "renewing",
         "request",
         "since",
         "timer",
@@ -197,6 +204,9 @@ class RunningLease:
         self.lease = lease
         self.since = since
         self.interval = interval
+        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
+        self.due = since + min(interval, lease.duration / 3)
+        self.renewing = False
         self.lost = False
         self.ended = False
         self.record: Record | None = None
@@ -244,6 +254,7 @@ class RunningLease:
         """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
+        self.due = since + min(self.interval, lease.duration / 3)
 
     def lose(self, record: Record | None, cause: Exception | None = None) -> None:
         """Cancel the task of the body, once. A task that another lost block has cancelled is on its way out."""
@@ -301,20 +312,26 @@ class Leases:
         self.forks = PROCESS.forks
         # A dict for its order: of two leases that one task loses at once, the older one cancels the task.
         self._running: dict[RunningLease, None] = {}
-        self._watch: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # No lease is due before this instant. The lease of a call that has ended may have set it.
+        self._next_due = inf
         self._renewals: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until the end of the body."""
         self._running[running] = None
-        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
-        due = running.since + min(running.interval, running.lease.duration / 3)
-        running.timer = self._loop.call_at(due, self._begin_renewal, running)
-        if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
+        timer = self._timer
+        if timer is None:  # one timer for all leases, which goes on until a second has passed without any
             # A sleep while there was nothing to watch concerns none of the leases to come.
             self._slept, self._looked = self._asleep(), self._loop.time()
-            self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
+            self._next_due = running.due
+            self._timer = self._loop.call_at(min(running.due, self._looked + WATCH_INTERVAL), self._look)
+        elif running.due < self._next_due:
+            self._next_due = running.due
+            if running.due < timer.when():
+                timer.cancel()
+                self._timer = self._loop.call_at(running.due, self._look)
 
     def end(self, running: RunningLease) -> None:
         """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
@@ -343,15 +360,15 @@ class Leases:
         A body that still runs loses its renewals, and is cancelled at the safe point of its lease.
         """
         for running in self._running:
-            if running.timer is not None:
-                running.timer.cancel()
+            if running.lost:
+                continue
             # The lease still stands, so the body may use the rest. Without this timer the body would run on beside a
             # successor.
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
         self._running.clear()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         renewals = list(self._renewals)
         for task in renewals:
             task.cancel()
@@ -363,15 +380,30 @@ class Leases:
     def __len__(self) -> int:
         return len(self._running)
 
-    def _begin_renewal(self, running: RunningLease) -> None:
-        if self.forks == PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
-            self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
-
-    def _look_for_sleep(self) -> None:
-        if self.forks != PROCESS.forks:
+    def _look(self) -> None:
+        """Look for a machine that slept, and renew what is due."""
+        if self.forks != PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
+            return
+        self._timer = None
+        if not self._running:
             return
         self._count_sleep()
-        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep) if self._running else None
+        now = self._loop.time()
+        if self._next_due <= now:
+            self._renew_due(now)
+        self._timer = self._loop.call_at(min(self._next_due, now + WATCH_INTERVAL), self._look)
+
+    def _renew_due(self, now: float) -> None:
+        """Begin the renewals that are due, and find the next ones."""
+        self._next_due = inf
+        for running in self._running:
+            if running.renewing or running.lost:
+                continue
+            if running.due <= now:
+                running.renewing = True
+                self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
+            else:
+                self._next_due = min(self._next_due, running.due)
 
     def _count_sleep(self) -> None:
         """Let the time in which the machine slept count for all leases; renew or lose each of them."""
@@ -393,10 +425,12 @@ class Leases:
                 running.request.deadline -= slept_since
             if now >= running.ends_at:
                 running.lose(None)
-            elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
-                running.timer.cancel()
-                due = running.since + min(running.interval, running.lease.duration / 3)
-                running.timer = self._loop.call_at(max(now, due), self._begin_renewal, running)
+            else:
+                running.due -= slept_since
+                self._next_due = min(self._next_due, running.due)
+        if self._timer is not None and self._next_due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._next_due, self._look)
 
     async def _renewed(self, running: RunningLease) -> None:
         """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
@@ -422,6 +456,7 @@ class Leases:
                 # Extended first: a sleep during the request counts for the new lease, and not for the old one.
                 running.extend(renewed, since=since)
                 self._count_sleep()
-                # The body may have ended during the request. A new timer would then renew a finished record.
+                running.renewing = False
+                # The body may have ended during the request. Another renewal would then renew a finished record.
                 return None if running.ended or running.lost else self.keep(running)
         return None

@@ -23,7 +23,7 @@ from aioidempotency._core import freeing, model, protocol
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core.model import Finished, Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     Delete,
@@ -35,7 +35,7 @@ from aioidempotency._core.operations import (
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
+from aioidempotency._core.protocol import Claim, Contended, Lost, Released, Renewed
 from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep, time_left
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
@@ -208,7 +208,7 @@ class Records:
             return decision
         # Another call may already look into a newer window, and would not see this claim.
         if self.now() - attempt.now > attempt.route.answer_within:
-            await self.run(protocol.take_back(decision.lease))
+            await self.run_unverified(protocol.take_back(decision.lease))
             return None
         # A claim from the future was made before somebody has set the clock back, nobody knows how long ago.
         asked, now = decision.lease.expires_at - decision.lease.duration, self.now()
@@ -221,8 +221,8 @@ class Records:
             return Claimed(outcome.lease)
         return None
 
-    async def complete(self, lease: Lease, result: SerializedResult) -> Record:
-        """Store a result.
+    async def complete(self, lease: Lease, result: SerializedResult) -> Record | Finished:
+        """Store a result. The answer has the record, or makes it: see `model.Finished`.
 
         Raises:
             LeaseLostError: The record has another owner, or the lease has ended in a layout by time.
@@ -233,28 +233,28 @@ class Records:
             raise self.lost(lease, None, reason="unanswered")
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
-        if isinstance(reply, Applied):
-            outcome: Completed | Lost | Contended = Completed(finished)
-        else:
-            outcome = await self.run(protocol.completion_refused(lease, result, operation, reply, now=now))
-        if isinstance(outcome, Lost):
-            raise self.lost(lease, outcome.record)
-        if isinstance(outcome, Contended):
-            raise contended("complete", lease.location)
+        record: Record | Finished = finished
+        if not isinstance(reply, Applied):
+            outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
+            if isinstance(outcome, Lost):
+                raise self.lost(lease, outcome.record)
+            if isinstance(outcome, Contended):
+                raise contended("complete", lease.location)
+            record = outcome.record
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
         if protocol.lapsed(lease, now=self.now()):
             raise self.lost(lease, None, reason="unanswered")
-        return self.completed(lease.route, outcome.record)
+        self.completed(lease.route, record)
+        return record
 
-    def completed(self, route: Route, record: Record) -> Record:
+    def completed(self, route: Route, record: Record | Finished) -> None:
         """Note that a record is finished."""
         self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
-            self.cache.put(route.key, record)
+            self.cache.put(route.key, model.record_of(record))
         if self.listens(logging.DEBUG):
-            self.report(RecordCompleted(record.key))
-        return record
+            self.report(RecordCompleted(route.key))
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.
@@ -271,7 +271,7 @@ class Records:
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         # The clock is read again after the answer: the request may have outlasted the lease.
-        outcome = await self.run(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
+        outcome = await self.run_unverified(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
         if protocol.lapsed(lease, now=self.now()):
             return Lost(None)
         if isinstance(outcome, Contended):
@@ -285,7 +285,7 @@ class Records:
             LeaseLostError: The record has another owner.
             StoreError: The backend did not answer.
         """
-        match await self.run(protocol.release(lease)):
+        match await self.run_unverified(protocol.release(lease)):
             case Released():
                 return
             case Lost(record):
@@ -298,7 +298,7 @@ class Records:
 
         async def give_back(number: int) -> None:
             with suppress(StoreError, ConfigurationError):
-                await self.run(held[number][1])
+                await self.run_unverified(held[number][1])
                 del held[number]
 
         await to_the_end(lambda: concurrently(give_back, tuple(held), limit=32), otherwise=lambda: None)
@@ -359,7 +359,10 @@ class Records:
     async def run_unverified(
         self, procedure: Procedure[T], sent: list[Operation] | None = None, *, sparing: Claim | None = None
     ) -> T:
-        """Run a procedure whose locations do not depend on the layout."""
+        """Run a procedure whose locations do not depend on the layout: of an owner, whose lease names the location.
+
+        Such a procedure must not wait for the layout's check, which a longer promise repeats, nor fail with the check.
+        """
         try:
             operation = next(procedure)
             while True:

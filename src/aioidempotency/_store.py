@@ -13,7 +13,7 @@ import anyio
 from aioidempotency import _results
 from aioidempotency._call import Call, CallOptions, Execution
 from aioidempotency._concurrency import concurrently
-from aioidempotency._core import protocol
+from aioidempotency._core import model, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.relay import OnPoison
@@ -344,7 +344,8 @@ class AsyncIdempotencyStore:
         records = self._parts.records
         encoded = _results.serialize_or_tombstone(result, lease, self._parts.settings, records.report)
         # The result is stored, so a codec that cannot read its own text must not fail the call.
-        return _results.opened(await records.complete(lease, encoded), self.codec, tolerant=True)
+        record = model.record_of(await records.complete(lease, encoded))
+        return _results.opened(record, self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.

@@ -256,17 +256,17 @@ def test_this_machine_tells_how_long_it_slept() -> None:
 
 
 @in_virtual_time
-async def test_one_timer_watches_all_leases_and_ends_with_them() -> None:
+async def test_one_timer_serves_all_leases_and_ends_with_them() -> None:
     """O20: it costs one call a second, and nothing when nothing runs."""
     store = AsyncIdempotencyStore.in_memory(lease=LEASE)
     leases = store._parts.running[asyncio.get_running_loop()].leases
     async with store.execute("a"), store.execute("b"):
-        assert leases._watch is not None
-        watch = leases._watch
+        assert leases._timer is not None
+        timer = leases._timer
         async with store.execute("c"):
-            assert leases._watch is watch
+            assert leases._timer is timer
     await pass_time(3)
-    assert leases._watch is None
+    assert leases._timer is None
 
 
 @in_virtual_time

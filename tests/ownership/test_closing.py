@@ -79,13 +79,37 @@ class Client:
     def __init__(self) -> None:
         self.inner = MemoryBackend()
         self.open = False
+        self.opened = 0
 
     async def execute(self, operation: Operation) -> Reply:
+        self.opened += not self.open
         self.open = True
         return await self.inner.execute(operation)
 
     async def aclose(self) -> None:
         self.open = False
+
+
+@in_virtual_time
+async def test_a_body_cancelled_after_the_store_was_closed_leaves_no_client_open() -> None:
+    """O19: the release opens a client anew, and the cancelled block closes the client."""
+    client = Client()
+    store = AsyncIdempotencyStore("orders", backend=client, clock=epoch_seconds)
+    structs.force_setattr(store._parts, "closes_backend", True)
+
+    async def call() -> None:
+        async with store.execute("k"):
+            await pass_time(5)
+
+    calling = asyncio.ensure_future(call())
+    await pass_time(0)
+    await store.aclose()
+    opened = client.opened
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert client.opened == opened + 1
+    assert not client.open
 
 
 @in_virtual_time

@@ -68,14 +68,14 @@ def simulate(seed: int) -> Run:
 def _drawn(dice: random.Random) -> Iterator[None]:
     """Have the library draw its owners and its jitter from the seed, and log nothing: the trace says more."""
 
-    def owner(_: int) -> str:
-        drawn, call = f"{dice.getrandbits(128):032x}", CALL.get()
+    def owner(size: int) -> bytes:
+        drawn, call = dice.getrandbits(8 * size).to_bytes(size), CALL.get()
         if call is not None:
-            call.owner = drawn
+            call.owner = drawn.hex()
         return drawn
 
     with (
-        mock.patch.object(_call, "secrets", SimpleNamespace(token_hex=owner)),
+        mock.patch.object(_call, "os", SimpleNamespace(urandom=owner)),
         mock.patch.object(_backoff, "random", dice),
         mock.patch.object(events.LOGGER, "disabled", new=True),
     ):

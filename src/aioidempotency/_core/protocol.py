@@ -39,7 +39,17 @@ from msgspec import Struct
 from aioidempotency._core import model, placements
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Item, Lease, Location, Locations, Record, Route, SerializedResult, Status
+from aioidempotency._core.model import (
+    Finished,
+    Item,
+    Lease,
+    Location,
+    Locations,
+    Record,
+    Route,
+    SerializedResult,
+    Status,
+)
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
@@ -268,16 +278,16 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
     finished, operation = first_update(lease, result, now=now)
     reply = yield operation
     if isinstance(reply, Applied):
-        return Completed(finished)
+        return Completed(finished.record)
     return (yield from completion_refused(lease, result, operation, reply, now=now))
 
 
-def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
-    """Make the first write of a completion, and the record left by the write."""
+def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Finished, Update]:
+    """Make the first write of a completion, and the record to come of the write."""
     expiration = finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
-        model.record_of(lease, result, expiration=expiration),
+        Finished(lease, result, expiration),
         Update(lease.location, changes, HeldBy(lease.owner)),
     )
 
@@ -299,7 +309,7 @@ def completion_refused(
             locations = lease.route.locations(now)
             lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
             expiration = finished_until(lease, now + lease.retention)
-            finished = model.record_of(lease, result, expiration=expiration)
+            finished = Finished(lease, result, expiration)
             operation = placements.put(locations, model.finished(lease, result, expiration=expiration), seen=None)
         else:
             location, _, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
@@ -313,7 +323,7 @@ def completion_refused(
             finished, operation = first_update(lease, result, now=now)
         reply = yield operation
         if isinstance(reply, Applied):
-            return Completed(finished)
+            return Completed(finished.record)
     return Contended()
 
 
