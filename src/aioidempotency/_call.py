@@ -429,8 +429,8 @@ class Call:
 
     def _lose(self, running: RunningLease, error: BaseException | None, *, cancelled: bool) -> None:
         """Raise `LeaseLostError`. An error of the body, or a cancellation by the caller, passes instead."""
-        refused = isinstance(running.cause, LeaseLostError)
-        if not refused:  # a refused renewal has reported the loss already
+        refusal = running.cause if isinstance(running.cause, LeaseLostError) else None
+        if refusal is None:  # a refused renewal has reported the loss already
             self._records.report(LeaseLost(self._key))
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return
@@ -438,7 +438,8 @@ class Call:
             if error is not None:
                 return  # the cancellation itself goes on, with its message and its traceback
             raise asyncio.CancelledError
-        raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
+        reason = "unanswered" if refusal is None else refusal.reason
+        raise LeaseLostError(self._key, running.record, reason=reason) from running.cause
 
     def attempt(self) -> Claim:
         """Make an attempt to claim the key as of now. Inside a `deadline`, the lease is the remaining time."""
@@ -576,6 +577,7 @@ class Call:
         `shielded` marks the repetition after a cancellation, which only its time bound can cancel.
         """
         backoff: Backoff | None = None
+        failure: IdempotencyError | None = None
         records, refusals = self._records, 0
         try:
             while True:
@@ -583,7 +585,7 @@ class Call:
                     return await records.complete(running.lease, result)
                 except LeaseLostError as error:
                     error.result = self._result
-                    raise
+                    raise error from failure  # the lease was lost while the store answered no completion
                 except (StoreError, ConfigurationError) as error:
                     refusals += isinstance(error, ConfigurationError)
                     # Without the right to complete, every body would run again after each lease. So this process
@@ -594,6 +596,7 @@ class Call:
                     elif isinstance(error, StoreError) or error.temporary:
                         backoff = backoff or Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
                         if await backoff.pause():
+                            failure = error
                             continue
                     self._completion_failed(error)
                     if self.parts.settings.on_completion_failure == "report":
@@ -633,18 +636,20 @@ class Call:
     async def _send(self, running: RunningLease, wanted: Commit, failures: list[IdempotencyError]) -> Record:
         """Send a transaction, with retries until the lease ends. Append a refusal to `failures`."""
         backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
+        failure: StoreError | None = None
         while True:
             try:
                 return await self.parts.effects.commit(wanted)
             except LeaseLostError as error:
                 error.result = self._result
-                raise
+                raise error from failure
             except (TransactionError, ConfigurationError) as error:
                 failures.append(error)
                 raise
-            except StoreError:
+            except StoreError as error:
                 if not await backoff.pause():
                     raise
+                failure = error
 
     async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Left:
         """Store the error of the block, hold the key, or release the key. A temporary error is no result."""

@@ -48,7 +48,7 @@ from aioidempotency.events import (
     ReleaseFailed,
     report,
 )
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
 
 T = TypeVar("T")
 
@@ -230,21 +230,21 @@ class Records:
         """
         now = self.now()
         if protocol.lapsed(lease, now=now):
-            raise self.lost(lease, None, reason="unanswered")
+            raise self.lost(lease, Lost(None, over=True))
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
         record: Record | Finished = finished
         if not isinstance(reply, Applied):
             outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
             if isinstance(outcome, Lost):
-                raise self.lost(lease, outcome.record)
+                raise self.lost(lease, outcome)
             if isinstance(outcome, Contended):
                 raise contended("complete", lease.location)
             record = outcome.record
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
         if protocol.lapsed(lease, now=self.now()):
-            raise self.lost(lease, None, reason="unanswered")
+            raise self.lost(lease, Lost(None, over=True))
         self.completed(lease.route, record)
         return record
 
@@ -266,14 +266,14 @@ class Records:
         """
         outcome = await self._renewed(lease)
         if isinstance(outcome, Lost):
-            raise self.lost(lease, outcome.record)
+            raise self.lost(lease, outcome)
         return outcome.lease
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         # The clock is read again after the answer: the request may have outlasted the lease.
         outcome = await self.run_unverified(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
         if protocol.lapsed(lease, now=self.now()):
-            return Lost(None)
+            return Lost(None, over=True)
         if isinstance(outcome, Contended):
             raise contended("renew", lease.location)
         return outcome
@@ -406,10 +406,10 @@ class Records:
         """Read the age of a lease in seconds, since the request for the lease."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
-    def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
+    def lost(self, lease: Lease, lost: Lost) -> LeaseLostError:
         """Report a lost lease, and make the caller's error."""
         self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record, reason=reason)
+        return LeaseLostError(lease.key, lost.record, reason="unanswered" if lost.over else None)
 
     def listens(self, level: int) -> bool:
         """Tell whether anybody reads events of this level. Otherwise no event need be made."""

@@ -143,9 +143,15 @@ class Released(Struct, frozen=True):
 
 @final
 class Lost(Struct, frozen=True):
-    """Someone else holds the record, or the record is gone."""
+    """Someone else holds the record, the record is gone, or the lease is over.
+
+    Attributes:
+        record: The present record. None if there is none, or if nobody looked.
+        over: Whether the lease is over by time alone, or cannot be extended: nobody looked at the table.
+    """
 
     record: Record | None
+    over: bool = False
 
 
 class FoundRecord(NamedTuple):
@@ -274,7 +280,7 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
     is over: another call may have claimed the key in a location that this owner did not look at.
     """
     if lapsed(lease, now=now):
-        return Lost(None)
+        return Lost(None, over=True)
     finished, operation = first_update(lease, result, now=now)
     reply = yield operation
     if isinstance(reply, Applied):
@@ -345,7 +351,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     duration = min(lease.duration, lease.route.searched_until(lease.location) - clock_skew - now)
     ends = model.whole_milliseconds(now + duration)
     if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
-        return Lost(None)
+        return Lost(None, over=True)
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
     until = model.milliseconds(lease.expires_at)

@@ -52,7 +52,7 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed | Conte
     """Apply the caller's writes and complete the record, or do neither."""
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
-        return Lost(None)
+        return Lost(None, over=True)
     finish = Update(lease.location, model.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
     finished = Finished(lease, wanted.result, expiration).record
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)

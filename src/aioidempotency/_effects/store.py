@@ -113,8 +113,8 @@ class Effects:
             case Lost() if records.now() > commits.expiration_of(wanted):
                 reason = "the answer came after the record had expired, so the outcome of the transaction is unknown"
                 raise StoreError("the transaction", lease.location.table.name, reason)
-            case Lost(record):
-                raise records.lost(lease, record)
+            case Lost() as lost:
+                raise records.lost(lease, lost)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
             case Contended():
