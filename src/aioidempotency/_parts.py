@@ -54,6 +54,12 @@ class Parts(Struct, frozen=True, kw_only=True, eq=False):
     effects: Effects
     running: PerLoop[RunningCalls]
 
+    @property
+    def busy(self) -> bool:
+        """Whether any call is under way. The calls of a closed loop never end."""
+        # A copy, because another thread, with a loop of its own, may add a value during the iteration.
+        return any(calls.busy for loop, calls in tuple(self.running.items()) if not loop.is_closed())
+
     async def close(self) -> None:
         """Close what the store has opened in the running loop."""
         if self.closes_backend and isinstance(self.backend, Closes):
@@ -181,9 +187,7 @@ class PartsInUse:
             self._stack.remove(parts)
             outer = self._stack[place - 1]
             self.parts = self._stack[-1]
-            self.left = tuple(
-                each for each in (*self.left, parts) if any(calls.busy for calls in tuple(each.running.values()))
-            )
+            self.left = tuple(each for each in (*self.left, parts) if each.busy)
         # A function that was decorated meanwhile goes on promising its retention.
         if parts.records.promised > outer.records.promised:
             outer.records.promise(parts.records.promised)

@@ -820,7 +820,8 @@ class AsyncIdempotencyStore:
         override's own. With `group_commit`, the store sends batches to a backend that takes batches.
 
         A call under way keeps the backend of its claim, and its lease is renewed there. A `Lease` of `claim` keeps no
-        backend: `complete` and `release` go to the backend in use, so end a lease on the side where it began.
+        backend: `complete` and `release` go to the backend in use, so end a lease on the side where it began. An
+        iteration over `outbox` keeps the backend that was in use when `outbox` was called.
 
         `aclose` inside the block closes nothing that the store opened outside, unless the override keeps the store's
         backend. The caller closes a given backend, after the block.

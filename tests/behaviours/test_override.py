@@ -590,6 +590,26 @@ async def test_closing_ends_the_renewals_of_calls_that_outlast_their_override() 
     assert store._in_use.left == ()
 
 
+def test_a_call_that_a_closed_loop_left_behind_is_forgotten_with_its_override() -> None:
+    """C21: nothing would ever end it."""
+    store = module_store()
+
+    async def call() -> None:
+        async with store.execute("key", heartbeat=False):
+            await asyncio.Event().wait()
+
+    coroutine = call()
+
+    async def begin() -> None:
+        while coroutine.send(None) is None:  # until it waits for its event
+            pass
+
+    with store.override(backend=MemoryBackend()):
+        asyncio.run(begin())
+    assert store._in_use.left == ()
+    coroutine.close()
+
+
 class Batching:
     """A backend in memory that takes batches, and counts them."""
 
