@@ -90,10 +90,10 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("client=", store(client="dynamodb")),
     ("client=", store(client=DynamoDBBackend())),
     ("backend=", store(backend=MemoryBackend)),
-    ("backend=MemoryBackend()", store(backend=MemoryBackend)),
+    ("backend=MemoryBackend\\(\\)", store(backend=MemoryBackend)),
     ("backend=", store(backend="memory")),
     ("backend=", store(backend=STORE)),
-    ("codec=JsonCodec()", memory(codec=JsonCodec)),
+    ("codec=JsonCodec\\(\\)", memory(codec=JsonCodec)),
     ("codec=", memory(codec="json")),
     ("codec= .*`encode` and `decode`", memory(codec=Backwards())),
     ("group_commit=", store(group_commit=True)),
@@ -176,6 +176,9 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("on_poison=", lambda: AsyncIdempotencyStore.in_memory(layout=CompositeKey()).outbox(on_poison=5)),  # type: ignore[arg-type]
     ("deadline\\(seconds\\)", lambda: deadline("5").__enter__()),  # type: ignore[arg-type]
     ("deadline\\(seconds\\)", lambda: deadline(float("nan")).__enter__()),
+    ("backend=MemoryBackend\\(\\)", lambda: STORE.override(backend=MemoryBackend)),  # type: ignore[arg-type]
+    ("clock=", lambda: STORE.override(clock=time.time())),  # type: ignore[arg-type]
+    ("disabled=", lambda: STORE.override(disabled="yes")),  # type: ignore[arg-type]
     # Layouts.
     ("Static needs a partition value", lambda: Static("\ud800")),
     ("Static needs a partition value", lambda: Static(5)),  # type: ignore[arg-type]
