@@ -35,6 +35,11 @@ from tests.support.proxy import Fault, FaultProxy
 from tests.support.values import replace
 
 
+def table_name() -> str:
+    """Name a table of the test's own: the engine is shared."""
+    return f"test-{secrets.token_hex(6)}"
+
+
 class Forwarding:
     """A wrapper around a client, as tools for traces make them."""
 
@@ -123,7 +128,7 @@ async def test_a_wrapper_of_a_client_passes(ministack: Engine, session: AioSessi
     """O23: tools for traces put one around it."""
     async with plain_client(ministack, session) as client:
         given: Any = Forwarding(client) if wrapped else client
-        store = AsyncIdempotencyStore(f"test-{secrets.token_hex(6)}", client=given)
+        store = AsyncIdempotencyStore(table_name(), client=given)
         await store.create_table()
         assert isinstance(await store.claim("invoice-42"), Claimed)
 
@@ -153,7 +158,7 @@ async def refused(store: AsyncIdempotencyStore, trouble: str) -> None:
 async def test_a_client_that_was_closed_is_named(ministack: Engine, session: AioSession) -> None:
     """O23: at the call, and when a store is made with it."""
     async with plain_client(ministack, session) as client:
-        store = AsyncIdempotencyStore("orders", client=client, fail_open=True)
+        store = AsyncIdempotencyStore(table_name(), client=client, fail_open=True)
         await store.create_table()
     await refused(store, "client= was closed.*for each loop.*leave client= out")
     with pytest.raises(ConfigurationError, match="client= is not open"):
@@ -168,7 +173,7 @@ from aioidempotency import AsyncIdempotencyStore, ConfigurationError
 async def opened():
     options = dict(endpoint_url=sys.argv[1], region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")
     context = get_session().create_client("dynamodb", **options)
-    store = AsyncIdempotencyStore("orders", client=await context.__aenter__(), fail_open=True, lease=4)
+    store = AsyncIdempotencyStore(sys.argv[3], client=await context.__aenter__(), fail_open=True, lease=4)
     await store.create_table()
     return context, store
 
@@ -196,7 +201,7 @@ else:
 @pytest.mark.parametrize("loop", ["ended", "alive"])
 def test_a_client_of_another_event_loop_is_named(ministack: Engine, loop: str) -> None:
     """O23: a module's client and one `asyncio.run` after another; or a thread with a loop of its own."""
-    command = [sys.executable, "-c", PROGRAM, ministack.endpoint_url, loop]
+    command = [sys.executable, "-c", PROGRAM, ministack.endpoint_url, loop, table_name()]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50).stdout
     assert "client= was opened in another event loop" in said
     assert "one client for each loop" in said
@@ -267,7 +272,7 @@ async def test_a_roles_credentials_are_renewed_once_and_the_request_is_sent_agai
         options: dict[str, Any] = {"group_commit": grouped}
         async with session.create_client("dynamodb", endpoint_url=proxy.url, region_name="eu-central-1") as client:
             if whose == "given":
-                store = AsyncIdempotencyStore(f"test-{secrets.token_hex(6)}", client=client, **options)
+                store = AsyncIdempotencyStore(table_name(), client=client, **options)
             else:
                 store = make(engine, session, **options)
             async with store:
@@ -375,14 +380,15 @@ async def test_a_table_is_made_on_an_engine_without_ttl(
 ) -> None:
     """O23: expired records stay there, which an event tells; each reader compares the time itself."""
     events: list[Event] = []
+    name = table_name()
     async with FaultProxy(ministack.endpoint_url) as proxy:
         proxy.inject(Fault.UNKNOWN_OPERATION, operation=unknown, times=100)
         engine = replace(ministack, endpoint_url=proxy.url)
-        async with make(engine, session, "orders-without-ttl", on_event=events.append, group_commit=grouped) as store:
+        async with make(engine, session, name, on_event=events.append, group_commit=grouped) as store:
             await store.create_table()
             async with store.execute(f"invoice-{unknown}-{grouped}") as execution:
                 execution.complete("paid")
-    assert TtlUnavailable("orders-without-ttl") in events
+    assert TtlUnavailable(name) in events
 
 
 async def test_an_unknown_operation_of_any_other_kind_doubts_the_endpoint(
