@@ -1,6 +1,7 @@
 """Keeping a lease while the body runs, and deadlines.
 
-A renewal is due after each third of the lease. A call that ends sooner costs one timer and no task.
+A renewal is due after each third of the lease. All leases of a loop share one timer, so a call that ends sooner costs
+no timer and no task.
 
 Invariants:
 
@@ -24,15 +25,16 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf, isnan
 from typing import Final, final
 from weakref import WeakKeyDictionary
 
 import anyio
 
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import CLEANUP_LIMIT
+from aioidempotency._concurrency import CLEANUP_LIMIT, Nested, innermost
 from aioidempotency._core.model import Lease, Record
-from aioidempotency.exceptions import LeaseLostError
+from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
@@ -46,8 +48,31 @@ LEAST_SLEEP: Final = 0.05
 SAFE_PART = 0.9
 """The part of a lease that may pass without a renewal. The rest is time for the cancelled body to unwind."""
 
-DEADLINE: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
-"""The instant of `time.monotonic` before which calls must end. None without a `deadline`."""
+
+@final
+class Deadline(Nested):
+    """One `deadline` block.
+
+    Attributes:
+        ends: The instant of `time.monotonic` before which calls must end.
+    """
+
+    __slots__ = ("ends",)
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self._left = False
+        self._outer = None
+
+    def leave(self) -> None:
+        """End the deadline, in all tasks and contexts that it has reached."""
+        self._left = True
+        if DEADLINE.get() is self:
+            DEADLINE.set(innermost(self._outer))
+
+
+DEADLINE: ContextVar[Deadline | None] = ContextVar("aioidempotency_deadline", default=None)
+"""The innermost deadline. None without a `deadline`. A task may find one that was left; `time_left` skips those."""
 
 
 @contextmanager
@@ -68,22 +93,35 @@ def deadline(seconds: float) -> Iterator[None]:
     the deadline. The deadline does not limit requests to the store; the backend's time limit does. Nested
     deadlines: the earlier one counts.
 
+    A deadline may be entered in one task or context, and left in another one, as fixtures and dependencies with `yield`
+    do. The deadline counts where its context reaches: in the code inside the block, and in tasks started there. FastAPI
+    runs a plain `def` dependency in a context of its own, so a deadline in there reaches no endpoint. The end of the
+    block ends the deadline everywhere.
+
     Args:
         seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
-    outer = DEADLINE.get()
-    ends = time.monotonic() + seconds
-    token = DEADLINE.set(ends if outer is None else min(outer, ends))
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
+        raise ConfigurationError(f"deadline(seconds) takes a number of seconds from now: not {seconds!r}")
+    mine = Deadline(time.monotonic() + seconds)
+    mine._outer = innermost(DEADLINE.get())  # noqa: SLF001 - a block makes its deadline
+    DEADLINE.set(mine)
     try:
         yield
     finally:
-        DEADLINE.reset(token)
+        mine.leave()
 
 
 def time_left() -> float | None:
-    """Read the seconds until the deadline, 0 after the deadline, None without one."""
-    ends = DEADLINE.get()
-    return None if ends is None else max(0.0, ends - time.monotonic())
+    """Read the seconds until the earliest deadline, 0 after the deadline, None without one."""
+    found = innermost(DEADLINE.get())
+    if found is None:
+        return None
+    ends = found.ends
+    # An outer deadline may have been left before this one, so the earliest of those in force is found anew.
+    while (found := innermost(found._outer)) is not None:  # noqa: SLF001 - how blocks nest is `Nested`'s
+        ends = min(ends, found.ends)
+    return max(0.0, ends - time.monotonic())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -140,7 +178,10 @@ class RunningLease:
         cause: The last error of a renewal, if the lease was lost for want of an answer.
         ended: Whether the body has ended. No renewal and no cancellation follows.
         since: The loop's time from which the lease counts.
-        timer: The next renewal; or, while a task with two lost leases unwinds, the cancellation for this one.
+        due: The loop's time at which the next renewal is due.
+        timer: The end of a lease that nobody renews any more; or, while a task with two lost leases unwinds, the
+            cancellation for this one.
+        renewing: Whether a renewal is under way.
         request: The time limit of a renewal under way.
     """
 
@@ -149,11 +190,13 @@ class RunningLease:
         "_loop",
         "_task",
         "cause",
+        "due",
         "ended",
         "interval",
         "lease",
         "lost",
         "record",
+        "renewing",
         "request",
         "since",
         "timer",
@@ -163,6 +206,9 @@ class RunningLease:
         self.lease = lease
         self.since = since
         self.interval = interval
+        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
+        self.due = since + min(interval, lease.duration / 3)
+        self.renewing = False
         self.lost = False
         self.ended = False
         self.record: Record | None = None
@@ -210,6 +256,7 @@ class RunningLease:
         """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
+        self.due = since + min(self.interval, lease.duration / 3)
 
     def lose(self, record: Record | None, cause: Exception | None = None) -> None:
         """Cancel the task of the body, once. A task that another lost block has cancelled is on its way out."""
@@ -267,20 +314,26 @@ class Leases:
         self.forks = PROCESS.forks
         # A dict for its order: of two leases that one task loses at once, the older one cancels the task.
         self._running: dict[RunningLease, None] = {}
-        self._watch: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        # No lease is due before this instant. The lease of a call that has ended may have set it.
+        self._next_due = inf
         self._renewals: set[asyncio.Task[None]] = set()
         self._releases: set[asyncio.Task[None]] = set()
 
     def keep(self, running: RunningLease) -> None:
         """Renew a lease from now on, until the end of the body."""
         self._running[running] = None
-        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
-        due = running.since + min(running.interval, running.lease.duration / 3)
-        running.timer = self._loop.call_at(due, self._begin_renewal, running)
-        if self._watch is None:  # one timer for all leases, which goes on until a second has passed without any
+        timer = self._timer
+        if timer is None:  # one timer for all leases, which goes on until a second has passed without any
             # A sleep while there was nothing to watch concerns none of the leases to come.
             self._slept, self._looked = self._asleep(), self._loop.time()
-            self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep)
+            self._next_due = running.due
+            self._timer = self._loop.call_at(min(running.due, self._looked + WATCH_INTERVAL), self._look)
+        elif running.due < self._next_due:
+            self._next_due = running.due
+            if running.due < timer.when():
+                timer.cancel()
+                self._timer = self._loop.call_at(running.due, self._look)
 
     def end(self, running: RunningLease) -> None:
         """Stop keeping a lease, since its body has ended. A renewal under way ends without effect."""
@@ -309,15 +362,15 @@ class Leases:
         A body that still runs loses its renewals, and is cancelled at the safe point of its lease.
         """
         for running in self._running:
-            if running.timer is not None:
-                running.timer.cancel()
+            if running.lost:
+                continue
             # The lease still stands, so the body may use the rest. Without this timer the body would run on beside a
             # successor.
             running.timer = self._loop.call_at(running.safe_until, running.lose, None)
         self._running.clear()
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         renewals = list(self._renewals)
         for task in renewals:
             task.cancel()
@@ -329,15 +382,30 @@ class Leases:
     def __len__(self) -> int:
         return len(self._running)
 
-    def _begin_renewal(self, running: RunningLease) -> None:
-        if self.forks == PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
-            self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
-
-    def _look_for_sleep(self) -> None:
-        if self.forks != PROCESS.forks:
+    def _look(self) -> None:
+        """Look for a machine that slept, and renew what is due."""
+        if self.forks != PROCESS.forks:  # a forked process runs a copy of the loop, with its timers
+            return
+        self._timer = None
+        if not self._running:
             return
         self._count_sleep()
-        self._watch = self._loop.call_later(WATCH_INTERVAL, self._look_for_sleep) if self._running else None
+        now = self._loop.time()
+        if self._next_due <= now:
+            self._renew_due(now)
+        self._timer = self._loop.call_at(min(self._next_due, now + WATCH_INTERVAL), self._look)
+
+    def _renew_due(self, now: float) -> None:
+        """Begin the renewals that are due, and find the next ones."""
+        self._next_due = inf
+        for running in self._running:
+            if running.renewing or running.lost:
+                continue
+            if running.due <= now:
+                running.renewing = True
+                self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
+            else:
+                self._next_due = min(self._next_due, running.due)
 
     def _count_sleep(self) -> None:
         """Let the time in which the machine slept count for all leases; renew or lose each of them."""
@@ -359,10 +427,12 @@ class Leases:
                 running.request.deadline -= slept_since
             if now >= running.ends_at:
                 running.lose(None)
-            elif running.timer is not None and running.timer.when() > now:  # else a renewal is under way
-                running.timer.cancel()
-                due = running.since + min(running.interval, running.lease.duration / 3)
-                running.timer = self._loop.call_at(max(now, due), self._begin_renewal, running)
+            else:
+                running.due -= slept_since
+                self._next_due = min(self._next_due, running.due)
+        if self._timer is not None and self._next_due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._next_due, self._look)
 
     async def _renewed(self, running: RunningLease) -> None:
         """Renew one lease, with retries until the safe point. Cancel the body if all fail."""
@@ -388,6 +458,7 @@ class Leases:
                 # Extended first: a sleep during the request counts for the new lease, and not for the old one.
                 running.extend(renewed, since=since)
                 self._count_sleep()
-                # The body may have ended during the request. A new timer would then renew a finished record.
+                running.renewing = False
+                # The body may have ended during the request. Another renewal would then renew a finished record.
                 return None if running.ended or running.lost else self.keep(running)
         return None

@@ -319,6 +319,20 @@ async def test_a_promise_that_cannot_be_written_is_no_promise(backend: Backend) 
         assert isinstance(await store.claim("b", retention=DAY), Claimed)
 
 
+async def test_owners_do_not_wait_for_the_layout(backend: Backend) -> None:
+    """P8: after a longer promise that cannot be written, running owners renew, complete, and give back all the same."""
+    scripted = ScriptedBackend(backend)
+    async with stores({"backend": backend, **by(HashBuckets(32))}) as make:
+        store = make(backend=scripted)
+        renewed, completed, released = [await claimed(store, key) for key in "abc"]
+        scripted.rule = lambda operation: Down() if is_layout(operation) else None
+        with pytest.raises(StoreError):
+            await store.claim("d", retention=DAY)
+        await store.renew(renewed)
+        await store.complete(completed, "done")
+        await store.release(released)
+
+
 async def test_who_does_not_verify_promises_nothing(backend: Backend) -> None:
     """P8: a store with `verify_layout=False` neither reads nor writes the item; asked by name, it tells all that it knows."""
     counting = ScriptedBackend(backend)

@@ -256,7 +256,7 @@ async def test_events_name_places_and_never_data(make_store: MakeStore) -> None:
 async def test_a_strict_store_raises_in_place_of_both_events(make_store: MakeStore) -> None:
     """C16: for tests; the key is free again."""
     told = Told(make_store)
-    object.__setattr__(told.store._settings, "strict_results", True)
+    object.__setattr__(told.store._parts.settings, "strict_results", True)
     for annotation, results in (
         (float, (1, 1.0)),
         (Price, (Price(1.5), Price(0.0))),

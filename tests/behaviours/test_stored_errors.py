@@ -96,7 +96,7 @@ async def _replayed(make_store: MakeStore, error: Exception) -> tuple[Exception,
 
     assert await _caught(charge("1")) is error
     again = await _caught(charge("1"))
-    record = await store._records.read(store._settings.route("1", "n"))
+    record = await store._parts.records.read(store._parts.settings.route("1", "n"))
     assert record is not None
     return again, record.data or ""
 

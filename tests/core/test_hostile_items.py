@@ -40,7 +40,7 @@ ANYTHING = ResultType(Any, JsonCodec())
 
 
 def written(result: object, codec: Codec, *, compress_over: int | None) -> SerializedResult:
-    settings = AsyncIdempotencyStore.in_memory(codec=codec, compress_over=compress_over)._settings
+    settings = AsyncIdempotencyStore.in_memory(codec=codec, compress_over=compress_over)._parts.settings
     return results.serialize(result, held(), settings, ResultType(Any, codec), lambda event: None)
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+from msgspec import structs
 
 from aioidempotency import AsyncIdempotencyStore, Backend, Claimed, ConfigurationError, LeaseLostError, MemoryBackend
 from aioidempotency._core.operations import Delete, Operation, Reply, Update
@@ -78,8 +79,10 @@ class Client:
     def __init__(self) -> None:
         self.inner = MemoryBackend()
         self.open = False
+        self.opened = 0
 
     async def execute(self, operation: Operation) -> Reply:
+        self.opened += not self.open
         self.open = True
         return await self.inner.execute(operation)
 
@@ -88,11 +91,33 @@ class Client:
 
 
 @in_virtual_time
+async def test_a_body_cancelled_after_the_store_was_closed_leaves_no_client_open() -> None:
+    """O19: the release opens a client anew, and the cancelled block closes the client."""
+    client = Client()
+    store = AsyncIdempotencyStore("orders", backend=client, clock=epoch_seconds)
+    structs.force_setattr(store._parts, "closes_backend", True)
+
+    async def call() -> None:
+        async with store.execute("k"):
+            await pass_time(5)
+
+    calling = asyncio.ensure_future(call())
+    await pass_time(0)
+    await store.aclose()
+    opened = client.opened
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert client.opened == opened + 1
+    assert not client.open
+
+
+@in_virtual_time
 async def test_a_body_that_ends_after_the_store_was_closed_leaves_no_client_open() -> None:
     """O19: its completion opens one anew, and closes it."""
     client = Client()
     store = AsyncIdempotencyStore("orders", backend=client, clock=epoch_seconds)
-    store._closes_backend = True
+    structs.force_setattr(store._parts, "closes_backend", True)
 
     async def call(key: str, seconds: float) -> None:
         async with store.execute(key) as execution:

@@ -321,8 +321,11 @@ def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_the_end_of
     scene()
 
 
+@pytest.mark.parametrize("closes", [False, True], ids=["the store stays open", "the store is closed meanwhile"])
 @in_virtual_time
-async def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_once_where_another_owner_runs() -> None:
+async def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_once_where_another_owner_runs(
+    closes: bool,
+) -> None:
     """O17: both renewals were refused, and the body catches the first loss."""
     table = MemoryBackend()
     store = AsyncIdempotencyStore("orders", backend=table, clock=epoch_seconds, lease=LEASE)
@@ -331,12 +334,15 @@ async def test_a_body_that_goes_on_after_a_lost_inner_block_is_cancelled_at_once
     with pytest.raises(LeaseLostError) as lost:
         async with store.execute("outer") as outer:
             with contextlib.suppress(LeaseLostError):
-                async with store.execute("inner"):
+                async with store.execute("inner", heartbeat=LEASE / 3 - 0.2):
                     await asyncio.gather(ahead.claim("outer"), ahead.claim("inner"))
                     try:
                         await pass_time(10 * LEASE)
                     finally:
-                        await pass_time(0.5)
+                        await pass_time(0.3)
+                        if closes:
+                            await store.aclose()
+                        await pass_time(0.2)
             try:
                 await pass_time(10 * LEASE)
             finally:
