@@ -1,13 +1,14 @@
-"""Values for each event loop, actions done once, and work that survives a cancellation.
+"""Processes, values for each event loop, actions done once, and work that survives a cancellation.
 
 No exception group leaves this module, and no cancellation is swallowed.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from threading import Lock
-from typing import Generic, TypeVar, final
+from typing import Final, Generic, TypeVar, final
 
 import anyio
 
@@ -18,6 +19,26 @@ T = TypeVar("T")
 
 CLEANUP_LIMIT = 5.0
 """Seconds that a completion or a release may take after the cancellation of the caller."""
+
+
+@final
+class _Process:
+    """Tells a process from the one that it was forked from.
+
+    Attributes:
+        forks: How many forks lie between this process and the first one.
+    """
+
+    def __init__(self) -> None:
+        self.forks = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self.forks += 1
+
+
+PROCESS: Final = _Process()
 
 
 @final
