@@ -170,6 +170,16 @@ class GroupCommitUnavailable:
 
 @final
 @dataclass(frozen=True, slots=True)
+class TransportFellBack:
+    """Requests go through aiobotocore's client, as `transport="auto"` allows, for the given `reason`, told once."""
+
+    level: ClassVar[int] = logging.INFO
+    table_name: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class EventHeldBack:
     """An event of the outbox could not be published, and holds up the later events of its key."""
 
@@ -204,6 +214,7 @@ Event = (
     | FailedOpen
     | KeyMissing
     | GroupCommitUnavailable
+    | TransportFellBack
     | EventHeldBack
     | EventPutAside
 )
