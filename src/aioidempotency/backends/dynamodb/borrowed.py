@@ -87,6 +87,9 @@ _CALLED: Final = (
 )
 """The methods that a call passes, by the object. Tracing libraries wrap one or several."""
 
+_IN_PATHS: Final = "/%:@!$&'()*+,;=~"
+"""The characters of a path that are sent as they are. A space would end the path."""
+
 _SERVED_ARGUMENTS: Final = {"keepalive_timeout"}
 """The settings in `connector_args=` that the lean transport knows."""
 
@@ -268,7 +271,7 @@ class Borrowed:
         signing = context.get("signing", {})
         signer = Signer(
             host=host if parts.port in {None, usual} else f"{host}:{parts.port}",
-            path=parts.path or "/",
+            path=quote(parts.path or "/", safe=_IN_PATHS),
             canonical_path=quote(normalize_url_path(parts.path), safe="/~"),
             region=signing.get("region") or self._signer._region_name,  # noqa: SLF001 - the same
             service=signing.get("signing_name") or self._signer._signing_name,  # noqa: SLF001 - the same

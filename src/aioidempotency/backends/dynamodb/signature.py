@@ -122,7 +122,8 @@ class Signer:
         text = f"{_ALGORITHM}\n{stamp}\n{self._scope}\n{digest}"
         signature = hmac.digest(self._key, text.encode(), "sha256").hex()
         head = (
-            f"{self._head}X-Amz-Date: {stamp}\r\n{self._token}{signature}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
+            f"{self._head}X-Amz-Date: {stamp}\r\n{self._token}{signature}\r\n{more}"
+            f"Content-Length: {len(body)}\r\nAccept-Encoding: identity\r\n\r\n"
         )
         return head.encode() + body
 
