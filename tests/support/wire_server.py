@@ -118,7 +118,8 @@ class WireServer:
                 while True:
                     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                     headers = {
-                        name.lower(): value for name, _, value in (line.partition(": ") for line in head.splitlines()[1:])
+                        name.lower(): value
+                        for name, _, value in (line.partition(": ") for line in head.splitlines()[1:])
                     }
                     body = await reader.readexactly(int(headers.get("content-length", "0")))
                     operation = headers.get("x-amz-target", "").rpartition(".")[2]

@@ -30,11 +30,25 @@ INSTANTS = st.datetimes(datetime.datetime(1990, 1, 1), datetime.datetime(2100, 1
     lambda each: each.replace(microsecond=0)
 )
 HOSTS = st.sampled_from(
-    ["dynamodb.eu-central-1.amazonaws.com", "111122223333.ddb.us-gov-west-1.amazonaws.com", "localhost:8000", "[::1]:8000"]
+    [
+        "dynamodb.eu-central-1.amazonaws.com",
+        "111122223333.ddb.us-gov-west-1.amazonaws.com",
+        "localhost:8000",
+        "[::1]:8000",
+    ]
 )
 HEADERS = st.dictionaries(
     st.sampled_from(
-        ["X-Amz-Target", "Content-Type", "User-Agent", "X-Amz-Meta", "X-Amz-Zone", "Accept", "X-Amz-F", "X-Amzn-Trace-Id"]
+        [
+            "X-Amz-Target",
+            "Content-Type",
+            "User-Agent",
+            "X-Amz-Meta",
+            "X-Amz-Zone",
+            "Accept",
+            "X-Amz-F",
+            "X-Amzn-Trace-Id",
+        ]
     ),
     st.text(string.ascii_letters + string.digits + " ;=/.", min_size=1, max_size=30),
 )
@@ -138,9 +152,7 @@ def one_session() -> AioSession:
 
 
 @pytest.fixture(params=SETTINGS, ids=str)
-def captured(
-    request: pytest.FixtureRequest, one_session: AioSession, runner: asyncio.Runner
-) -> Iterator[Captured]:
+def captured(request: pytest.FixtureRequest, one_session: AioSession, runner: asyncio.Runner) -> Iterator[Captured]:
     """A client for each kind of endpoint."""
     options = dict(SETTINGS[request.param])
     one_session.set_credentials("AKIDEXAMPLE", "secret", "a token", account_id=options.pop("account", None))
