@@ -49,7 +49,7 @@ def error(code: str, *, status: str = "400 Bad Request", more: str = "", **membe
     return response(json.dumps(body).encode(), status=status, more=more)
 
 
-def scripted(*answers: bytes | None | Handler) -> Handler:
+def scripted(*answers: bytes | Handler | None) -> Handler:
     """Answer by a script: each request takes the next answer, and the last one serves all others."""
     rest = list(answers)
 
@@ -128,8 +128,9 @@ class WireServer:
                     answer = await self.handler(request, writer)
                     if answer is None:
                         return
-                    writer.write(answer)
-                    await writer.drain()
+                    if answer:
+                        writer.write(answer)
+                        await writer.drain()
                     if b"connection: close" in answer.lower():
                         return
         finally:
