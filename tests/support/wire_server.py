@@ -102,6 +102,11 @@ class WireServer:
             if isinstance(end, Exception):
                 raise end
 
+    @property
+    def sockets(self) -> list[Any]:
+        """The socket of each connection."""
+        return [writer.get_extra_info("socket") for writer in self._writers]
+
     def drop_all(self) -> None:
         """Close every connection, without a word."""
         for writer in self._writers:

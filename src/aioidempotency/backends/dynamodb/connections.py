@@ -15,12 +15,15 @@ Invariants:
 
 import asyncio
 import select
+import socket
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast, final
 
 import httptools
+from aiohappyeyeballs import start_connection
 from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -47,8 +50,11 @@ SURELY_OPEN: Final = 1.0
 CLOSING_LIMIT: Final = 1.0
 """Seconds that `aclose` waits for the end of its connections."""
 
-_FALL_BACK_DELAY: Final = 0.25
-"""Seconds after which asyncio also tries a host's next address."""
+HEAD_START: Final = 0.25
+"""Seconds after which a host's next address is tried as well."""
+
+ADDRESSES_HOLD: Final = 10.0
+"""Seconds for which a host's addresses are used again, as in aiohttp."""
 
 _FIRST_FINAL: Final = 200
 """The lowest status of a final response."""
@@ -278,6 +284,8 @@ class Connections:
         self._read_timeout = read_timeout
         self._keep = keep
         self._tls = tls
+        self._addresses: dict[Origin, tuple[float, list[Any]]] = {}
+        self._resolving = asyncio.Lock()
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._interval = min(SWEEP_INTERVAL, (read_timeout or 1.0) / 4)
@@ -394,12 +402,12 @@ class Connections:
         connection = Connection(self, origin)
         try:
             context = await self._tls() if origin.secure else None
-            # uvloop has no such option, and a base class of its own.
-            more: dict[str, Any] = (
-                {"happy_eyeballs_delay": _FALL_BACK_DELAY} if isinstance(self._loop, asyncio.BaseEventLoop) else {}
-            )
+            name = origin.host if origin.secure else None
             async with asyncio.timeout(self._connect_timeout):
-                await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=context, **more)
+                addresses = await self._resolved(origin)
+                # asyncio's own race between addresses loses sockets when cancelled, and uvloop has none.
+                sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, interleave=1, loop=self._loop)
+                await self._loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
             if self.closed:
                 raise ConnectionClosedError(endpoint_url=origin.url)  # noqa: TRY301 - one way out
         except BaseException as error:
@@ -416,6 +424,18 @@ class Connections:
         if self._timer is None:
             self._timer = self._loop.call_later(self._interval, self._sweep)
         return connection
+
+    async def _resolved(self, origin: Origin) -> list[Any]:
+        """Look up the addresses of a host, once for all connections that are being opened."""
+        with suppress(socket.gaierror):
+            # Digits need no look-up, which would take a thread.
+            return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        async with self._resolving:
+            known = self._addresses.get(origin)
+            if known is None or known[0] < self._loop.time():
+                found = await self._loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+                known = self._addresses[origin] = self._loop.time() + ADDRESSES_HOLD, found
+            return known[1]
 
     def _pass_on(self, connection: Connection) -> None:
         """Give a connection to the caller that waits the longest, if it may be used again, or its slot."""
