@@ -79,13 +79,30 @@ _KNOWN: Final = frozenset(
 )
 """The hooks of a client that nobody has changed. The lean transport does what these do."""
 
-_CALLED: Final = (
-    ("client", ("_make_api_call", "_make_request", "_convert_to_request_dict", "_resolve_endpoint_ruleset")),
-    ("endpoint", ("make_request", "_send_request", "create_request", "prepare_request", "_send", "_needs_retry")),
-    ("session", ("send",)),
-    ("signer", ("handler", "sign", "get_auth_instance")),
-)
-"""The methods that a call passes, by the object. Tracing libraries wrap one or several."""
+CALLED: Final = {
+    "client": ("_make_api_call", "_make_request", "_convert_to_request_dict", "_resolve_endpoint_ruleset"),
+    "endpoint": (
+        "make_request",
+        "_send_request",
+        "create_request",
+        "prepare_request",
+        "_send",
+        "_needs_retry",
+        "_update_retries_context",
+    ),
+    "session": ("send", "_build_ssl_contexts"),
+    "signer": ("handler", "sign", "get_auth_instance"),
+}
+"""The methods that a call of the client passes, or that are called here. Tracing libraries wrap one or several."""
+
+READ: Final = {
+    "client": ("_service_model", "exceptions", "meta"),
+    "endpoint": ("http_session",),
+    "session": ("_proxy_config", "_cert_file", "_connector_args", "_timeout", "_max_pool_connections"),
+    "signer": ("_credentials", "_region_name", "_signing_name", "_signature_version"),
+    "emitter": ("_handlers", "_lookup_cache"),
+}
+"""The attributes that are read here."""
 
 _IN_PATHS: Final = "/%:@!$&'()*+,;=~"
 """The characters of a path that are sent as they are. A space would end the path."""
@@ -131,12 +148,29 @@ def _obstacles(client: Any) -> Iterator[str]:
         yield "requests are signed in another way than by Signature Version 4"
     if (mode := client.meta.config.retries["mode"]) != "standard":
         yield f"the retry mode is {mode}"
-    passed = {"client": client, "endpoint": endpoint, "session": session, "signer": signer}
-    wrapped = [name for owner, names in _CALLED for name in names if not _is_genuine(getattr(passed[owner], name))]
+    parts = parts_of(client)
+    for owner, names in READ.items():
+        for name in names:
+            getattr(parts[owner], name)
+    wrapped = [
+        name for owner, names in CALLED.items() for name in names if not _is_genuine(getattr(parts[owner], name))
+    ]
     if wrapped:
         yield f"somebody has wrapped {', '.join(wrapped)}, as tracing libraries do"
     if found := sorted(_foreign_hooks(client.meta.events)):
         yield f"event hooks are registered ({', '.join(found)})"
+
+
+def parts_of(client: Any) -> dict[str, Any]:
+    """Find the objects that `CALLED` and `READ` name."""
+    endpoint = client._endpoint  # noqa: SLF001 - this file's purpose
+    return {
+        "client": client,
+        "endpoint": endpoint,
+        "session": endpoint.http_session,
+        "signer": client._request_signer,  # noqa: SLF001 - the same
+        "emitter": client.meta.events._emitter,  # noqa: SLF001 - the same
+    }
 
 
 def _is_genuine(method: Any) -> bool:
