@@ -271,3 +271,20 @@ async def test_one_token_serves_all_attempts_of_a_transaction(
         assert len(set(tokens[:4])) == 1
         assert (len(tokens), len(set(tokens))) == (5, 2)
         await backend.aclose()
+
+
+async def test_a_function_of_aws_lambda_names_its_trace(
+    transport: str, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda finds functions that call themselves by this header, which changes with each invocation."""
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "charge")
+    async with WireServer(scripted(APPLIED)) as server:
+        backend = backends(server.url, transport=transport)
+        for trace in ("Root=1-a;Parent=b\r\n", "Root=2"):
+            monkeypatch.setenv("_X_AMZN_TRACE_ID", trace)
+            await backend.execute(PUT)
+        monkeypatch.delenv("_X_AMZN_TRACE_ID")
+        await backend.execute(PUT)
+        found = [request.headers.get("x-amzn-trace-id") for request in server.requests]
+        assert found == ["Root=1-a;Parent=b%0D%0A", "Root=2", None]
+        await backend.aclose()
