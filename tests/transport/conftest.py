@@ -10,6 +10,7 @@ from botocore.retries.standard import ExponentialBackoff
 
 from aioidempotency import AttributeNames, DynamoDBBackend
 from aioidempotency.backends import Absent, Get, HeldBy, Location, Put, Table, Update
+from aioidempotency.backends.dynamodb import Choice
 
 TABLE = Table("orders", "id", None, AttributeNames())
 HERE = Location(table=TABLE, partition="order-1")
@@ -24,9 +25,9 @@ def put(key: str) -> Put:
 
 
 @pytest.fixture(params=["client", "lean"])
-def transport(request: pytest.FixtureRequest) -> str:
+def transport(request: pytest.FixtureRequest) -> Choice:
     """Each transport."""
-    chosen: str = request.param
+    chosen: Choice = request.param
     return chosen
 
 

@@ -227,7 +227,12 @@ async def test_other_wrapped_methods(
 ) -> None:
     """X-Ray and OpenTelemetry also wrap what writes the headers."""
     original = getattr(owner, name)
-    monkeypatch.setattr(owner, name, functools.wraps(original)(lambda *arguments: original(*arguments)))
+
+    @functools.wraps(original)
+    def wrapper(*arguments: Any) -> Any:
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, wrapper)
     assert await chosen(backends("http://127.0.0.1:1", transport="auto")) is ClientTransport
 
 

@@ -164,8 +164,7 @@ async def test_waiting_for_the_pool_is_fair(backends: Backends, no_pauses: None)
         # The connection and the cancellation come at the same moment.
         turn, _ = pool_of(backend)._waiting[0]
         gate.answer(2)
-        while not turn.done():
-            await asyncio.sleep(0)
+        await asyncio.wait([turn])
         calls[5].cancel()
         await settle()
         server.handler = scripted(APPLIED)

@@ -1,7 +1,7 @@
 """Many calls with cuts, changing credentials and a wrong clock: nothing is lost, and nothing is done twice."""
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import os
 import random
@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 
 from aioidempotency import AsyncIdempotencyStore, GroupCommit, StoreError
 from aioidempotency.backends import Applied
+from aioidempotency.backends.dynamodb import Choice
 from tests.conftest import store_options
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
@@ -32,7 +33,7 @@ CALLS = int(os.environ.get("AIOIDEMPOTENCY_CALLS", "1000"))
 @pytest.mark.parametrize("group_commit", [None, GroupCommit()], ids=["plain", "group commit"])
 @pytest.mark.usefixtures("no_pauses")
 async def test_many_calls_over_connections_that_are_cut(
-    transport: str, group_commit: GroupCommit | None, ministack: Engine, session: Any
+    transport: Choice, group_commit: GroupCommit | None, ministack: Engine, session: Any
 ) -> None:
     """T3: each body runs once, and each result is stored, though every eighth request meets a cut."""
     generator = random.Random(3)
@@ -94,12 +95,10 @@ class Verifier:
         self._ahead = ahead
 
     async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> bytes:
-        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self._ahead)
+        now = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=self._ahead)
         date = f"Date: {format_datetime(now.replace(microsecond=0), usegmt=True)}\r\n"
-        signed = datetime.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(
-            tzinfo=datetime.UTC
-        )
-        if abs(signed - now) > datetime.timedelta(minutes=5):
+        signed = dt.datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
+        if abs(signed - now) > dt.timedelta(minutes=5):
             self.refused += 1
             return error("InvalidSignatureException", more=date)
         name = request.headers["authorization"].partition("Credential=")[2].partition("/")[0]
@@ -133,7 +132,7 @@ async def test_credentials_that_change_under_load(transport: str, backends: Back
         nonlocal made
         made += 1
         verifier.secrets[f"AKID{made}"] = (f"secret{made}", f"token{made}")
-        expiry = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=900)
+        expiry = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=900)
         return {
             "access_key": f"AKID{made}",
             "secret_key": f"secret{made}",
@@ -151,7 +150,7 @@ async def test_credentials_that_change_under_load(transport: str, backends: Back
             calls = [asyncio.ensure_future(backend.execute(put(f"k{number}"))) for number in range(20)]
             await asyncio.sleep(0)
             # What botocore does when the credentials are about to expire.
-            credentials._expiry_time = datetime.datetime.now(datetime.UTC)
+            credentials._expiry_time = dt.datetime.now(dt.UTC)
             assert await asyncio.gather(*calls) == [Applied()] * 20
         await backend.aclose()
     used = {each.headers["authorization"].partition("Credential=")[2].partition("/")[0] for each in server.requests}
@@ -178,7 +177,7 @@ async def test_a_refusal_that_no_clock_mends(backends: Backends) -> None:
     """A server that is never content is asked twice, and the refusal is told."""
 
     async def handler(_: Request, writer: asyncio.StreamWriter) -> bytes:
-        later = datetime.datetime.fromtimestamp(time.time() + 1e6 * len(server.requests), datetime.UTC)
+        later = dt.datetime.fromtimestamp(time.time() + 1e6 * len(server.requests), dt.UTC)
         return error("InvalidSignatureException", more=f"Date: {format_datetime(later, usegmt=True)}\r\n")
 
     async with WireServer(handler) as server:

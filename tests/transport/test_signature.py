@@ -1,7 +1,7 @@
 """T2: signature, headers and body equal botocore's, byte for byte."""
 
 import asyncio
-import datetime
+import datetime as dt
 import json
 import string
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ WORDS = st.text(string.ascii_letters + string.digits + "/+=", min_size=1, max_si
 TOKENS = st.none() | st.text(string.ascii_letters + string.digits + "/+= ", min_size=1, max_size=300).filter(
     lambda text: text == text.strip() and bool(text)
 )
-INSTANTS = st.datetimes(datetime.datetime(1990, 1, 1), datetime.datetime(2100, 1, 1)).map(  # noqa: DTZ001 - botocore's are naive
+INSTANTS = st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2100, 1, 1)).map(  # noqa: DTZ001 - botocore's are naive
     lambda each: each.replace(microsecond=0)
 )
 HOSTS = st.sampled_from(
@@ -54,8 +54,8 @@ HEADERS = st.dictionaries(
 )
 
 
-def stamped(instant: datetime.datetime) -> float:
-    return instant.replace(tzinfo=datetime.UTC).timestamp()
+def stamped(instant: dt.datetime) -> float:
+    return instant.replace(tzinfo=dt.UTC).timestamp()
 
 
 def head_of(request: bytes) -> dict[str, str]:
@@ -65,11 +65,11 @@ def head_of(request: bytes) -> dict[str, str]:
 
 @given(access_key=WORDS, secret=WORDS, tokens=st.lists(TOKENS, min_size=1, max_size=3), instants=st.lists(INSTANTS, min_size=1, max_size=3),
        region=st.sampled_from(["eu-central-1", "us-gov-west-1", "local"]), host=HOSTS, headers=HEADERS, body=st.binary(max_size=200))  # fmt: skip
-def test_a_signature_is_botocores(
+def test_a_signature_is_botocores(  # noqa: PLR0917 - hypothesis gives them by name
     access_key: str,
     secret: str,
     tokens: list[str | None],
-    instants: list[datetime.datetime],
+    instants: list[dt.datetime],
     region: str,
     host: str,
     headers: dict[str, str],
@@ -164,7 +164,7 @@ def captured(request: pytest.FixtureRequest, one_session: AioSession, runner: as
 
 def test_a_request_is_botocores(captured: Captured, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every header in its order and with its value, the endpoint and the body; for each operation and endpoint."""
-    now = datetime.datetime(2026, 11, 29, 23, 59, 59)  # noqa: DTZ001 - botocore's are naive
+    now = dt.datetime(2026, 11, 29, 23, 59, 59)  # noqa: DTZ001 - botocore's are naive
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now)
     borrowed = Borrowed(captured.client)
     for operation, method, parameters in REQUESTS:

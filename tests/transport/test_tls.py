@@ -1,9 +1,8 @@
 """TLS as the client does it: a private authority is trusted where botocore is told of it, and nothing else."""
 
 import asyncio
-import datetime
+import datetime as dt
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,9 @@ def bundle(authority: trustme.CA, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trusting(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def trusting(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tell botocore of the authority, in the environment."""
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
-    yield
 
 
 def server_side(authority: trustme.CA, *names: str, **options: Any) -> ssl.SSLContext:
@@ -67,15 +65,16 @@ async def test_a_name(transport: str, authority: trustme.CA, backends: Backends)
 
 
 @pytest.mark.parametrize("fault", ["unknown authority", "wrong name", "expired"])
+@pytest.mark.usefixtures("no_pauses")
 async def test_a_server_that_cannot_be_trusted(
-    fault: str, transport: str, bundle: Path, backends: Backends, no_pauses: None, monkeypatch: pytest.MonkeyPatch
+    fault: str, transport: str, bundle: Path, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No request is sent to it, not even the credentials' id."""
     authority = trustme.CA()
     if fault != "unknown authority":
         authority.cert_pem.write_to_path(bundle)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
-    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     names = ["example.org"] if fault == "wrong name" else ["127.0.0.1"]
     options = {"not_after": yesterday} if fault == "expired" else {}
     async with WireServer(scripted(APPLIED), server_side(authority, *names, **options)) as server:

@@ -127,18 +127,21 @@ class Route:
 def obstacle(client: Any) -> str | None:
     """Say why the lean transport cannot serve a client. None if nothing is in the way."""
     try:
-        return next(_obstacles(client), None)
+        parts = parts_of(client)
+        for owner, names in READ.items():
+            for name in names:
+                getattr(parts[owner], name)
+        return next(_obstacles(parts), None)
     except (AttributeError, KeyError, TypeError) as error:
         return f"aiobotocore {aiobotocore_version} is another inside than the library knows ({type(error).__name__})"
 
 
-def _obstacles(client: Any) -> Iterator[str]:
-    endpoint, signer = client._endpoint, client._request_signer  # noqa: SLF001 - this file's purpose
-    session = endpoint.http_session
+def _obstacles(parts: Mapping[str, Any]) -> Iterator[str]:
+    client, session, signer = parts["client"], parts["session"], parts["signer"]
     if type(session) is not AIOHTTPSession:
         yield f"the client sends by another HTTP session ({type(session).__name__})"
         return
-    if session._proxy_config.proxy_url_for(client.meta.endpoint_url):  # noqa: SLF001 - the same
+    if session._proxy_config.proxy_url_for(client.meta.endpoint_url):  # noqa: SLF001 - this file's purpose
         yield "requests go through a proxy"
     if session._cert_file:  # noqa: SLF001 - the same
         yield "a client certificate is set"
@@ -148,10 +151,6 @@ def _obstacles(client: Any) -> Iterator[str]:
         yield "requests are signed in another way than by Signature Version 4"
     if (mode := client.meta.config.retries["mode"]) != "standard":
         yield f"the retry mode is {mode}"
-    parts = parts_of(client)
-    for owner, names in READ.items():
-        for name in names:
-            getattr(parts[owner], name)
     wrapped = [
         name for owner, names in CALLED.items() for name in names if not _is_genuine(getattr(parts[owner], name))
     ]
@@ -268,11 +267,12 @@ class Borrowed:
     async def tls(self) -> ssl.SSLContext:
         """Return the TLS settings that the client would use: private authorities, or no verification."""
         async with self._building:
-            if self._context is None:
+            if (context := self._context) is None:
                 # It reads files.
                 build = self._session._build_ssl_contexts  # noqa: SLF001 - this file's purpose
-                self._context = (await asyncio.to_thread(build, None))[0]
-            return self._context
+                context, _ = await asyncio.to_thread(build, None)
+                self._context = context
+            return context
 
     async def route(self, operation: str, parameters: Mapping[str, Any]) -> Route | str:
         """Find the endpoint, the headers and the region of an operation's requests, by the client's endpoint rules.
