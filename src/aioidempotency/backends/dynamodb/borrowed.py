@@ -138,14 +138,15 @@ def obstacle(client: Any) -> str | None:
 
 def _obstacles(parts: Mapping[str, Any]) -> Iterator[str]:
     client, session, signer = parts["client"], parts["session"], parts["signer"]
-    if type(session) is not AIOHTTPSession:
-        yield f"the client sends by another HTTP session ({type(session).__name__})"
+    kind: type = type(session)
+    if kind is not AIOHTTPSession:
+        yield f"the client sends by another HTTP session ({kind.__name__})"
         return
     if session._proxy_config.proxy_url_for(client.meta.endpoint_url):  # noqa: SLF001 - this file's purpose
         yield "requests go through a proxy"
     if session._cert_file:  # noqa: SLF001 - the same
         yield "a client certificate is set"
-    if unserved := sorted(session._connector_args.keys() - _SERVED_ARGUMENTS):  # noqa: SLF001 - the same
+    if unserved := sorted(set(session._connector_args) - _SERVED_ARGUMENTS):  # noqa: SLF001 - the same
         yield f"connector_args= has settings of aiohttp ({', '.join(unserved)})"
     if type(signer) is not AioRequestSigner or signer._signature_version != "v4":  # noqa: SLF001 - the same
         yield "requests are signed in another way than by Signature Version 4"
