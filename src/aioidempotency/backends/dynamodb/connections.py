@@ -91,6 +91,10 @@ class Response(NamedTuple):
     headers: list[tuple[bytes, bytes]]
     body: bytes
 
+    # The body holds items.
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
 
 @final
 class Connection(asyncio.Protocol):
