@@ -54,6 +54,14 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def lean(session: nox.Session) -> None:
+    """Run the tests on the lean transport."""
+    session.install(".", *group("test"))
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    session.run("pytest", "--transport=lean", *ON_ALL_CORES, *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     session.install(*group("lint"))

@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Run the whole suite on another transport than the library's default one.
+    """T1: run the whole suite on another transport than the library's default one.
 
     `auto` stands for `lean`, because tests with a client of the caller's, or with hooks, are to pass on the client.
     """

@@ -240,7 +240,8 @@ async def test_a_given_client_serves_itself(ministack: Engine, session: AioSessi
     """`client=` is the client, and `lean` beside it a contradiction."""
     options = {"region_name": "eu-central-1", "endpoint_url": ministack.endpoint_url}
     async with session.create_client("dynamodb", **options) as client:
-        assert await chosen(DynamoDBBackend(client, transport="auto")) is ClientTransport
+        given: Any = await DynamoDBBackend(client, transport="auto")._ready("orders")
+        assert given.client is client
         with pytest.raises(ConfigurationError, match='transport="lean"'):
             DynamoDBBackend(client, transport="lean")
     unknown: Any = "fast"

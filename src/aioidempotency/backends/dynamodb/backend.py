@@ -6,8 +6,8 @@ an owner recognises its own write (`protocol`, rule 1).
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Final, TypeVar, final, get_args
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar, final, get_args
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -20,7 +20,7 @@ from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, 
 from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
-from aioidempotency.backends.dynamodb.client import ClientTransport, Config, DynamoDBClient, OwnClients, Session
+from aioidempotency.backends.dynamodb.client import METHODS, Config, DynamoDBClient, OwnClients, Session
 from aioidempotency.backends.dynamodb.room import Room
 from aioidempotency.backends.dynamodb.transport import DEFAULT, Choice, Transport
 from aioidempotency.exceptions import ConfigurationError
@@ -48,6 +48,24 @@ OF_OWNERS: Final = (Update, Delete)
 
 def _log(reason: str) -> None:
     logging.getLogger("aioidempotency").info("requests go through aiobotocore's client: %s", reason)
+
+
+@final
+class _GivenClient:
+    """Sends requests by the caller's client, in the ordinary way: the client writes the bodies."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def send(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        body: bytes | None = None,  # noqa: ARG002 - the client writes its own
+    ) -> Awaitable[Mapping[str, Any]]:
+        """Send a request."""
+        sending: Awaitable[Mapping[str, Any]] = getattr(self.client, METHODS[operation])(**parameters)
+        return sending
 
 
 @final
@@ -100,7 +118,7 @@ class DynamoDBBackend:
         if client is not None and transport == "lean":
             raise ConfigurationError('client= sends by itself: leave transport="lean" out, or client=')
         self.time_limit = time_limit
-        self._given = None if client is None else ClientTransport(client, own=False)
+        self._given = None if client is None else _GivenClient(client)
         answers.watch(client)
         told: set[str] = set()
 

@@ -34,7 +34,7 @@ Session: TypeAlias = AioSession
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
 
-_METHODS: Final = {
+METHODS: Final = {
     "GetItem": "get_item",
     "PutItem": "put_item",
     "UpdateItem": "update_item",
@@ -45,6 +45,7 @@ _METHODS: Final = {
     "BatchExecuteStatement": "batch_execute_statement",
     "BatchGetItem": "batch_get_item",
 }
+"""The client's method for each request of a transport."""
 
 
 class DynamoDBClient(Protocol):
@@ -158,11 +159,11 @@ class OwnClients:
                     f'transport="lean" cannot serve this client: {reason}; take "auto" or "client"'
                 )
             self._fell_back(reason)
-            connection.transport = ClientTransport(connection.client, own=True)
+            connection.transport = ClientTransport(connection.client)
             return connection.transport
 
         if self._transport == "client":
-            return ClientTransport(connection.client, own=True)
+            return ClientTransport(connection.client)
         if (reason := obstacle(connection.client)) is not None:
             return instead(reason)
         lean = LeanTransport(connection.client, instead)
@@ -227,16 +228,10 @@ def tuned(time_limit: float) -> AioConfig:
 
 @final
 class ClientTransport:
-    """Sends requests by an aiobotocore client.
+    """Sends requests by an aiobotocore client that the library has opened, with bodies of the library's."""
 
-    Args:
-        client: The client.
-        own: Whether the library has opened the client, and so may put bodies of its own into requests.
-    """
-
-    def __init__(self, client: Any, *, own: bool) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
-        self._own = own
 
     def send(
         self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None
@@ -247,9 +242,7 @@ class ClientTransport:
             ClientError: DynamoDB refused the request.
             BotoCoreError: There was no answer.
         """
-        call: Call = getattr(self.client, _METHODS[operation])
-        if not self._own:
-            return call(**parameters)
+        call: Call = getattr(self.client, METHODS[operation])
         return _send(call, operation, encode(parameters) if body is None else body, _routing(parameters))
 
 

@@ -268,7 +268,7 @@ class Connections:
 
     Args:
         limit: The most connections, as in `max_pool_connections`.
-        connect_timeout: Seconds to connect, TLS included. None is no limit.
+        connect_timeout: Seconds to connect, TLS included and the look-up of the name not. None is no limit.
         read_timeout: Seconds between two parts of a response. None is no limit.
         keep: Seconds that an idle connection is kept.
         tls: Makes the TLS settings.
@@ -407,8 +407,8 @@ class Connections:
         try:
             context = await self._tls() if origin.secure else None
             name = origin.host if origin.secure else None
+            addresses = await self._resolved(origin)
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await self._resolved(origin)
                 # asyncio's own race between addresses loses sockets when cancelled, and uvloop has none.
                 sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START, interleave=1, loop=self._loop)
                 await self._loop.create_connection(lambda: connection, sock=sock, ssl=context, server_hostname=name)
