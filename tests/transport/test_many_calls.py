@@ -171,6 +171,14 @@ async def test_a_clock_that_is_off_by_ten_minutes(ahead: float, backends: Backen
             assert await backend.execute(PUT) == Applied()
         assert (verifier.refused, len(server.requests)) == (1, 4)
         await backend.aclose()
+        # Calls of one moment are refused together, and correct the clock once.
+        backend = backends(server.url, transport="lean", session=session)
+        calls = [backend.execute(put(f"k{number}")) for number in range(20)]
+        assert await asyncio.gather(*calls) == [Applied()] * 20
+        refused = verifier.refused
+        assert await backend.execute(PUT) == Applied()
+        assert verifier.refused == refused <= 21
+        await backend.aclose()
 
 
 async def test_a_refusal_that_no_clock_mends(backends: Backends) -> None:

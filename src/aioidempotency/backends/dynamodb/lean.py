@@ -86,7 +86,8 @@ class LeanTransport:
             route = self._routes.get(key) or await self._route(key, parameters)
             if isinstance(route, str):
                 return await self._instead(route).send(operation, parameters, body)
-            now = self._clock() + self._skew
+            skew = self._skew
+            now = self._clock() + skew
             attempt = "attempt=1" if failures is None else retry_header(failures.context)
             request = route.signer.request(credentials, now, body, more=f"{call}amz-sdk-request: {attempt}\r\n")
             met: Exception | tuple[Response, bytes]
@@ -104,7 +105,10 @@ class LeanTransport:
                     return borrowed.parsed(received, route) if responses.has_binaries(received) else answer
                 met = response, received
             failures = failures or _Failures(borrowed, operation)
-            self._skew += await failures.after(met, route, now)
+            ahead = await failures.after(met, route, now)
+            if ahead:
+                # Not added to `self._skew`: other calls of the same moment have corrected the clock by the same.
+                self._skew = skew + ahead
 
     async def aclose(self) -> None:
         """Close the connections. Requests under way fail."""
