@@ -37,6 +37,10 @@ _NOTHING_FAILED: Final[Mapping[str, Any]] = {}
 class LeanTransport:
     """Sends requests without aiobotocore's client, for one event loop.
 
+    Attributes:
+        client: The client whose settings count.
+        skew: Seconds by which the server's clock is ahead of ours, as far as a refusal has told.
+
     Args:
         client: The client whose settings count.
         instead: Returns the transport to send by, once something is in the way, and takes the reason. May raise.
@@ -50,7 +54,7 @@ class LeanTransport:
         self._borrowed = borrowed = Borrowed(client)
         self._instead = instead
         self._clock = clock
-        self._skew = 0.0
+        self.skew = 0.0
         self._connections = Connections(
             limit=borrowed.limit,
             connect_timeout=borrowed.connect_timeout,
@@ -86,7 +90,7 @@ class LeanTransport:
             route = self._routes.get(key) or await self._route(key, parameters)
             if isinstance(route, str):
                 return await self._instead(route).send(operation, parameters, body)
-            skew = self._skew
+            skew = self.skew
             now = self._clock() + skew
             attempt = "attempt=1" if failures is None else retry_header(failures.context)
             request = route.signer.request(credentials, now, body, more=f"{call}amz-sdk-request: {attempt}\r\n")
@@ -104,11 +108,8 @@ class LeanTransport:
                     borrowed.succeeded(_NOTHING_FAILED if failures is None else failures.context)
                     return borrowed.parsed(received, route) if responses.has_binaries(received) else answer
                 met = response, received
-            failures = failures or _Failures(borrowed, operation)
-            ahead = await failures.after(met, route, now)
-            if ahead:
-                # Not added to `self._skew`: other calls of the same moment have corrected the clock by the same.
-                self._skew = skew + ahead
+            failures = failures or _Failures(self, borrowed, operation)
+            await failures.after(met, route, now, skew)
 
     async def aclose(self) -> None:
         """Close the connections. Requests under way fail."""
@@ -137,19 +138,21 @@ class _Failures:
         context: What botocore's retry handler remembers.
     """
 
-    def __init__(self, borrowed: Borrowed, operation: str) -> None:
+    def __init__(self, transport: LeanTransport, borrowed: Borrowed, operation: str) -> None:
+        self._transport = transport
         self.context: dict[str, Any] = {}
         self._borrowed = borrowed
         self._operation = operation
         self._attempts = 1
         self._corrected = False
 
-    async def after(self, met: Exception | tuple[Response, bytes], route: Route, now: float) -> float:
-        """Wait until the request is to be sent again. Return how far to correct the clock.
+    async def after(self, met: Exception | tuple[Response, bytes], route: Route, now: float, skew: float) -> None:
+        """Wait until the request is to be sent again, or correct the clock.
 
         Args:
             met: The error met in sending, or the response with an error and its body.
             now: The instant of the request's signature.
+            skew: How far that instant was ahead of the clock.
 
         Raises:
             ClientError: DynamoDB refused the request for good, or too often.
@@ -159,7 +162,7 @@ class _Failures:
         self._attempts += 1
         if isinstance(met, Exception):
             if await borrowed.is_to_repeat(attempts, route, self.context, error=met):
-                return 0.0
+                return
             raise met
         response, body = met
         parsed = responses.failure(response, body, borrowed.error_members)
@@ -168,9 +171,11 @@ class _Failures:
             # Once for each call: a server whose clock jumps would else be asked for ever.
             self._corrected = True
             self.context.setdefault("retries", {})["attempt"] = self._attempts
-            return ahead
+            # Not added to the correction: other calls of the same moment have corrected the clock by the same.
+            self._transport.skew = skew + ahead
+            return
         if await borrowed.is_to_repeat(attempts, route, self.context, response=response, parsed=parsed):
-            return 0.0
+            return
         parsed["ResponseMetadata"]["RetryAttempts"] = attempts - 1
         if responses.has_binaries(body):
             parsed |= borrowed.parsed(body, route, code)
