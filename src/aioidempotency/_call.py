@@ -28,7 +28,7 @@ from msgspec import Struct
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import PROCESS, Nested, in_any_case, innermost, to_the_end
+from aioidempotency._concurrency import PROCESS, Nested, in_any_case, innermost, running_loop, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
@@ -42,6 +42,7 @@ from aioidempotency._options import (
     Duration,
     OnInProgress,
     check_errors,
+    flag,
     interval,
     not_disabled,
     one_of,
@@ -268,7 +269,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             retention=settings.terms.retention if retention is None else settings.kept(retention),
             heartbeat=interval(heartbeat, protected),
             patience=patience(on_in_progress),
-            read_first=settings.read_first if read_first is None else read_first,
+            read_first=settings.read_first if read_first is None else flag(read_first, "read_first"),
             on_error=on_error,
             store_errors=store_errors,
         )
@@ -356,7 +357,10 @@ class Call:
         # Read here, once: a call under way keeps its backend when an override begins or ends.
         parts = self.parts = self._options.in_use.parts
         self._records = parts.records
-        loop = asyncio.get_running_loop()
+        try:  # in line: a function would be one more frame for each call
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_loop()  # says what is wrong
         self._began = loop.time()
         here = self._here = parts.running[loop]
         here.closed = False
@@ -371,7 +375,7 @@ class Call:
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
         except StoreError as error:
-            if error.contended or not parts.settings.fail_open:
+            if error.contended or error.refused or not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
             self._records.report(FailedOpen(self._key, error))

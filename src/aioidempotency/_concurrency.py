@@ -21,6 +21,21 @@ CLEANUP_LIMIT = 5.0
 """Seconds that a completion or a release may take after the cancellation of the caller."""
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        ConfigurationError: No loop of asyncio runs, but trio's, or none.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this library runs on asyncio alone, and no event loop of asyncio is running here; under anyio, choose "
+            "backend='asyncio', and under trio run the calls with trio-asyncio"
+        ) from error
+
+
 @final
 class _Process:
     """Tells a process from the one that it was forked from.
@@ -94,8 +109,11 @@ async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[
 
     The first error cancels the other calls, and is raised without an exception group.
     """
-    if limit < 1:
-        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit!r}")
+    # Each letter would be a key.
+    if isinstance(arguments, str) or not isinstance(arguments, Iterable):
+        raise ConfigurationError(f"keys= takes keys in a list, or another iterable: not one {type(arguments).__name__}")
     limiter = anyio.CapacityLimiter(limit)
     answers: dict[int, T] = {}
 

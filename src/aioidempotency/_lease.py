@@ -24,7 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import inf
+from math import inf, isnan
 from typing import Final, final
 from weakref import WeakKeyDictionary
 
@@ -33,7 +33,7 @@ import anyio
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import CLEANUP_LIMIT, PROCESS, Nested, innermost
 from aioidempotency._core.model import Lease, Record
-from aioidempotency.exceptions import LeaseLostError
+from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
@@ -100,6 +100,8 @@ def deadline(seconds: float) -> Iterator[None]:
     Args:
         seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
+        raise ConfigurationError(f"deadline(seconds) takes a number of seconds from now: not {seconds!r}")
     mine = Deadline(time.monotonic() + seconds)
     mine._outer = innermost(DEADLINE.get())  # noqa: SLF001 - a block makes its deadline
     DEADLINE.set(mine)

@@ -21,14 +21,13 @@ from msgspec import Struct
 from aioidempotency._concurrency import Once, PerLoop
 from aioidempotency._core.operations import Applied, Found, FoundAll, Get, GetAll, Operation, Query, Reply
 from aioidempotency._effects.store import Effects
-from aioidempotency._options import Settings
+from aioidempotency._options import Settings, check_function, check_methods, flag
 from aioidempotency._records import Records
 from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, Table
 from aioidempotency.backends.dynamodb.batches import Batches
 from aioidempotency.backends.dynamodb.group_commit import GroupCommit, grouped
 from aioidempotency.events import GroupCommitUnavailable, Hook, report
-from aioidempotency.exceptions import ConfigurationError
 from aioidempotency.partitioning import table_layout
 
 S = TypeVar("S")
@@ -212,12 +211,12 @@ class Override(AbstractContextManager[S], Generic[S]):
         clock: Callable[[], float] | None,
         disabled: bool | None,
     ) -> None:
-        if backend is not None and (isinstance(backend, type) or not callable(getattr(backend, "execute", None))):
-            raise ConfigurationError(f"backend= takes an object with `async def execute(operation)`: not {backend!r}")
-        if clock is not None and not callable(clock):
-            raise ConfigurationError(f"clock= takes a function that returns epoch seconds: not {clock!r}")
-        if disabled is not None and not isinstance(disabled, bool):
-            raise ConfigurationError(f"disabled= is True, False or None: not {disabled!r}")
+        if backend is not None:
+            check_methods(backend, "backend", "execute")
+        if clock is not None:
+            check_function(clock, "clock")
+        if disabled is not None:
+            flag(disabled, "disabled")
         self._store = store
         self._in_use = in_use
         self._options = options

@@ -18,7 +18,7 @@ from math import ceil
 from threading import Lock
 from typing import TypeVar, cast, final
 
-from aioidempotency._concurrency import Once, concurrently, to_the_end
+from aioidempotency._concurrency import Once, concurrently, running_loop, to_the_end
 from aioidempotency._core import freeing, model, protocol
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -390,6 +390,7 @@ class Records:
         except IdempotencyError:
             raise
         except Exception as error:
+            running_loop()  # without a loop of asyncio, most backends raise: a wrong setting, and no outage
             reason = f"the backend {type(self.backend).__name__} raised {type(error).__name__}"
             raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
         # A write that was applied is nearly every answer; anything else is looked at more closely.

@@ -1,7 +1,6 @@
 """The store: an application makes one. The store holds settings and parts, and no state of a single call."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -12,7 +11,7 @@ import anyio
 
 from aioidempotency import _results
 from aioidempotency._call import Call, CallOptions, Execution
-from aioidempotency._concurrency import concurrently
+from aioidempotency._concurrency import concurrently, running_loop
 from aioidempotency._core import model, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
@@ -28,9 +27,12 @@ from aioidempotency._options import (
     Duration,
     OnInProgress,
     Settings,
+    check_function,
     check_kind,
+    check_methods,
     check_table_name,
     disabled_by_environment,
+    flag,
     labelled,
     not_disabled,
     one_of,
@@ -42,10 +44,11 @@ from aioidempotency._parts import Override, Parts, PartsInUse, PartsOptions, ver
 from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency.backends import Backend, CreatesTables
 from aioidempotency.backends.dynamodb import Choice, Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
+from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
 from aioidempotency.backends.dynamodb.transport import DEFAULT
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TransportFellBack, decided, report
+from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TransportFellBack, TtlUnavailable, decided, report
 from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms
 
@@ -151,8 +154,10 @@ class AsyncIdempotencyStore:
         check_kind(layout, "layout", SimpleKey | CompositeKey)
         check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
-        if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event= takes a plain function: the store calls the hook without await")
+        check_methods(codec, "codec", "encode", "decode")
+        check_function(clock, "clock")
+        if on_event is not None:
+            check_function(on_event, "on_event")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         terms = Terms(
             retention=seconds(retention, "retention"),
@@ -165,15 +170,21 @@ class AsyncIdempotencyStore:
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
-            read_first=read_first,
+            read_first=flag(read_first, "read_first"),
             clock=clock,
             codec=codec,
-            compress_over=compress_over,
-            fail_open=fail_open,
+            compress_over=None if compress_over is None else whole_number(compress_over, "compress_over"),
+            fail_open=flag(fail_open, "fail_open"),
             on_completion_failure=on_completion_failure,
             label=labelled(label),
             disabled=disabled_by_environment(),
         )
+        if backend is not None:
+            _check_backend(backend)
+        if backend is None or isinstance(backend, DynamoDBBackend):
+            check_dynamodb_name(table_name)
+            if outbox_table is not None:
+                check_dynamodb_name(outbox_table, "outbox_table")
         if (target := backend) is None:
             target = DynamoDBBackend(
                 client,
@@ -189,7 +200,7 @@ class AsyncIdempotencyStore:
             hook=on_event,
             local_cache=whole_number(local_cache, "local_cache"),
             group_commit=group_commit,
-            verify_layout=verify_layout,
+            verify_layout=flag(verify_layout, "verify_layout"),
             outbox_table=outbox_table,
         )
         parts = self._parts_options.parts(
@@ -347,6 +358,7 @@ class AsyncIdempotencyStore:
                 is not stored.
             StoreError: The store did not answer. The caller may repeat the call.
         """
+        check_kind(lease, "lease", Lease)
         records = self._parts.records
         encoded = _results.serialize_or_tombstone(result, lease, self._parts.settings, records.report)
         # The result is stored, so a codec that cannot read its own text must not fail the call.
@@ -374,6 +386,7 @@ class AsyncIdempotencyStore:
                 `TimeBuckets` layout.
             StoreError: The store did not answer. The old lease is valid until its own end.
         """
+        check_kind(lease, "lease", Lease)
         return await self._parts.records.renew(lease)
 
     async def release(self, lease: Lease) -> None:
@@ -393,6 +406,7 @@ class AsyncIdempotencyStore:
             LeaseLostError: The record has another owner. Nothing was deleted.
             StoreError: The store did not answer. The key is free after the lease at the latest.
         """
+        check_kind(lease, "lease", Lease)
         await self._parts.records.release(lease)
 
     def execute(
@@ -484,7 +498,7 @@ class AsyncIdempotencyStore:
             ConfigurationError: The function is no coroutine function, or its return annotation cannot be read back.
             IdempotencyError: The errors of `execute`. The function's own errors pass on unchanged.
         """
-        check_awaitable(function)
+        check_awaitable(function, "run(key, function, *args)")
         block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
         async with block as execution:
             if not execution.replayed:
@@ -766,11 +780,11 @@ class AsyncIdempotencyStore:
         backend, table = parts.records.backend, parts.settings.table
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
-        await backend.create_table(table)
         box = parts.effects.box
         # With a sort key, events lie in the store's own table, under partitions of their own.
-        if box is not None and box.table is not table:
-            await backend.create_table(box.table)
+        for each in (table,) if box is None or box.table is table else (table, box.table):
+            if await backend.create_table(each) is False:
+                parts.records.report(TtlUnavailable(each.name))
         # Write the layout item at once: a store with another layout is then refused from its first call on.
         if parts.records.opening is not None:
             await parts.records.opening()
@@ -865,9 +879,10 @@ class AsyncIdempotencyStore:
             drain: Seconds to wait for running calls.
         """
         patience = seconds(drain, "drain", zero=True)
+        loop = running_loop()
         # Calls that began in an override may outlast it. Nobody else would end their renewals.
         for parts in (self._parts, *self._in_use.left):
-            running = parts.running.get(asyncio.get_running_loop())
+            running = parts.running.get(loop)
             if running is not None:
                 # Set first: a call that outlives `aclose` and opens a new client then closes that client at its end.
                 running.closed = True
@@ -895,6 +910,13 @@ class AsyncIdempotencyStore:
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"
         return f"<AsyncIdempotencyStore {parts.settings.table.name!r}: {doing}, on {parts.records.backend!r}>"
+
+
+def _check_backend(backend: object) -> None:
+    """Require an object with `execute`. A store has one, too, of another kind."""
+    check_methods(backend, "backend", "execute")
+    if isinstance(backend, AsyncIdempotencyStore):
+        raise ConfigurationError("backend= takes a backend, and not a store")
 
 
 def _digest(fingerprint: object) -> str | None:

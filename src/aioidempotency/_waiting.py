@@ -122,7 +122,11 @@ async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up:
             failure = other.failure
             # A new error for each follower: all of them would add their frames to a shared one.
             raise StoreError(
-                failure.operation, failure.table_name, failure.reason, contended=failure.contended
+                failure.operation,
+                failure.table_name,
+                failure.reason,
+                contended=failure.contended,
+                refused=failure.refused,
             ) from failure
         record = other.record
         if record is None or other.lapsed:

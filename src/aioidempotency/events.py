@@ -190,6 +190,15 @@ class TransportFellBack:
 
 @final
 @dataclass(frozen=True, slots=True)
+class TtlUnavailable:
+    """`create_table` has made a table on an engine without TTL. Expired records stay until somebody deletes them."""
+
+    level: ClassVar[int] = logging.WARNING
+    table_name: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class EventHeldBack:
     """An event of the outbox could not be published, and holds up the later events of its key."""
 
@@ -226,6 +235,7 @@ Event = (
     | KeyMissing
     | GroupCommitUnavailable
     | TransportFellBack
+    | TtlUnavailable
     | EventHeldBack
     | EventPutAside
 )

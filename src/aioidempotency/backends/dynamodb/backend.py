@@ -17,13 +17,13 @@ from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Item, Table
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Transact, Update
-from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
+from aioidempotency.backends.dynamodb import answers, batches, checks, credentials, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import METHODS, Config, DynamoDBClient, OwnClients, Session
 from aioidempotency.backends.dynamodb.room import Room
 from aioidempotency.backends.dynamodb.transport import DEFAULT, Choice, Transport
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ class DynamoDBBackend:
         fell_back: Called with the reason when `"auto"` takes the client, once for each reason. The default logs.
 
     Raises:
-        ConfigurationError: `client=` is given together with settings of a client, or with `transport="lean"`.
+        ConfigurationError: An argument is of a wrong kind, or `client=` is given together with settings of a client,
+            or with `transport="lean"`. `client=` takes an open client of aiobotocore for DynamoDB, or an object with the client's operations.
     """
 
     def __init__(
@@ -115,6 +116,14 @@ class DynamoDBBackend:
         if client is not None and any(value is not None for value in given.values()):
             names = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
             raise ConfigurationError(f"client= has settings of its own; leave {names} out, or client=")
+        if client is not None:
+            checks.check_client(client)
+        if session is not None:
+            checks.check_session(session)
+        if config is not None:
+            checks.check_config(config)
+        checks.check_address(endpoint_url, region_name)
+        checks.check_time_limit(time_limit)
         if client is not None and transport == "lean":
             raise ConfigurationError('client= sends by itself: leave transport="lean" out, or client=')
         self.time_limit = time_limit
@@ -128,6 +137,7 @@ class DynamoDBBackend:
                 told.add(reason)
                 fell_back(reason)
 
+        credentials.watch(client)
         self._own = OwnClients(
             session,
             config,
@@ -166,7 +176,7 @@ class DynamoDBBackend:
                     room = of_loop
                 return await self._send(transport, operation)
         except errors.RAISED as error:
-            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from errors.cause(error)
+            raise self._translated(error, *errors.subject(operation), self.time_limit) from errors.cause(error)
         finally:
             if room is not None:
                 if room.waiting:
@@ -231,17 +241,20 @@ class DynamoDBBackend:
         writing = batches.write(transport, operations)
         return await self._answered("BatchExecuteStatement", table.name, writing)
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool:
         """Create the table (on demand, TTL on the expiration), and wait until the table is usable.
 
         An existing table with a fitting key keeps its settings, and gets a TTL.
+
+        Returns:
+            Whether the table has a TTL. False on an engine without one, where expired records stay.
 
         Raises:
             StoreError: DynamoDB did not answer within 120 s.
             ConfigurationError: A table of this name has another key, or a TTL on another attribute.
         """
         client = (await self._ready(table.name)).client
-        await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
+        return await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
         """Read the names of a table's key attributes.
@@ -306,7 +319,15 @@ class DynamoDBBackend:
             async with asyncio.timeout(seconds):
                 return await call
         except errors.RAISED as error:
-            raise errors.translated(error, operation, table_name, seconds=seconds) from errors.cause(error)
+            raise self._translated(error, operation, table_name, seconds) from errors.cause(error)
+
+    def _translated(self, error: Exception, operation: str, table_name: str, seconds: float) -> IdempotencyError:
+        """Translate an exception of a client's call. The caller's client may have been closed, or belong elsewhere."""
+        if self._given is not None and not isinstance(error, ClientError):
+            trouble = checks.trouble_of(self._given.client, error)
+            if trouble is not None:
+                return ConfigurationError(trouble)
+        return errors.translated(error, operation, table_name, seconds=seconds)
 
     def __repr__(self) -> str:
         whose = "the caller's" if self._given is not None else "open" if self._own.is_open else "not open"
