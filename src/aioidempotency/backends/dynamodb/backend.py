@@ -95,7 +95,8 @@ class DynamoDBBackend:
 
     Raises:
         ConfigurationError: An argument is of a wrong kind, or `client=` is given together with settings of a client,
-            or with `transport="lean"`. `client=` takes an open client of aiobotocore for DynamoDB, or an object with the client's operations.
+            or with `transport="lean"`. `client=` takes an open client of aiobotocore for DynamoDB, or an object with
+            the client's operations.
     """
 
     def __init__(
