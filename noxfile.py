@@ -61,6 +61,14 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def lean(session: nox.Session) -> None:
+    """Run the tests on the lean transport."""
+    session.install(".", *group("test"))
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    session.run("pytest", "--transport=lean", *ON_ALL_CORES, *session.posargs, env=env)
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests that use a client with the oldest aiobotocore that is allowed: three minutes."""
     needed: list[str] = PROJECT["project"]["dependencies"]

@@ -69,9 +69,10 @@ class TwoCalls(Calls):
         await self._resources.aclose()
 
 
-async def tuned(url: str) -> TwoCalls:
-    """Open a client with the configuration that the library gives its own."""
-    return await _opened(url, tuned_as_ours(_TIME_LIMIT))
+async def tuned(url: str, config: AioConfig | None = None) -> TwoCalls:
+    """Open a client with the configuration that the library gives its own, and another one over it."""
+    ours = tuned_as_ours(_TIME_LIMIT)
+    return await _opened(url, ours if config is None else ours.merge(config))
 
 
 async def default(url: str) -> TwoCalls:
@@ -80,8 +81,13 @@ async def default(url: str) -> TwoCalls:
 
 
 async def _opened(url: str, config: AioConfig | None) -> TwoCalls:
-    recording = Recording()
-    await Decorated(AsyncIdempotencyStore(TABLE, client=recording)).call("key")
     resources = AsyncExitStack()
     creating = get_session().create_client("dynamodb", endpoint_url=url, config=config)
-    return TwoCalls(await resources.enter_async_context(creating), resources, recording.asked)
+    return TwoCalls(await resources.enter_async_context(creating), resources, await recorded())
+
+
+async def recorded() -> dict[str, dict[str, Any]]:
+    """Ask the library for the two requests of a fresh call."""
+    recording = Recording()
+    await Decorated(AsyncIdempotencyStore(TABLE, client=recording)).call("key")
+    return recording.asked

@@ -33,14 +33,14 @@ class Decorated(Calls):
         await self._store.aclose()
 
 
-async def plain(url: str) -> Decorated:
+async def plain(url: str, **options: Any) -> Decorated:
     """Open the plain path: two requests for an execution."""
-    return Decorated(_store(url))
+    return Decorated(_store(url, **options))
 
 
-async def group_commit(url: str) -> Decorated:
+async def group_commit(url: str, **options: Any) -> Decorated:
     """Open the same with group commit."""
-    return Decorated(_store(url, group_commit=GroupCommit()))
+    return Decorated(_store(url, group_commit=GroupCommit(), **options))
 
 
 async def local_cache(url: str) -> Decorated:

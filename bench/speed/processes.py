@@ -18,7 +18,7 @@ from tests.support.engines import serving
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
-_AWS: Final = {
+AWS: Final = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_REGION": "eu-central-1",
@@ -103,7 +103,7 @@ def working(contestant: Contestant, url: str) -> Iterator[Worker]:
     with subprocess.Popen(
         [*contestant.command, url],
         cwd=_ROOT,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ} | _AWS,
+        env={name: os.environ[name] for name in _KEPT if name in os.environ} | AWS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -78,6 +78,10 @@ class Service:
         self._tables: dict[str, Table] = {}
         self._counts = Counter(requests=0, write_units=0, read_units=0)
 
+    def create(self, table_name: str) -> None:
+        """Create a table with the key `id`."""
+        self._tables[table_name] = Table(["id"])
+
     def answer(self, target: str, content: bytes) -> tuple[int, bytes]:
         """Answer a request as it comes over the wire: its status and its body."""
         try:

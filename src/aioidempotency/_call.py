@@ -29,7 +29,7 @@ from msgspec import Struct
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import Nested, in_any_case, innermost, running_loop, to_the_end
+from aioidempotency._concurrency import PROCESS, Nested, in_any_case, innermost, running_loop, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
@@ -37,7 +37,7 @@ from aioidempotency._effects.commits import Commit
 from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
-from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
+from aioidempotency._lease import DEADLINE, RunningLease, time_left
 from aioidempotency._options import (
     AUTO,
     Duration,

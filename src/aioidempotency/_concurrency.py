@@ -1,13 +1,14 @@
-"""Values for each event loop, actions done once, blocks left in any order, and work that survives a cancellation.
+"""Forks, values for each event loop, actions done once, blocks left in any order, and work after a cancellation.
 
 No exception group leaves this module, and no cancellation is swallowed.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from threading import Lock
-from typing import Generic, Self, TypeVar, final
+from typing import Final, Generic, Self, TypeVar, final
 
 import anyio
 
@@ -33,6 +34,26 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "this library runs on asyncio alone, and no event loop of asyncio is running here; under anyio, choose "
             "backend='asyncio', and under trio run the calls with trio-asyncio"
         ) from error
+
+
+@final
+class _Process:
+    """Tells a process from the one that it was forked from.
+
+    Attributes:
+        forks: How many forks lie between this process and the first one.
+    """
+
+    def __init__(self) -> None:
+        self.forks = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self.forks += 1
+
+
+PROCESS: Final = _Process()
 
 
 @final

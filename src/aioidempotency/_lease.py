@@ -19,7 +19,6 @@ Invariants:
 """
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -32,7 +31,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import CLEANUP_LIMIT, Nested, innermost
+from aioidempotency._concurrency import CLEANUP_LIMIT, PROCESS, Nested, innermost
 from aioidempotency._core.model import Lease, Record
 from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
@@ -139,27 +138,8 @@ def seconds_asleep() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-@final
-class _Process:
-    """Tells a process from the one that it was forked from.
-
-    Attributes:
-        forks: How many forks lie between this process and the first one.
-    """
-
-    def __init__(self) -> None:
-        self.forks = 0
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._begin)
-
-    def _begin(self) -> None:
-        self.forks += 1
-
-
 _CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = WeakKeyDictionary()
 """The tasks that a lost lease has cancelled, until the block of that lease is left."""
-
-PROCESS: Final = _Process()
 
 
 @final

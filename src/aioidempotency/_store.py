@@ -45,11 +45,12 @@ from aioidempotency._parts import Override, Parts, PartsInUse, PartsOptions, ver
 from aioidempotency._result_types import ResultType, check_codec
 from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency.backends import Backend, CreatesTables
-from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
+from aioidempotency.backends.dynamodb import Choice, Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
 from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
+from aioidempotency.backends.dynamodb.transport import DEFAULT
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TtlUnavailable, decided, report
+from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TransportFellBack, TtlUnavailable, decided, report
 from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms
 
@@ -91,6 +92,8 @@ class AsyncIdempotencyStore:
         endpoint_url: The address of an emulator or a compatible database.
         region_name: The table's AWS region.
         config: A botocore configuration, merged over the store's own.
+        transport: What sends the requests: `"client"`, aiobotocore's client; `"lean"`, which signs and sends by itself,
+            in a tenth of the processor time; or `"auto"`, the lean one where it can serve, and else the client.
         backend: Executes all operations in place of DynamoDB. The store then ignores all client arguments.
         codec: Turns results into text.
         group_commit: Sends the operations of concurrent tasks together, with `GroupCommit()`. None sends each alone.
@@ -133,6 +136,7 @@ class AsyncIdempotencyStore:
         endpoint_url: str | None = None,
         region_name: str | None = None,
         config: Config | None = None,
+        transport: Choice = DEFAULT,
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
         group_commit: GroupCommit | None = None,
@@ -191,6 +195,8 @@ class AsyncIdempotencyStore:
                 region_name=region_name,
                 config=config,
                 time_limit=time_limit(terms.lease),
+                transport=transport,
+                fell_back=lambda reason: report(TransportFellBack(table_name, reason), on_event),
             )
         self._parts_options = PartsOptions(
             hook=on_event,

@@ -224,6 +224,16 @@ class GroupCommitUnavailable:
 
 @final
 @dataclass(frozen=True, slots=True)
+class TransportFellBack:
+    """Requests go through aiobotocore's client, as `transport="auto"` allows, for the given `reason`, told once."""
+
+    level: ClassVar[int] = logging.INFO
+    table_name: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class TtlUnavailable:
     """`create_table` has made a table on an engine without TTL. Expired records stay until somebody deletes them."""
 
@@ -270,6 +280,7 @@ Event = (
     | StoreDisabled
     | KeyMissing
     | GroupCommitUnavailable
+    | TransportFellBack
     | TtlUnavailable
     | EventHeldBack
     | EventPutAside

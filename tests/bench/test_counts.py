@@ -10,6 +10,7 @@ import pstats
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -88,7 +89,7 @@ async def test_the_plain_path_adds_a_tenth_to_two_bare_calls(server: Server) -> 
     """The client's share is what it is; ours is small beside it, and botocore serializes nothing but table names."""
     async with opened(bare.tuned, server) as contestant:
         theirs = await counted(contestant, fresh("bare"))
-    async with opened(ours.plain, server) as contestant:
+    async with opened(partial(ours.plain, transport="client"), server) as contestant:
         found = await counted(contestant, fresh("plain"))
     assert 1000 < found["all"] <= 1.10 * theirs["all"]
     assert found["add_auth"] == theirs["add_auth"] == 2
@@ -97,11 +98,23 @@ async def test_the_plain_path_adds_a_tenth_to_two_bare_calls(server: Server) -> 
     assert found[ENCODER] == 2
 
 
+async def test_the_lean_transport_takes_few_calls(server: Server) -> None:
+    """No task, no timer and nothing of botocore's core but the credentials; one signature for each request."""
+    async with opened(partial(ours.plain, transport="lean"), server) as contestant:
+        found = await counted(contestant, fresh("lean"))
+    assert 300 < found["all"] <= 540
+    assert found["request"] == 4, "each is made once and signed once"
+    assert found["create_task"] <= 0.2, "those of the callers"
+    assert found["call_later"] <= 0.05, "the sweep"
+    assert found["add_auth"] == 0
+    assert found[ENCODER] == 2
+
+
 async def test_group_commit_shares_requests_and_what_they_take(server: Server) -> None:
     """Of 64 callers' operations 25 share a request, its signature and its task."""
     async with opened(bare.tuned, server) as contestant:
         theirs = await counted(contestant, fresh("unshared"))
-    async with opened(ours.group_commit, server) as contestant:
+    async with opened(partial(ours.group_commit, transport="client"), server) as contestant:
         found = await counted(contestant, fresh("shared"))
     assert found["all"] <= 0.16 * theirs["all"]
     assert 2 / 25 <= found["add_auth"] <= 0.12

@@ -310,6 +310,7 @@ async def test_a_request_leaves_after_two_awaits_of_the_backend(operation: Write
         ("requests.py", "request"),
         ("requests.py", written),
         *key,
+        ("backend.py", "send"),
         ("requests.py", "reply"),
     ]
 

@@ -263,7 +263,7 @@ async def test_another_request_of_the_same_context_has_its_own_body(session: Aio
     """A hook of the caller's on the session may ask with the client that sends, in the middle of a call."""
     async with RawServer(lambda *_: response(b"{}")) as server:
         here = DynamoDBBackend(session=session, region_name="eu-central-1", endpoint_url=server.url)
-        client: Any = await here._ready("orders")
+        client: Any = (await here._ready("orders")).client
         asked: list[object] = []
 
         async def ask(**_: object) -> None:

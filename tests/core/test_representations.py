@@ -73,6 +73,7 @@ SHOWN = {
     "table_name": "orders",
     "outbox_table": "orders",
     "variable": "AIOIDEMPOTENCY_DISABLED",
+    "host": "localhost",
     "partition_attribute": "pk",
     "sort_attribute": "sk",
     "attribute": "pk",
@@ -198,6 +199,8 @@ def made(annotation: Any, owner: str, name: str) -> Any:  # noqa: C901, PLR0911,
         return 5
     if annotation is bool:
         return True
+    if annotation is bytes:
+        return CANARY.encode()
     if annotation in {object, Any}:
         return (CANARY,)
     if origin is Literal:

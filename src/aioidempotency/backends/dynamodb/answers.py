@@ -63,7 +63,7 @@ def _look(
     body = response_dict["body"]
     if body == _NOTHING:
         return
-    answer = _object(body)
+    answer = json_object(body)
     success = response_dict["status_code"] < _REDIRECT
     # An object without any member of DynamoDB's answer is somebody else's, such as `{"status": "ok"}`. Engines
     # differ in what they tell of a new table.
@@ -79,7 +79,7 @@ def _look(
             customized_response_dict[NO_ANSWER] = True
 
 
-def _object(body: bytes) -> Mapping[str, Any] | None:
+def json_object(body: bytes) -> Mapping[str, Any] | None:
     """Read a JSON object. None if the body is none, or no whole one."""
     try:
         return _decode(body)

@@ -5,8 +5,10 @@ an owner recognises its own write (`protocol`, rule 1).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Any, Final, TypeVar, final
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar, final, get_args
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -18,8 +20,9 @@ from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, 
 from aioidempotency.backends.dynamodb import answers, batches, checks, credentials, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
-from aioidempotency.backends.dynamodb.client import Call, Config, DynamoDBClient, OwnClients, Session, send
+from aioidempotency.backends.dynamodb.client import METHODS, Config, DynamoDBClient, OwnClients, Session
 from aioidempotency.backends.dynamodb.room import Room
+from aioidempotency.backends.dynamodb.transport import DEFAULT, Choice, Transport
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 T = TypeVar("T")
@@ -42,15 +45,27 @@ NO_ANSWER_TRIES: Final = 2
 OF_OWNERS: Final = (Update, Delete)
 """Completions, renewals and releases: only an owner updates or deletes a record."""
 
-_METHODS: Final = {
-    "GetItem": "get_item",
-    "PutItem": "put_item",
-    "UpdateItem": "update_item",
-    "DeleteItem": "delete_item",
-    "TransactWriteItems": "transact_write_items",
-    "TransactGetItems": "transact_get_items",
-    "Query": "query",
-}
+
+def _log(reason: str) -> None:
+    logging.getLogger("aioidempotency").info("requests go through aiobotocore's client: %s", reason)
+
+
+@final
+class _GivenClient:
+    """Sends requests by the caller's client, in the ordinary way: the client writes the bodies."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def send(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        body: bytes | None = None,  # noqa: ARG002 - the client writes its own
+    ) -> Awaitable[Mapping[str, Any]]:
+        """Send a request."""
+        sending: Awaitable[Mapping[str, Any]] = getattr(self.client, METHODS[operation])(**parameters)
+        return sending
 
 
 @final
@@ -73,10 +88,15 @@ class DynamoDBBackend:
     Args:
         client: An open aiobotocore client, instead of the settings below. The backend never closes the client.
         time_limit: Seconds for one operation, retries included.
+        transport: What sends the requests. `"client"` is aiobotocore's client. `"lean"` signs and sends by itself, in a
+            tenth of the processor time, and refuses what only the client can do, such as a proxy. `"auto"` is `"lean"`
+            where possible, and else `"client"`. With `client=`, it is always the client.
+        fell_back: Called with the reason when `"auto"` takes the client, once for each reason. The default logs.
 
     Raises:
-        ConfigurationError: An argument is of a wrong kind, or `client=` is given together with settings of a client.
-            `client=` takes an open client of aiobotocore for DynamoDB, or an object with the client's operations.
+        ConfigurationError: An argument is of a wrong kind, or `client=` is given together with settings of a client,
+            or with `transport="lean"`. `client=` takes an open client of aiobotocore for DynamoDB, or an object with
+            the client's operations.
     """
 
     def __init__(
@@ -88,7 +108,11 @@ class DynamoDBBackend:
         region_name: str | None = None,
         config: Config | None = None,
         time_limit: float = 10.0,
+        transport: Choice = DEFAULT,
+        fell_back: Callable[[str], object] = _log,
     ) -> None:
+        if transport not in get_args(Choice):
+            raise ConfigurationError(f"transport= is {' or '.join(map(repr, get_args(Choice)))}: not {transport!r}")
         given = {"session": session, "endpoint_url": endpoint_url, "region_name": region_name, "config": config}
         if client is not None and any(value is not None for value in given.values()):
             names = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
@@ -101,15 +125,31 @@ class DynamoDBBackend:
             checks.check_config(config)
         checks.check_address(endpoint_url, region_name)
         checks.check_time_limit(time_limit)
+        if client is not None and transport == "lean":
+            raise ConfigurationError('client= sends by itself: leave transport="lean" out, or client=')
         self.time_limit = time_limit
-        self._given = client
+        self._given = None if client is None else _GivenClient(client)
         answers.watch(client)
+        told: set[str] = set()
+
+        def tell_once(reason: str) -> None:
+            # Each event loop has a client, and falls back for itself.
+            if reason not in told:
+                told.add(reason)
+                fell_back(reason)
+
         credentials.watch(client)
         self._own = OwnClients(
-            session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
+            session,
+            config,
+            endpoint_url=endpoint_url,
+            region_name=region_name,
+            time_limit=time_limit,
+            transport=transport,
+            fell_back=tell_once,
         )
         self._probed = False
-        self._rooms: PerLoop[Room] = PerLoop(lambda: Room.of(self._given or self._own.opened()))
+        self._rooms: PerLoop[Room] = PerLoop(self._room)
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -119,7 +159,7 @@ class DynamoDBBackend:
             ConfigurationError: The table's name, the table's key or the permissions do not fit.
         """
         # Every call of the library passes here, so the body of `_answered` is repeated inline.
-        client: Any = self._given or self._own.opened() or await self._ready(operation.location.table.name)
+        transport = self._given or self._own.opened() or await self._ready(operation.location.table.name)
         room: Room | None = None
         try:
             async with asyncio.timeout(self.time_limit):
@@ -135,7 +175,7 @@ class DynamoDBBackend:
                     else:
                         await of_loop.wait()
                     room = of_loop
-                return await self._send(client, operation)
+                return await self._send(transport, operation)
         except errors.RAISED as error:
             raise self._translated(error, *errors.subject(operation), self.time_limit) from errors.cause(error)
         finally:
@@ -145,19 +185,17 @@ class DynamoDBBackend:
                 else:
                     room.free += 1
 
-    async def _send(self, client: Any, operation: Operation) -> Reply:
+    async def _send(self, transport: Transport, operation: Operation) -> Reply:
         """Send an operation, and repeat the send after a conflict with a transaction, or without an answer."""
         request = requests.request(operation)
-        call: Call = getattr(client, _METHODS[request.operation])
+        name, parameters = request.operation, request.parameters
+        if isinstance(operation, Transact) and "ClientRequestToken" not in parameters:
+            # One token for all attempts: a repetition of an applied transaction is answered as the first one would be.
+            parameters = {**parameters, "ClientRequestToken": str(uuid4())}
         backoff: Backoff | None = None
         while True:
             try:
-                # botocore adds a token to the parameters of a transaction, so only botocore can write the body.
-                if self._given is None and not isinstance(operation, Transact):
-                    response = await send(call, request.operation, request.parameters)
-                else:
-                    response = await call(**request.parameters)
-                return requests.reply(operation, response)
+                return requests.reply(operation, await transport.send(name, parameters))
             except NoAnswerError:
                 backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=NO_ANSWER_TRIES)
                 pause = backoff.next(asyncio.get_running_loop().time())
@@ -190,19 +228,18 @@ class DynamoDBBackend:
             BatchError: The engine takes no batches, or the permissions are missing.
         """
         table = operations[0].location.table
-        own_client = self._given is None
-        client = await self._ready(table.name)
+        transport = await self._ready(table.name)
         gets = [operation for operation in operations if isinstance(operation, Get)]
         if gets:
-            reading = batches.read(client, gets, own_client=own_client)
+            reading = batches.read(transport, gets)
             return await self._answered("BatchGetItem", table.name, reading)
         if not self._probed:
-            probing = batches.probe(client, table, own_client=own_client)
+            probing = batches.probe(transport, table)
             doubt = await self._answered("BatchExecuteStatement", table.name, probing)
             if doubt is not None:
                 return [doubt for _ in operations]
             self._probed = True
-        writing = batches.write(client, operations, own_client=own_client)
+        writing = batches.write(transport, operations)
         return await self._answered("BatchExecuteStatement", table.name, writing)
 
     async def create_table(self, table: Table) -> bool:
@@ -217,7 +254,7 @@ class DynamoDBBackend:
             StoreError: DynamoDB did not answer within 120 s.
             ConfigurationError: A table of this name has another key, or a TTL on another attribute.
         """
-        client = await self._ready(table.name)
+        client = (await self._ready(table.name)).client
         return await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
@@ -227,7 +264,7 @@ class DynamoDBBackend:
             StoreError: DynamoDB did not answer.
             ConfigurationError: There is no such table, or no permission to describe the table.
         """
-        client = await self._ready(table_name)
+        client = (await self._ready(table_name)).client
         return await self._answered("DescribeTable", table_name, tables.key_of(client, table_name))
 
     async def count(self, table: Table, partition: str, *, now: float) -> int:
@@ -237,7 +274,7 @@ class DynamoDBBackend:
             StoreError: DynamoDB did not answer.
             ConfigurationError: The table's name, the table's key or the permissions do not fit.
         """
-        client = await self._ready(table.name)
+        client = (await self._ready(table.name)).client
         counted, after = 0, None
         while True:
             counting = tables.count(client, table, partition, now=now, after=after)
@@ -251,7 +288,7 @@ class DynamoDBBackend:
 
         The errors are those of `count`.
         """
-        client = await self._ready(table.name)
+        client = (await self._ready(table.name)).client
         after: Item | None = None
         while True:
             listing = tables.keys(client, table, partition, now=now, after=after)
@@ -265,11 +302,15 @@ class DynamoDBBackend:
         self._rooms.pop(asyncio.get_running_loop(), None)
         await self._own.aclose()
 
-    async def _ready(self, table_name: str) -> Any:
-        """Return a client. Opening a client has a time limit of its own."""
-        client = self._given or self._own.opened()
-        if client is not None:
-            return client
+    def _room(self) -> Room:
+        transport = self._given or self._own.opened()
+        return Room.of(None if transport is None else transport.client)
+
+    async def _ready(self, table_name: str) -> Transport:
+        """Return a transport. Opening a client has a time limit of its own."""
+        transport = self._given or self._own.opened()
+        if transport is not None:
+            return transport
         return await self._answered("opening a client", table_name, self._own.open(), limit=OPENING_LIMIT)
 
     async def _answered(self, operation: str, table_name: str, call: Awaitable[T], *, limit: float | None = None) -> T:
@@ -284,7 +325,7 @@ class DynamoDBBackend:
     def _translated(self, error: Exception, operation: str, table_name: str, seconds: float) -> IdempotencyError:
         """Translate an exception of a client's call. The caller's client may have been closed, or belong elsewhere."""
         if self._given is not None and not isinstance(error, ClientError):
-            trouble = checks.trouble_of(self._given, error)
+            trouble = checks.trouble_of(self._given.client, error)
             if trouble is not None:
                 return ConfigurationError(trouble)
         return errors.translated(error, operation, table_name, seconds=seconds)

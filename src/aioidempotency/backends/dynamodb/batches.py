@@ -20,7 +20,7 @@ from aioidempotency._core.model import Location, Status, Table
 from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Reply, Update
 from aioidempotency.backends.dynamodb import answers, errors, partiql
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
-from aioidempotency.backends.dynamodb.client import encode, send, send_written
+from aioidempotency.backends.dynamodb.transport import Transport, encode
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 LARGEST_STATEMENT: Final = 8192
@@ -108,7 +108,7 @@ class Batches(Protocol):
         ...
 
 
-async def probe(client: Any, table: Table, *, own_client: bool) -> str | Alone | None:
+async def probe(transport: Transport, table: Table) -> str | Alone | None:
     """Send one statement that must be refused: an update of an absent item.
 
     None: the engine takes statements. Any other outcome is that of each operation of the batch at hand, and the next
@@ -122,7 +122,7 @@ async def probe(client: Any, table: Table, *, own_client: bool) -> str | Alone |
     harmless = Update(location, {"status": {"S": Status.INPROGRESS.value}}, HeldBy("nobody"))
     parameters: dict[str, object] = {"Statements": [partiql.statement(harmless)]}
     try:
-        response = await _call(client.batch_execute_statement, _WRITING, parameters, own_client=own_client)
+        response = answers.checked(await transport.send(_WRITING, parameters))
     except ClientError as error:
         if errors.is_unknown(error):
             raise _unsupported(table, errors.code(error)) from error
@@ -141,7 +141,7 @@ async def probe(client: Any, table: Table, *, own_client: bool) -> str | Alone |
             raise _unsupported(table, type(outcome).__name__)
 
 
-async def write(client: Any, operations: Sequence[Operation], *, own_client: bool) -> list[Outcome]:
+async def write(transport: Transport, operations: Sequence[Operation]) -> list[Outcome]:
     """Send writes of one table in one request. Each write succeeds or fails alone.
 
     Raises:
@@ -163,13 +163,9 @@ async def write(client: Any, operations: Sequence[Operation], *, own_client: boo
                 written.append(text)
     if not sent:
         return outcomes
-    call = client.batch_execute_statement
     try:
-        if own_client:
-            body = b'{"Statements":[' + b",".join(written) + b"]}"
-            response = answers.checked(await send_written(call, _WRITING, body))
-        else:
-            response = answers.checked(await call(Statements=statements))
+        body = b'{"Statements":[' + b",".join(written) + b"]}"
+        response = answers.checked(await transport.send(_WRITING, {"Statements": statements}, body))
     except ClientError as error:
         refused = _refused(error, _WRITING, table)
         for index in sent:
@@ -180,7 +176,7 @@ async def write(client: Any, operations: Sequence[Operation], *, own_client: boo
     return outcomes
 
 
-async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Outcome]:
+async def read(transport: Transport, gets: Sequence[Get]) -> list[Outcome]:
     """Send reads of one table in one request.
 
     Raises:
@@ -188,7 +184,7 @@ async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Ou
     """
     table = gets[0].location.table
     try:
-        response = await _call(client.batch_get_item, _READING, partiql.reading(gets), own_client=own_client)
+        response = answers.checked(await transport.send(_READING, partiql.reading(gets)))
     except ClientError as error:
         if errors.is_unknown(error):
             raise _unsupported(table, errors.code(error)) from error
@@ -197,10 +193,6 @@ async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Ou
     if "Responses" not in response:
         raise NoAnswerError
     return [item if isinstance(item, str) else Found(item) for item in partiql.found(gets, response)]
-
-
-async def _call(call: Any, name: str, parameters: dict[str, object], *, own_client: bool) -> Mapping[str, Any]:
-    return answers.checked(await (send(call, name, parameters) if own_client else call(**parameters)))
 
 
 def _is_large(statement: partiql.Statement, text: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 botocore's serializer walks every value of a request. The library's parameters are already in DynamoDB's wire format,
 and the JSON encoder of `msgspec` writes them in a hundredth of the time (0.25 instead of 25 microseconds for a
-statement). So `send` puts the body into botocore's event `before-call`, ahead of signing and retries, which
+statement). So `ClientTransport` puts the body into botocore's event `before-call`, ahead of signing and retries, which
 stay botocore's. A client given by the caller is called in the ordinary way.
 
 The body travels in a context variable, and names the operation that the body was made for. While a call is under way,
@@ -10,20 +10,22 @@ botocore may send other requests in the same context, such as `DescribeEndpoints
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any, Final, Protocol, TypeAlias, final
 
 import anyio
-import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ConfigParseError
 
 from aioidempotency._concurrency import PerLoop, running_loop
 from aioidempotency.backends.dynamodb import answers, credentials
+from aioidempotency.backends.dynamodb.borrowed import obstacle
+from aioidempotency.backends.dynamodb.lean import LeanTransport
+from aioidempotency.backends.dynamodb.transport import Choice, Transport, encode
 from aioidempotency.exceptions import ConfigurationError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
@@ -32,8 +34,18 @@ Session: TypeAlias = AioSession
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
 
-encode: Final = msgspec.json.Encoder().encode
-"""Write parameters, or a part of them, as JSON text."""
+METHODS: Final = {
+    "GetItem": "get_item",
+    "PutItem": "put_item",
+    "UpdateItem": "update_item",
+    "DeleteItem": "delete_item",
+    "TransactWriteItems": "transact_write_items",
+    "TransactGetItems": "transact_get_items",
+    "Query": "query",
+    "BatchExecuteStatement": "batch_execute_statement",
+    "BatchGetItem": "batch_get_item",
+}
+"""The client's method for each request of a transport."""
 
 
 class DynamoDBClient(Protocol):
@@ -80,7 +92,11 @@ class Config(Protocol):
 
 @final
 class OwnClients:
-    """The clients opened by one backend, one for each event loop."""
+    """The clients opened by one backend, one for each event loop, and what sends by them.
+
+    Args:
+        fell_back: Called with the reason when `auto` takes the client.
+    """
 
     def __init__(
         self,
@@ -90,30 +106,34 @@ class OwnClients:
         endpoint_url: str | None,
         region_name: str | None,
         time_limit: float,
+        transport: Choice,
+        fell_back: Callable[[str], object],
     ) -> None:
+        self._transport = transport
+        self._fell_back = fell_back
         self._session = session or get_session()
         self._config = tuned(time_limit) if config is None else merged(tuned(time_limit), config)
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         # A client is bound to one event loop: a connection from another loop fails, or hangs.
         self._connections: PerLoop[_Connection] = PerLoop(_Connection)
 
-    def opened(self) -> Any:
-        """Find the running loop's client. None before `open`."""
+    def opened(self) -> Transport | None:
+        """Find the running loop's transport. None before `open`."""
         try:  # in line: a function would be one more frame for each call
-            return self._connections[asyncio.get_running_loop()].client
+            return self._connections[asyncio.get_running_loop()].transport
         except RuntimeError:
             running_loop()  # says what is wrong
             raise
 
-    async def open(self) -> Any:
+    async def open(self) -> Transport:
         """Open the running loop's client, only once for any number of tasks.
 
         Raises:
-            ConfigurationError: botocore cannot make a client with these settings.
+            ConfigurationError: botocore cannot make a client with these settings, or `lean` cannot serve the client.
         """
         connection = self._connections[running_loop()]
         async with connection.lock:
-            if connection.client is None:
+            if connection.transport is None:
                 creating = self._session.create_client("dynamodb", config=self._config, **self._options)
                 try:
                     connection.client = await connection.resources.enter_async_context(creating)
@@ -128,7 +148,32 @@ class OwnClients:
                 # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
                 connection.guard = self._guard(connection)
                 await anext(connection.guard)
-            return connection.client
+                try:
+                    connection.transport = self._chosen(connection)
+                except ConfigurationError:
+                    await connection.guard.aclose()
+                    raise
+            return connection.transport
+
+    def _chosen(self, connection: "_Connection") -> Transport:
+        """Choose the transport of an open client."""
+
+        def instead(reason: str) -> Transport:
+            if self._transport == "lean":
+                raise ConfigurationError(
+                    f'transport="lean" cannot serve this client: {reason}; take "auto" or "client"'
+                )
+            self._fell_back(reason)
+            connection.transport = ClientTransport(connection.client)
+            return connection.transport
+
+        if self._transport == "client":
+            return ClientTransport(connection.client)
+        if (reason := obstacle(connection.client)) is not None:
+            return instead(reason)
+        lean = LeanTransport(connection.client, instead)
+        connection.resources.push_async_callback(lean.aclose)
+        return lean
 
     async def aclose(self) -> None:
         """Close the running loop's client."""
@@ -145,13 +190,13 @@ class OwnClients:
         try:
             yield
         finally:
-            connection.client = None
+            connection.client = connection.transport = None
             await connection.resources.aclose()
 
     @property
     def is_open(self) -> bool:
         """Whether any live event loop has an open client."""
-        return any(each.client is not None for loop, each in self._connections.items() if not loop.is_closed())
+        return any(each.transport is not None for loop, each in self._connections.items() if not loop.is_closed())
 
 
 @final
@@ -162,6 +207,7 @@ class _Connection:
         self.lock = anyio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
+        self.transport: Transport | None = None
         self.guard: AsyncGenerator[None] | None = None
 
 
@@ -221,15 +267,27 @@ def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     return {**ours, **theirs, **nested}
 
 
-def send(call: Call, operation: str, parameters: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:
-    """Call an operation of a client opened by the library, with a body made from the parameters.
+@final
+class ClientTransport:
+    """Sends requests by an aiobotocore client that the library has opened, with bodies of the library's."""
 
-    Not for `TransactWriteItems`: botocore adds a token to the parameters, and the body would lack the token.
-    """
-    return send_written(call, operation, encode(parameters), **_routing(parameters))
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def send(
+        self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None
+    ) -> Awaitable[Mapping[str, Any]]:
+        """Send a request. A response that is no answer is marked, see `answers`.
+
+        Raises:
+            ClientError: DynamoDB refused the request.
+            BotoCoreError: There was no answer.
+        """
+        call: Call = getattr(self.client, METHODS[operation])
+        return _send(call, operation, encode(parameters) if body is None else body, _routing(parameters))
 
 
-async def send_written(call: Call, operation: str, body: bytes, **routing: object) -> Mapping[str, Any]:
+async def _send(call: Call, operation: str, body: bytes, routing: Mapping[str, object]) -> Mapping[str, Any]:
     """Call an operation of a client opened by the library, with a body.
 
     Args:
@@ -247,6 +305,10 @@ def _routing(parameters: Mapping[str, Any]) -> dict[str, object]:
     """Keep only the names of tables. botocore's endpoint rules need the names."""
     if "TableName" in parameters:
         return {"TableName": parameters["TableName"]}
+    if "TransactItems" in parameters:
+        parts: Sequence[Mapping[str, Any]] = parameters["TransactItems"]
+        named = [{kind: {"TableName": each["TableName"]} for kind, each in part.items()} for part in parts]
+        return {"TransactItems": named}
     tables: Mapping[str, Any] = parameters.get("RequestItems", {})
     return {"RequestItems": {name: {} for name in tables}} if tables else {}
 

@@ -1,0 +1,233 @@
+"""What two requests cost on each transport: processor time over TLS, and instructions.
+
+    python -m bench.transports
+
+The library's own two requests of a fresh call go out 64 at once, by aiobotocore's client as the library configures it,
+and by the lean transport; to the server of `bench.speed`, on loopback, with and without TLS. Each transport is a process
+of its own. Processor time is the median of the rounds' ratios, with the transports taking turns. Instructions are counted
+by `valgrind --tool=cachegrind`, as the difference between a long and a short run; without valgrind they are left out.
+The command takes about three minutes.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import trustme
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from aioidempotency.backends.dynamodb.client import OwnClients
+from aioidempotency.backends.dynamodb.transport import Choice
+from bench.pages import say
+from bench.speed.bare import TwoCalls, recorded, tuned
+from bench.speed.calls import Calls
+from bench.speed.jobs import TABLE
+from bench.speed.processes import AWS
+from bench.speed.server import Connection, Service
+from bench.spread import spread
+from tests.support.lifeline import announce, exit_with_parent, listen
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_KEPT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
+_AT_ONCE: Final = 64
+_PAIRS: Final = 2000
+"""Pairs of requests in a span of processor time."""
+
+_COUNTED: Final = (400, 1200)
+"""Pairs of requests in the short and in the long run of which instructions are counted."""
+
+_CONTESTANTS: Final = ("client", "lean")
+_REFS: Final = re.compile(r"I\s+refs:\s+([\d,]+)")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure both transports, or be one of the processes."""
+    match arguments:
+        case ["serve", *certificate]:
+            exit_with_parent()
+            asyncio.run(_serve(certificate))
+        case ["work", contestant, url, *spans]:
+            _work(contestant, url, [int(each) for each in spans])
+        case _:
+            parser = argparse.ArgumentParser("bench.transports", description=__doc__)
+            parser.add_argument("--rounds", type=int, default=5, help="measured rounds")
+            say(json.dumps(measured(parser.parse_args(arguments).rounds), indent=1))
+
+
+def measured(rounds: int) -> dict[str, Any]:
+    """Measure everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority = trustme.CA()
+        bundle, certificate = Path(folder, "authority.pem"), Path(folder, "server.pem")
+        authority.cert_pem.write_to_path(bundle)
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+        # botocore trusts an authority of one's own by this variable.
+        environment = {"AWS_CA_BUNDLE": str(bundle)}
+        with _serving(str(certificate)) as port, ExitStack() as workers:
+            url = f"https://127.0.0.1:{port}"
+            asked = {each: workers.enter_context(_working(each, url, environment)) for each in _CONTESTANTS}
+            taken: dict[str, list[float]] = {each: [] for each in _CONTESTANTS}
+            for number in range(rounds + 1):
+                for each in _CONTESTANTS if number % 2 else _CONTESTANTS[::-1]:
+                    seconds = _ask(asked[each], _PAIRS)
+                    # The first round opens the connections.
+                    if number:
+                        taken[each].append(seconds / _PAIRS * 1e6)
+        ratios = [lean / client for client, lean in zip(taken["client"], taken["lean"], strict=True)]
+        found: dict[str, Any] = {
+            "processor_us": {name: spread(each)._asdict() for name, each in taken.items()},
+            "processor_ratio": spread(ratios)._asdict(),
+        }
+        if shutil.which("valgrind") is not None:
+            with _serving() as port:
+                counts = {each: _instructions(each, f"http://127.0.0.1:{port}") for each in _CONTESTANTS}
+            found["thousand_instructions"] = {name: round(each / 1e3) for name, each in counts.items()}
+            found["instructions_ratio"] = round(counts["lean"] / counts["client"], 4)
+    return found
+
+
+class TwoLeanCalls:
+    """The client of `TwoCalls`, in front of a transport."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    async def put_item(self, **parameters: Any) -> Mapping[str, Any]:
+        """Send PutItem."""
+        found: Mapping[str, Any] = await self._transport.send("PutItem", parameters)
+        return found
+
+    async def update_item(self, **parameters: Any) -> Mapping[str, Any]:
+        """Send UpdateItem."""
+        found: Mapping[str, Any] = await self._transport.send("UpdateItem", parameters)
+        return found
+
+
+async def _opened(contestant: str, url: str) -> Calls:
+    # Under valgrind everything takes fifty times as long.
+    config = AioConfig(connect_timeout=60, read_timeout=60)
+    if contestant == "client":
+        return await tuned(url, config)
+    chosen: Choice = "lean"
+    clients = OwnClients(
+        get_session(),
+        config,
+        endpoint_url=url,
+        region_name=None,
+        time_limit=60,
+        transport=chosen,
+        fell_back=lambda _: None,
+    )
+    resources = AsyncExitStack()
+    resources.push_async_callback(clients.aclose)
+    return TwoCalls(TwoLeanCalls(await clients.open()), resources, await recorded())
+
+
+def _work(contestant: str, url: str, spans: Sequence[int]) -> None:
+    """Make pairs of requests, as many as each line of the standard input says, or as many as are given."""
+    with asyncio.Runner() as runner:
+        calls = runner.run(_opened(contestant, url))
+        lines = map(str, spans) if spans else iter(sys.stdin)
+        for start, line in enumerate(lines):
+            before = time.process_time()
+            runner.run(_run(calls, f"{contestant}-{os.getpid()}-{start}", int(line)))
+            say(json.dumps(time.process_time() - before))
+        runner.run(calls.aclose())
+
+
+async def _run(calls: Calls, prefix: str, pairs: int) -> None:
+    keys = iter([f"{prefix}-{number}" for number in range(pairs)])
+
+    async def one_after_the_other() -> None:
+        for key in keys:
+            await calls.call(key)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(_AT_ONCE):
+            tasks.create_task(one_after_the_other())
+
+
+async def _serve(certificate: Sequence[str]) -> None:
+    service, listener = Service(), listen()
+    service.create(TABLE)
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate[0])
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(service), sock=listener, ssl=tls)
+    announce(listener.getsockname()[1])
+    await server.serve_forever()
+
+
+@contextmanager
+def _serving(*certificate: str) -> Iterator[int]:
+    with _process("serve", *certificate) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+@contextmanager
+def _working(contestant: str, url: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    with _process("work", contestant, url, environment=environment) as process:
+        yield process
+
+
+def _ask(worker: "subprocess.Popen[str]", pairs: int) -> float:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(f"{pairs}\n")
+    worker.stdin.flush()
+    return float(worker.stdout.readline())
+
+
+def _instructions(contestant: str, url: str) -> float:
+    """Count the instructions of a pair: the difference between two runs, which leaves out start and end."""
+    totals = []
+    for pairs in _COUNTED:
+        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable]
+        done = subprocess.run(
+            [*command, "-m", "bench.transports", "work", contestant, url, str(_AT_ONCE), str(pairs)],
+            cwd=_ROOT,
+            env=_environment({"PYTHONHASHSEED": "0"}),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        refs = _REFS.search(done.stderr)
+        assert refs is not None
+        totals.append(int(refs[1].replace(",", "")))
+    short, long = _COUNTED
+    return (totals[1] - totals[0]) / (long - short)
+
+
+@contextmanager
+def _process(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-m", "bench.transports", *arguments]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=_ROOT, env=_environment(environment or {}), **pipes) as process:
+        try:
+            yield process
+        finally:
+            # Server and worker end with their standard input.
+            process.communicate(timeout=30)
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in _KEPT if name in os.environ} | AWS | dict(more)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
