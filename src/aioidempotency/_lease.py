@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf
 from typing import Final, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 
@@ -124,6 +124,9 @@ _CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = W
 """The tasks that a lost lease has cancelled, until the block of that lease is left."""
 
 PROCESS: Final = _Process()
+
+BACKGROUND: Final[WeakSet["asyncio.Task[None]"]] = WeakSet()
+"""The renewals and releases under way, of all stores: whoever waits for the end of a loop's work lets them end."""
 
 
 @final
@@ -318,6 +321,7 @@ class Leases:
         # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
         task = self._loop.create_task(work, name=name)
         among.add(task)
+        BACKGROUND.add(task)
         task.add_done_callback(among.discard)
 
     async def aclose(self) -> None:

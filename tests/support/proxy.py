@@ -121,7 +121,7 @@ class _Message:
 class FaultProxy:
     """Forwards to an engine, as ``async with FaultProxy(engine.endpoint_url) as proxy``.
 
-    Point the client at ``url`` and look at ``requests`` afterwards.
+    Point the client at ``url`` and look at ``requests`` afterwards. ``connections`` counts those that were opened.
     """
 
     def __init__(self, upstream_url: str) -> None:
@@ -129,6 +129,7 @@ class FaultProxy:
         self.requests: list[Seen] = []
         self.url = ""
         self.held = 0
+        self.connections = 0
         self._upstream = _Upstream(upstream_url)
         self._rules: list[_Rule] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -196,6 +197,7 @@ class FaultProxy:
         if not self._server.is_serving():
             writer.transport.abort()
             return
+        self.connections += 1
         self._tasks.add(asyncio.create_task(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
