@@ -20,10 +20,10 @@ from aioidempotency import (
 from aioidempotency._aws_lambda import adapter
 from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._core.operations import Delete
-from aioidempotency.aws_lambda import lambda_handler
+from aioidempotency.aws_lambda import lambda_handler, sqs_batch
 from aioidempotency.backends.memory import MemoryBackend
 from tests.support.gate import GateBackend
-from tests.support.lambda_events import Context
+from tests.support.lambda_events import Context, event, failures, message
 from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 
@@ -108,6 +108,23 @@ async def test_a_result_that_came_in_spite_of_the_cancellation_is_the_answer() -
         return "late"
 
     assert await invoked(handler, 10) == "done"
+
+
+@in_virtual_time
+async def test_a_body_that_blocks_the_loop_past_the_end_costs_no_finished_record() -> None:
+    """L5, L7: the adapter's cancellation comes together with the end of the batch, and the batch answers all the same."""
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(clock=epoch_seconds))
+    async def handle(record: dict[str, str]) -> None:
+        await pass_time(1)
+        if record["body"] == "block":
+            loop: Any = asyncio.get_running_loop()
+            loop._now += 9.8
+            await pass_time(1)
+
+    batch = event(message("a", "done"), message("b", "block"))
+    response = await invoked(lambda _, context: handle(batch, context), 10)
+    assert failures(response) == ["b"]
 
 
 @in_virtual_time

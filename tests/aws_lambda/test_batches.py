@@ -3,9 +3,12 @@
 import asyncio
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
+from aws_lambda_powertools.utilities.data_classes import DynamoDBStreamEvent, KinesisStreamEvent, SQSEvent
+from aws_lambda_powertools.utilities.parser.models import KinesisDataStreamModel, SqsModel
 
 from aioidempotency import (
     AsyncIdempotencyStore,
@@ -490,6 +493,48 @@ async def test_the_context_goes_to_handlers_that_take_it() -> None:
     assert got == [context, context, "client"]
 
 
+def powertools_events() -> list[tuple[Any, Any, str]]:
+    """Events of Powertools: of its event classes, and of its parser."""
+    queue, stream, table = event(message("a", {"id": 1})), event(kinesis_record(1)), event(change(1))
+    queue["Records"][0]["attributes"] |= {"ApproximateFirstReceiveTimestamp": "1800000000000", "SenderId": "s"}
+    queue["Records"][0]["md5OfBody"] = "0" * 32
+    for record in stream["Records"]:
+        record["invokeIdentityArn"] = "arn:aws:iam::123456789012:role/reader"
+    return [
+        (sqs_batch, SQSEvent(queue), "SQSRecord"),
+        (sqs_batch, SqsModel.model_validate(queue), "SqsRecordModel"),
+        (stream_batch, KinesisStreamEvent(stream), "KinesisStreamRecord"),
+        (stream_batch, KinesisDataStreamModel.model_validate(stream), "KinesisDataStreamRecord"),
+        (stream_batch, DynamoDBStreamEvent(table), "DynamoDBRecord"),
+    ]
+
+
+@pytest.mark.parametrize(("batch", "made", "kind"), powertools_events(), ids=lambda each: str(each)[:20])
+async def test_events_of_powertools_serve_as_plain_ones_do(batch: Any, made: Any, kind: str) -> None:
+    """L5: the handler gets Powertools' object, and the key, the answer and the record are those of the plain event."""
+    store = AsyncIdempotencyStore.in_memory()
+    got: list[str] = []
+    failing = True
+
+    @batch(store, namespace="handled")  # type: ignore[untyped-decorator]
+    async def handler(record: object) -> None:
+        got.append(type(record).__name__)
+        if failing:
+            raise ValueError
+
+    (failed,) = failures(await handler(made, None))
+    plain = (
+        made.model_dump(by_alias=True)["Records"][0] if hasattr(made, "model_dump") else made.raw_event["Records"][0]
+    )
+    expected = plain.get("messageId") or plain.get("kinesis", {}).get("sequenceNumber")
+    assert failed == (expected or plain["dynamodb"]["SequenceNumber"])
+    failing = False
+    for _ in range(2):
+        assert failures(await handler(made, None)) == []
+    assert got == [kind, kind]
+    assert await store.get(plain.get("messageId") or plain["eventID"], namespace="handled") is not None
+
+
 async def test_neither_logs_nor_events_tell_what_a_record_is_about(caplog: pytest.LogCaptureFixture) -> None:
     """U3: the class of an error and its line are told; its message, the body and the message's id are not."""
     events: list[Event] = []
@@ -506,6 +551,24 @@ async def test_neither_logs_nor_events_tell_what_a_record_is_about(caplog: pytes
     assert len(failed) == 1
     assert failed[0].reason.startswith("ValueError at ")
     assert "test_batches.py" in failed[0].reason
+    assert [each.reason for each in events if isinstance(each, BatchItemPoisoned)] != []
+
+
+async def test_an_error_is_told_by_the_line_of_the_handlers_file() -> None:
+    """U3: an error that a library raised is told by the line that called the library."""
+    events: list[Event] = []
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(on_event=events.append))
+    async def handler(record: dict[str, Any]) -> None:
+        json.loads(record["body"])
+
+    await handler(event(message("a", "no JSON")), None)
+    (failed,) = (each for each in events if isinstance(each, BatchItemFailed))
+    assert re.fullmatch(r"JSONDecodeError at .*test_batches\.py:\d+", failed.reason)
+
+
+class Shop:
+    async def handle(self, record: object) -> None: ...
 
 
 def refused(decorate: Any) -> str:
@@ -531,6 +594,8 @@ async def test_a_wrong_handler_is_told_what_to_write() -> None:
     assert "(record, context)" in refused(lambda: sqs_batch(store)(none))
     assert "(record, context)" in refused(lambda: stream_batch(store)(three))
     assert "coroutine function" in refused(lambda: sqs_batch(store)("handler"))  # type: ignore[arg-type]
+    assert "decorate a bound method" in refused(lambda: sqs_batch(store)(Shop.handle))
+    await sqs_batch(store)(Shop().handle)(event(message("a")), None)
 
 
 async def test_wrong_settings_are_refused_when_decorating() -> None:

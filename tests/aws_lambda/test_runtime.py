@@ -89,6 +89,18 @@ async def test_three_invocations_share_one_connection(function: Function) -> Non
     assert "Warning" not in runtime.said
 
 
+async def test_after_a_freeze_a_connection_that_was_closed_is_replaced(function: Function) -> None:
+    """L1, L2: the server has hung up while the process slept; the next invocation is served all the same."""
+    async with function.running(CHARGE) as runtime:
+        await runtime.result({"id": "1"})
+        runtime.freeze()
+        await function.proxy.hang_up()
+        runtime.thaw()
+        assert (await runtime.result({"id": "2"}))["charged"] == "2"
+    assert function.proxy.connections == 2
+    assert "Warning" not in runtime.said
+
+
 async def test_the_record_names_function_log_stream_and_request(function: Function) -> None:
     """L1: whoever finds a record that hangs finds its log."""
     async with function.running(CHARGE) as runtime:
@@ -265,6 +277,30 @@ async def test_a_batch_answers_before_the_end_of_its_invocation(function: Functi
         assert await function.store.get("a", namespace="charges") is None
     assert "canary" not in runtime.said
     assert "ValueError at " in runtime.said
+
+
+KILLED = """
+@lambda_handler
+@sqs_batch(store, namespace="charges", concurrency=1)
+async def handler(record):
+    print("charging", record["messageId"])
+    if record["body"] == "kill" and not os.path.exists("killed"):
+        open("killed", "w").close()
+        os._exit(1)
+"""
+
+
+async def test_what_a_killed_batch_has_finished_does_not_run_again(function: Function) -> None:
+    """L5: Lambda delivers the whole event again; what ran is running until the lease ends, and fails until then."""
+    batch = event(message("a"), message("b", "kill"), message("c"))
+    async with function.running(KILLED) as runtime:
+        ended = asyncio.ensure_future(runtime.invoke(batch, seconds=600))
+        await runtime.died()
+        ended.cancel()
+    assert "charging c" not in runtime.said
+    async with function.running(KILLED) as runtime:
+        assert failures(await runtime.result(batch)) == ["b"]
+    assert [line for line in runtime.said.splitlines() if line.startswith("charging")] == ["charging c"]
 
 
 async def started(function: Function, module: str, event: object = None) -> Answer:

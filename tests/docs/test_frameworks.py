@@ -22,6 +22,7 @@ from tests.support.engines import Engine
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "frameworks.md"
 FILES = {block.title: block.text for block in blocks(PAGE.read_text(encoding="utf-8")) if block.title}
 
+
 @pytest.fixture
 async def folder(
     tmp_path: Path, amazon: None, ministack: Engine, session: AioSession, monkeypatch: pytest.MonkeyPatch

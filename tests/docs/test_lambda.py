@@ -5,13 +5,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiobotocore.session import AioSession
 from cfnlint import api as cfnlint
 from cfnlint.config import ManualArgs
@@ -36,7 +35,7 @@ Run = Callable[..., AbstractAsyncContextManager[Runtime]]
 
 
 @pytest.fixture
-async def run(tmp_path: Path, amazon: None, ministack: Engine, session: AioSession) -> AsyncIterator[Run]:
+async def run(tmp_path: Path, amazon: None, ministack: Engine, session: AioSession) -> Run:
     """Runs the handler of a file of the page, or of the example, on a table that is there."""
     for name, text in FILES.items():
         tmp_path.joinpath(name).write_text(text, encoding="utf-8")
@@ -48,7 +47,7 @@ async def run(tmp_path: Path, amazon: None, ministack: Engine, session: AioSessi
         amazons = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         return running(f"{name}.handler", tmp_path, **{**amazons, "TABLE": "idempotency", **variables})
 
-    yield start
+    return start
 
 
 def said(runtime: Runtime, word: str) -> list[str]:
@@ -169,9 +168,7 @@ async def test_powertools_batch_processor_keeps_its_loop(run: Run) -> None:
     assert said(runtime, "charging") == ["charging 1"]
 
 
-async def test_the_example_needs_no_more_permissions_than_its_templates_grant(
-    run: Run, ministack: Engine
-) -> None:
+async def test_the_example_needs_no_more_permissions_than_its_templates_grant(run: Run, ministack: Engine) -> None:
     """U2: success, repetition and failure ask for nothing else; the page and both templates grant the same."""
     async with FaultProxy(ministack.endpoint_url) as proxy:
         batch = event(message("a", {"order_id": "1"}), message("b", {"id": "canary"}), message("c", {"order_id": {}}))
@@ -203,4 +200,3 @@ def test_both_templates_report_failures_and_point_to_the_handler() -> None:
         assert "app.handler" in text(name)
         assert "expiration" in text(name)
     ast.parse(text("stack.py"))
-    assert yaml.compose(text("template.yaml")) is not None

@@ -12,7 +12,7 @@ import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -56,6 +56,12 @@ class Runtime:
         answer = await self.invoke(event, seconds=seconds)
         assert answer.kind == "response", (answer, self.said)
         return answer.body
+
+    async def died(self) -> None:
+        """Wait until the process has ended by itself."""
+        assert self._process is not None
+        async with asyncio.timeout(START_LIMIT):
+            await self._process.wait()
 
     def freeze(self) -> None:
         """Stop the process, as Lambda does after an answer."""
@@ -144,7 +150,8 @@ class Runtime:
     def _signal(self, number: int) -> None:
         assert self._process is not None
         # The process leads a session of its own, and its workers are in the session.
-        os.killpg(self._process.pid, number)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
 
 def _response(status: str, body: bytes, headers: Mapping[str, object]) -> bytes:

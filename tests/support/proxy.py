@@ -185,6 +185,13 @@ class FaultProxy:
     def _answered(self, operation: str) -> int:
         return sum(seen.operation == operation and seen.status is not None for seen in self.requests)
 
+    async def hang_up(self) -> None:
+        """Close the connections that are open now, as a server does with idle ones."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
     async def _until(self, holds: Callable[[], bool]) -> None:
         async with self._changed:
             await self._changed.wait_for(holds)

@@ -30,10 +30,10 @@ from aioidempotency._call import CallOptions
 from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._keys import check_namespace, digest, is_missing
 from aioidempotency._lease import deadline
-from aioidempotency._namespaces import MARK, Namespace
+from aioidempotency._namespaces import MARK, Namespace, namespace_of
 from aioidempotency._options import Duration, OnInProgress, one_of, whole_number
 from aioidempotency._selection import Find, KeySource, MissingParts, finder
-from aioidempotency._signatures import check_awaitable, qualified_name, return_type
+from aioidempotency._signatures import check_awaitable, qualified_name, receiver_name, return_type, unbound
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.events import BatchItemFailed, BatchItemPoisoned
@@ -284,6 +284,10 @@ def check_handler(function: RecordHandler) -> str:
         raise ConfigurationError(
             f"{name} is not a coroutine function: write `async def`; @lambda_handler goes above the batch, not below"
         ) from error
+    if receiver_name(function) is not None:
+        raise ConfigurationError(
+            f"{name} is a method, and Lambda calls functions: decorate a bound method, or a function"
+        )
     if isinstance(getattr(function, MARK, None), Namespace):
         raise ConfigurationError(f"{name} is idempotent twice: take @idempotent away, the batch claims each record")
     if not any(_accepts(function, count) for count in (1, 2)):
@@ -330,7 +334,7 @@ class _Target:
     ) -> None:
         name = self.name = check_handler(function)
         self.options = options
-        self.namespace = Namespace.of(function) if namespace is None else Namespace(namespace)
+        self.namespace = Namespace(namespace_of(function) if namespace is None else namespace)
         check_namespace(self.namespace.text)
         # Each record has one name, whatever the handler calls its parameter.
         self.find_key, _ = finder(key, _of_a_record, option="key", name=name, types={}, missing_parts=missing_parts)
@@ -371,6 +375,14 @@ class _Target:
     def handle(self, record: object, context: object) -> Awaitable[object]:
         """Call the handler."""
         return self._function(record, context) if self._takes_context else self._function(record)
+
+    def described(self, error: BaseException) -> str:
+        """Name an error's class, and the last line of the handler's file on its way, without its message."""
+        frames = traceback.extract_tb(error.__traceback__)
+        code = getattr(inspect.unwrap(unbound(self._function)[0]), "__code__", None)
+        own = [frame for frame in frames if code is not None and frame.filename == code.co_filename] or frames
+        kind = type(error).__qualname__
+        return f"{kind} at {own[-1].filename}:{own[-1].lineno}" if own else kind
 
     def warn_once(self) -> None:
         """Report the first record without a key."""
@@ -512,17 +524,18 @@ class _Run:
             if self._stopping:
                 self._failed(position, "not finished before the end of the invocation")
                 raise
-            return self._failed(position, _described(error))  # a body that cancels itself is one failure, not many
+            # A body that cancels itself is one failure, not many.
+            return self._failed(position, target.described(error))
         except POISON as error:
             if began:
-                return self._failed(position, _described(error))
+                return self._failed(position, target.described(error))
             return await self._poisoned(position, error)
         except (GeneratorExit, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - nothing leaves a batch, not even the `sys.exit` of one record
             # Messages of the library hold no data. Messages of the handler may.
             own = isinstance(error, IdempotencyError) and not began
-            return self._failed(position, str(error) if own else _described(error))
+            return self._failed(position, str(error) if own else target.described(error))
         return True
 
     def _failed(self, position: int, reason: str) -> bool:
@@ -532,7 +545,7 @@ class _Run:
     async def _poisoned(self, position: int, error: Exception) -> bool:
         """Ask the hook whether a poisoned record counts as delivered."""
         target, delivered = self._target, False
-        reason = str(error) if isinstance(error, IdempotencyError) else _described(error)
+        reason = str(error) if isinstance(error, IdempotencyError) else target.described(error)
         if target.on_poison is not None:
             try:
                 answer = target.on_poison(self._batch.records[position], error)
@@ -541,13 +554,6 @@ class _Run:
             except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as failure:  # noqa: BLE001 - nothing leaves a batch
-                reason = f"{reason}; and on_poison raised {_described(failure)}"
+                reason = f"{reason}; and on_poison raised {target.described(failure)}"
         target.report(BatchItemPoisoned(target.namespace.text, position + 1, reason, delivered))
         return delivered
-
-
-def _described(error: BaseException) -> str:
-    """Name an error's class, and the line that raised the error, without its message."""
-    kind = type(error).__qualname__
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return f"{kind} at {frames[-1].filename}:{frames[-1].lineno}" if frames else kind
