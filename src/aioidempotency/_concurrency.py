@@ -1,4 +1,4 @@
-"""Values for each event loop, actions done once, and work that survives a cancellation.
+"""Values for each event loop, actions done once, blocks left in any order, and work that survives a cancellation.
 
 No exception group leaves this module, and no cancellation is swallowed.
 """
@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from threading import Lock
-from typing import Generic, TypeVar, final
+from typing import Generic, Self, TypeVar, final
 
 import anyio
 
@@ -39,6 +39,33 @@ class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
                 self.pop(each, None)
         made = self[loop] = self._make()
         return made
+
+
+class Nested:
+    """What a block puts around the code inside, found through a context variable.
+
+    A block may be entered in one task or context, and left in another one. Each task, and each context, has a copy of
+    the variable: so leaving a block cannot reset the variable everywhere, and a token of the variable would be refused.
+    Therefore a block that was left is marked, and a reader of the variable skips marked ones, see `innermost`.
+    """
+
+    __slots__ = ("_left", "_outer")
+    _left: bool
+    _outer: Self | None
+
+
+N = TypeVar("N", bound=Nested)
+
+
+def innermost(nested: N | None) -> N | None:
+    """Find the innermost block that was not left yet, from `nested` outwards."""
+    found = nested
+    while found is not None and found._left:  # noqa: SLF001 - the subclass's blocks write, and readers ask here
+        found = found._outer  # noqa: SLF001
+    # Without this, blocks that overlap in an endless row would keep each other alive.
+    if found is not None and found._outer is not None:  # noqa: SLF001
+        found._outer = innermost(found._outer)  # noqa: SLF001
+    return found
 
 
 async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[A], *, limit: int) -> list[T]:

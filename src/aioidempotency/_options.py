@@ -1,5 +1,6 @@
 """The settings of stores and calls, validated at construction."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from aioidempotency.partitioning import KeySchema, Terms, table_layout
 from aioidempotency.partitioning.table_layout import WantedLayout
 
 Duration = float | timedelta
+
+DISABLED = "AIOIDEMPOTENCY_DISABLED"
+"""The environment variable that disables stores."""
 
 LONGEST_DURATION = 300 * 365 * 86_400.0
 """Seconds. A longer duration is a mistake, and would exceed the numbers of the record."""
@@ -82,6 +86,7 @@ class Settings:
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
     label: str | Auto | None = None
+    disabled: bool = False
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
     """Names the possible locations of a key's record."""
@@ -236,6 +241,30 @@ def check_errors(store_errors: tuple[type[Exception], ...]) -> None:
     if isinstance(store_errors, tuple) and all(isinstance(e, type) and issubclass(e, Exception) for e in store_errors):
         return
     raise ConfigurationError(f"store_errors= takes a tuple of exception classes: not {store_errors!r}")
+
+
+def disabled_by_environment() -> bool:
+    """Read the variable that disables stores.
+
+    Raises:
+        ConfigurationError: The variable has an unknown value.
+    """
+    given = os.environ.get(DISABLED, "")
+    word = given.strip().lower()
+    if word in {"1", "true"}:
+        return True
+    # A mistyped value must not decide in silence whether calls are protected.
+    if word in {"", "0", "false"}:
+        return False
+    raise ConfigurationError(f"{DISABLED} is 1 or true, or 0, false or empty: not {given!r}")
+
+
+def not_disabled(action: str) -> ConfigurationError:
+    """Make the error for an action that needs the table, in a disabled store."""
+    return ConfigurationError(
+        f"the store is disabled, by the environment variable {DISABLED} or by `override(disabled=True)`, and {action} "
+        "needs the table; enable the store"
+    )
 
 
 def time_limit(lease: float) -> float:

@@ -151,6 +151,16 @@ class FailedOpen:
 
 @final
 @dataclass(frozen=True, slots=True)
+class StoreDisabled:
+    """A store was made with the environment variable `variable` set: all its calls run unprotected."""
+
+    level: ClassVar[int] = logging.ERROR
+    table_name: str
+    variable: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class KeyMissing:
     """A call without a key runs unprotected, as `missing_key="run"` demands. Each function reports one such call."""
 
@@ -239,6 +249,7 @@ Event = (
     | CompletionFailed
     | ResultDropped
     | FailedOpen
+    | StoreDisabled
     | KeyMissing
     | GroupCommitUnavailable
     | EventHeldBack

@@ -223,7 +223,8 @@ class LeaseLostError(IdempotencyError):
         key: The record's key, a digest.
         record: The present record. None if there is no record, or if the store did not look.
         reason: `"another_owner"`, `"gone"` or `"unanswered"`. `"unanswered"` means that the store answered no renewal
-            in time, or that the machine slept past the end of the lease.
+            in time, that the machine slept past the end of the lease, or that a lease in a `TimeBuckets` layout has
+            ended before the call. `__cause__` is the last error of a renewal or a completion, if there is one.
     """
 
     retryable = True

@@ -108,12 +108,13 @@ class Effects:
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
             case Completed(record):
-                return records.completed(lease.route, record)
+                records.completed(lease.route, record)
+                return record
             case Lost() if records.now() > commits.expiration_of(wanted):
                 reason = "the answer came after the record had expired, so the outcome of the transaction is unknown"
                 raise StoreError("the transaction", lease.location.table.name, reason)
-            case Lost(record):
-                raise records.lost(lease, record)
+            case Lost() as lost:
+                raise records.lost(lease, lost)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
             case Contended():
