@@ -14,6 +14,7 @@ from aioidempotency import (
     AsyncIdempotencyStore,
     Claimed,
     ConfigurationError,
+    MemoryBackend,
     MismatchError,
     MissingKeyError,
     ResultUnavailableError,
@@ -106,6 +107,18 @@ async def test_a_duplicate_inside_a_batch_shares_the_outcome_of_the_first() -> N
     batch = event(message("g1", good), message("b1", bad), message("g2", good), message("b2", bad), message("g3", good))
     assert failures(await handled.handle(batch, None)) == ["b1", "b2"]
     assert handled.called == ["g1", "b1"]
+
+
+async def test_an_override_holds_for_batches(make_store: MakeStore) -> None:
+    """C21: records are those of the backend in use, and a disabled store runs every record, duplicates included."""
+    store = make_store()
+    handled = Handled(store, key="record.body")
+    batch = event(message("a", "1"), message("b", "1"))
+    for options in ({"backend": MemoryBackend()}, {"disabled": True}):
+        with store.override(**options):
+            assert failures(await handled.handle(batch, None)) == []
+    assert failures(await handled.handle(batch, None)) == []
+    assert handled.called == ["a", "a", "b", "a"]
 
 
 async def test_one_message_that_is_in_a_batch_twice_is_named_once() -> None:

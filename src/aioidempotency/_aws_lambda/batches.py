@@ -36,7 +36,7 @@ from aioidempotency._selection import Find, KeySource, MissingParts, finder
 from aioidempotency._signatures import check_awaitable, qualified_name, receiver_name, return_type, unbound
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency.codecs import JsonCodec
-from aioidempotency.events import BatchItemFailed, BatchItemPoisoned
+from aioidempotency.events import BatchItemFailed, BatchItemPoisoned, Event
 from aioidempotency.exceptions import (
     ConfigurationError,
     IdempotencyError,
@@ -344,7 +344,6 @@ class _Target:
         self.concurrency = concurrency
         self.on_poison = on_poison
         self.unprotected = missing_key == "run"
-        self.report = options.parts.records.report
         self._store = store
         self._function = function
         # A second parameter with a default is the context only if it says so.
@@ -383,6 +382,10 @@ class _Target:
         own = [frame for frame in frames if code is not None and frame.filename == code.co_filename] or frames
         kind = type(error).__qualname__
         return f"{kind} at {own[-1].filename}:{own[-1].lineno}" if own else kind
+
+    def report(self, event: Event) -> None:
+        """Log an event and call the store's hook."""
+        self.options.in_use.parts.records.report(event)
 
     def warn_once(self) -> None:
         """Report the first record without a key."""
@@ -444,9 +447,11 @@ class _Run:
         # Of records with one key, the first one runs, and the others wait for its outcome.
         self._firsts: dict[int, int] = {}
         self._outcomes: dict[int, asyncio.Future[bool]] = {}
+        # A store that is disabled runs every body.
+        shared = not target.options.in_use.parts.settings.disabled
         seen: dict[tuple[str, str | None], int] = {}
         for position, found in enumerate(self._found):
-            if found.identity is not None:
+            if shared and found.identity is not None:
                 first = seen.setdefault(found.identity, position)
                 if first != position:
                     self._firsts[position] = first
