@@ -153,8 +153,8 @@ async def test_leftover_tasks_end_before_the_answer() -> None:
 
 
 @in_virtual_time
-async def test_a_leftover_that_does_not_end_is_waited_for_within_bounds() -> None:
-    """L2: the runtime still has half of the margin to send the answer."""
+async def test_a_leftover_that_does_not_end_is_waited_for_within_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    """L2: the runtime still has half of the margin to send the answer; a task is told once in its invocation."""
 
     async def stubborn() -> None:
         while True:
@@ -173,6 +173,7 @@ async def test_a_leftover_that_does_not_end_is_waited_for_within_bounds() -> Non
         task = await invoked(handler, seconds, margin=1)
         assert not task.done()
         assert asyncio.get_running_loop().time() == ends
+    assert caplog.text.count("TasksLeftBehind") == 2
     await pass_time(100)
     for each in asyncio.all_tasks() - {asyncio.current_task()}:
         each.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from aioidempotency import (
     AsyncIdempotencyStore,
     Claimed,
     ConfigurationError,
+    Execution,
     MemoryBackend,
     MismatchError,
     MissingKeyError,
@@ -276,6 +278,42 @@ async def test_a_batch_without_any_time_left_starts_nothing() -> None:
     assert handled.called == []
 
 
+async def test_awaited_without_the_adapter_a_batch_knows_its_end_by_the_context() -> None:
+    """L4: the lease of each record lasts until the end of the invocation."""
+    durations: list[float] = []
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(lease=600))
+    async def handler(record: object) -> None:
+        lease = Execution.current().lease
+        assert lease is not None
+        durations.append(lease.duration)
+
+    await handler(event(message("a")), Context(20))
+    await handler(event(message("b")), None)
+    assert 19 < durations[0] <= 20
+    assert durations[1] == 600
+
+
+@in_virtual_time
+async def test_after_a_cancellation_no_further_record_starts() -> None:
+    """L5: not even if the handler that was cancelled returns as if nothing had been."""
+    called: list[str] = []
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(clock=epoch_seconds))
+    async def handler(record: dict[str, Any]) -> None:
+        called.append(record["messageId"])
+        with suppress(asyncio.CancelledError):
+            await pass_time(60)
+
+    records = [message(name, group="a", fifo=True) for name in ("a1", "a2")]
+    batch = asyncio.ensure_future(handler(event(*records), Context(300)))
+    await pass_time(1)
+    batch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await batch
+    assert called == ["a1"]
+
+
 @in_virtual_time
 async def test_a_batch_whose_caller_is_cancelled_gives_all_keys_back() -> None:
     """L5: a cancellation from outside, before the time is up, passes on, after the records have ended."""
@@ -426,6 +464,24 @@ async def test_an_error_of_the_handler_is_no_poison() -> None:
     async def handler(record: dict[str, Any]) -> None:
         async with store.execute("inner", fingerprint=2):
             pass
+
+    assert failures(await handler(event(message("a")), None)) == ["a"]
+
+
+async def test_one_key_with_two_payloads_in_a_batch_is_a_mismatch() -> None:
+    """L5, O15: such a record is no duplicate of the first one, and does not share its success."""
+    handled = Handled(AsyncIdempotencyStore.in_memory(), key="'order-1'", fingerprint="record.body", concurrency=1)
+    batch = event(message("a", "1"), message("b", "2"), message("c", "1"))
+    assert failures(await handled.handle(batch, None)) == ["b"]
+    assert handled.called == ["a"]
+
+
+async def test_an_error_of_a_handler_without_a_key_is_no_poison() -> None:
+    """L5: also if it is one of the library's."""
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(), key="record.no", missing_key="run", on_poison=lambda *_: True)
+    async def handler(record: dict[str, Any]) -> None:
+        raise MissingKeyError("another key")
 
     assert failures(await handler(event(message("a")), None)) == ["a"]
 

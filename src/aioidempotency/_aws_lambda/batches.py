@@ -526,11 +526,9 @@ class _Run:
                     began = True
                     execution.result = await target.handle(record, self._context)
         except asyncio.CancelledError as error:
-            if self._stopping:
-                self._failed(position, "not finished before the end of the invocation")
-                raise
-            # A body that cancels itself is one failure, not many.
-            return self._failed(position, target.described(error))
+            # The batch has cancelled the record; or the body itself, which is one failure, and not the end of its lane.
+            stopped = "not finished before the end of the invocation"
+            return self._failed(position, stopped if self._stopping else target.described(error))
         except POISON as error:
             if began:
                 return self._failed(position, target.described(error))
