@@ -271,6 +271,20 @@ async def test_a_record_that_ends_although_it_was_cancelled_is_delivered() -> No
 
 
 @in_virtual_time
+async def test_a_duplicate_whose_first_ends_although_it_was_cancelled_is_named_at_most() -> None:
+    """L5, L7: the first one is delivered all the same, whatever becomes of those that waited for it."""
+
+    @sqs_batch(AsyncIdempotencyStore.in_memory(clock=epoch_seconds), key="record.body")
+    async def handler(record: dict[str, Any]) -> None:
+        try:
+            await pass_time(60)
+        except asyncio.CancelledError:
+            await pass_time(0.1)
+
+    assert failures(await handler(event(*(message(name, "1") for name in "abc")), Context(5))) == ["b", "c"]
+
+
+@in_virtual_time
 async def test_a_batch_without_any_time_left_starts_nothing() -> None:
     """L7: all records are reported, and none was claimed."""
     handled = Handled(AsyncIdempotencyStore.in_memory(clock=epoch_seconds))

@@ -444,9 +444,10 @@ class _Run:
         self._places = asyncio.Semaphore(target.concurrency)
         self._found = [_Found(target, record) for record in batch.records]
         self._delivered: list[bool] = [False] * len(batch.records)
-        # Of records with one key, the first one runs, and the others wait for its outcome.
+        # Of records with one key, the first one runs, and the others wait for its end.
         self._firsts: dict[int, int] = {}
-        self._outcomes: dict[int, asyncio.Future[bool]] = {}
+        # Events and no futures: a record that is cancelled while it waits would cancel a future for all.
+        self._ended: dict[int, asyncio.Event] = {}
         # A store that is disabled runs every body.
         shared = not target.options.in_use.parts.settings.disabled
         seen: dict[tuple[str, str | None], int] = {}
@@ -455,7 +456,7 @@ class _Run:
                 first = seen.setdefault(found.identity, position)
                 if first != position:
                     self._firsts[position] = first
-                    self._outcomes.setdefault(first, self._loop.create_future())
+                    self._ended.setdefault(first, asyncio.Event())
 
     async def response(self) -> BatchResponse:
         """Run all records, and name those that failed."""
@@ -487,22 +488,23 @@ class _Run:
             for position in lane:
                 first = self._firsts.get(position)
                 if first is not None:
-                    delivered = await self._outcomes[first]
+                    await self._ended[first].wait()
+                    delivered = self._delivered[first]
                 else:
                     async with self._places:
                         if self._stopping or self._loop.time() >= self._stops_at:
                             break  # a claim would only be given back
                         delivered = await self._run(position)
-                    if position in self._outcomes:
-                        self._outcomes[position].set_result(delivered)
                 self._delivered[position] = delivered
+                if position in self._ended:
+                    self._ended[position].set()
                 if not delivered:
                     break
         finally:
+            # The rest of the lane does not run, and duplicates of the rest fail with it.
             for position in lane:
-                outcome = self._outcomes.get(position)
-                if outcome is not None and not outcome.done():
-                    outcome.set_result(False)
+                if position in self._ended:
+                    self._ended[position].set()
 
     async def _run(self, position: int) -> bool:  # noqa: PLR0911 - one for each way in which a record ends
         """Run one record. True if the record is done."""
