@@ -138,6 +138,13 @@ def bench_placements(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_invocations(session: nox.Session) -> None:
+    """Measure an invocation of a Lambda handler, and that of its peers: one minute."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "bench.invocations", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo."""
     session.install(".[demo]")

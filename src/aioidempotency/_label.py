@@ -40,7 +40,8 @@ def _named() -> str:
     return cut(f"{socket.gethostname()} {os.getpid()}")
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Forget the process's name, since this process is another one now."""
     global process  # noqa: PLW0603 - one for the process
     process = None
 
@@ -48,4 +49,4 @@ def _forget() -> None:
 process: str | None = None
 """The process's name, once a claim has asked for it."""
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=forget)

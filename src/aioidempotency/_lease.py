@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf, isnan
 from typing import Final, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 
@@ -140,6 +140,10 @@ def seconds_asleep() -> float:
 
 _CANCELLED: Final[WeakKeyDictionary["asyncio.Task[object]", "RunningLease"]] = WeakKeyDictionary()
 """The tasks that a lost lease has cancelled, until the block of that lease is left."""
+
+
+BACKGROUND: Final[WeakSet["asyncio.Task[None]"]] = WeakSet()
+"""The renewals and releases under way, of all stores: whoever waits for the end of a loop's work lets them end."""
 
 
 @final
@@ -334,6 +338,7 @@ class Leases:
         # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
         task = self._loop.create_task(work, name=name)
         among.add(task)
+        BACKGROUND.add(task)
         task.add_done_callback(among.discard)
 
     async def aclose(self) -> None:

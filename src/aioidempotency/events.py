@@ -262,6 +262,43 @@ class EventPutAside:
     failures: int
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class BatchItemFailed:
+    """A record of a batch of Lambda failed, and comes again. `position` counts from 1.
+
+    `reason` names the class of the error, and the line that raised it. The message of an error may hold data.
+    """
+
+    level: ClassVar[int] = logging.WARNING
+    namespace: str
+    position: int
+    reason: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class BatchItemPoisoned:
+    """A record of a batch of Lambda can never succeed, for the given `reason`. It comes again unless `delivered`."""
+
+    level: ClassVar[int] = logging.ERROR
+    namespace: str
+    position: int
+    reason: str
+    delivered: bool
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TasksLeftBehind:
+    """A Lambda handler ended before tasks that it had started. Sent to the log alone: the tasks belong to no store."""
+
+    level: ClassVar[int] = logging.WARNING
+    handler: str
+    tasks: tuple[str, ...]
+    cancelled: bool
+
+
 Event = (
     CallClaimed
     | CallReplayed
@@ -284,6 +321,9 @@ Event = (
     | TtlUnavailable
     | EventHeldBack
     | EventPutAside
+    | BatchItemFailed
+    | BatchItemPoisoned
+    | TasksLeftBehind
 )
 Hook = Callable[[Event], object]
 

@@ -15,9 +15,9 @@ from aioidempotency._options import AUTO, labelled
 @pytest.fixture(autouse=True)
 def anew() -> Iterator[None]:
     """Forget what this process is called, before a test and after it."""
-    _label._forget()
+    _label.forget()
     yield
-    _label._forget()
+    _label.forget()
 
 
 @pytest.fixture

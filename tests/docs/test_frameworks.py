@@ -22,20 +22,6 @@ from tests.support.engines import Engine
 PAGE = Path(__file__).parents[2] / "docs" / "pages" / "frameworks.md"
 FILES = {block.title: block.text for block in blocks(PAGE.read_text(encoding="utf-8")) if block.title}
 
-INVOCATIONS = """
-import os
-import lambda_function
-
-class Context:
-    def get_remaining_time_in_millis(self):
-        return 30_000
-
-for order_id in ("order-1", "order-1", "order-2"):
-    print(lambda_function.lambda_handler({"order_id": order_id}, Context()), flush=True)
-
-os._exit(0)  # Lambda ends a process without a word
-"""
-
 
 @pytest.fixture
 async def folder(
@@ -52,7 +38,7 @@ async def folder(
 
 def test_the_files_of_the_page_are_all_tested() -> None:
     """U2: a file that no test here runs would be an example that nobody has tried."""
-    assert set(FILES) == {"app.py", "lambda_function.py", "worker.py"}
+    assert set(FILES) == {"app.py", "worker.py"}
 
 
 async def test_the_application_answers_a_repeated_request_with_the_first_receipt(folder: Path) -> None:
@@ -101,19 +87,6 @@ def started(*arguments: str, folder: Path, **variables: str) -> Iterator[subproc
     finally:
         process.terminate()
         process.communicate(timeout=20)
-
-
-def test_lambda_invocations_share_one_loop_and_charge_once(folder: Path) -> None:
-    """U2: three invocations in one process, as the runtime makes them; the repeated one replays."""
-    with started("-c", INVOCATIONS, folder=folder) as process:
-        said, _ = process.communicate(timeout=40)
-    assert said.splitlines() == [
-        "charging order-1",
-        "{'charged': 'order-1'}",
-        "{'charged': 'order-1'}",
-        "charging order-2",
-        "{'charged': 'order-2'}",
-    ]
 
 
 async def test_the_worker_empties_its_queue_and_sends_each_invoice_once(folder: Path) -> None:

@@ -122,7 +122,7 @@ class _Message:
 class FaultProxy:
     """Forwards to an engine, as ``async with FaultProxy(engine.endpoint_url) as proxy``.
 
-    Point the client at ``url`` and look at ``requests`` afterwards.
+    Point the client at ``url`` and look at ``requests`` afterwards. ``connections`` counts those that were opened.
     """
 
     def __init__(self, upstream_url: str) -> None:
@@ -130,6 +130,7 @@ class FaultProxy:
         self.requests: list[Seen] = []
         self.url = ""
         self.held = 0
+        self.connections = 0
         self._upstream = _Upstream(upstream_url)
         self._rules: list[_Rule] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -185,6 +186,13 @@ class FaultProxy:
     def _answered(self, operation: str) -> int:
         return sum(seen.operation == operation and seen.status is not None for seen in self.requests)
 
+    async def hang_up(self) -> None:
+        """Close the connections that are open now, as a server does with idle ones."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
     async def _until(self, holds: Callable[[], bool]) -> None:
         async with self._changed:
             await self._changed.wait_for(holds)
@@ -197,6 +205,7 @@ class FaultProxy:
         if not self._server.is_serving():
             writer.transport.abort()
             return
+        self.connections += 1
         self._tasks.add(asyncio.create_task(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -24,6 +24,7 @@ from aioidempotency import (
     Wait,
     idempotent,
 )
+from aioidempotency.aws_lambda import BatchResponse, lambda_handler, sqs_batch, stream_batch
 from aioidempotency.transactions import OutboxEvent
 
 store = AsyncIdempotencyStore("idempotency", retention=timedelta(days=1))
@@ -104,6 +105,36 @@ async def other_callables() -> None:
     assert_type(await bound("o-1"), Receipt)
     held = idempotent(store)(functools.partial(charge, amount=3))
     assert_type(await held("o-1"), Receipt)
+
+
+class Context:
+    aws_request_id: str
+
+
+@lambda_handler
+@idempotent(store, key="event.id")
+async def invoked(event: dict[str, str], context: Context) -> Receipt:
+    return Receipt(event["id"])
+
+
+@lambda_handler(margin=1.0, on_leftover="report")
+@sqs_batch(store, key="record.body", concurrency=5, on_poison=lambda record, error: True)
+async def messages(record: dict[str, str]) -> None:
+    assert record
+
+
+@stream_batch(store, retention=3600, on_in_progress=Wait(5))
+async def changes(record: dict[str, str], context: Context) -> None:
+    assert record
+
+
+async def invocations() -> None:
+    assert_type(invoked({"id": "1"}, Context()), Receipt)
+    assert_type(messages({}, Context()), BatchResponse)
+    assert_type(await changes({}), BatchResponse)
+    invoked({"id": "1"})  # type: ignore[call-arg]
+    lambda_handler(plain)  # type: ignore[arg-type]
+    sqs_batch(store, on_leftover="cancel")  # type: ignore[call-arg]
 
 
 def plain(order_id: str) -> str:
