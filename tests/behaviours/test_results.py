@@ -6,6 +6,8 @@ import datetime as dt
 import secrets
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -269,6 +271,48 @@ async def test_a_strict_store_raises_in_place_of_both_events(make_store: MakeSto
         await asyncio.sleep(0)
         assert await charge("1") is results[1]
     assert told.events == []
+
+
+SIMPLE: list[tuple[Any, Any]] = [
+    (str, "paid"),
+    (int, 5),
+    (float, 0.5),
+    (bool, True),
+    (None, None),
+    (bytes, b"x"),
+    (int | None, 5),
+    (list[str], ["a"] * 3),
+    (tuple[int, ...], (1, 2)),
+    (dict[str, int], {"a": 1}),
+    (dict, {"a": 1}),
+    (Any, {"a": None}),
+    (Any, "paid"),
+]
+
+
+@pytest.mark.parametrize(("annotation", "result"), SIMPLE, ids=str)
+async def test_a_simple_result_costs_no_function_of_its_own(
+    make_store: MakeStore, annotation: object, result: object
+) -> None:
+    """C16: one look at its class, in line: no function that reads types or compares is called."""
+    charge = idempotent(make_store(), namespace="n")(returning(annotation, result, result))
+    await charge("warm")
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "aioidempotency" in frame.f_code.co_filename:
+            called.append(Path(frame.f_code.co_filename).name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        await charge("1")
+    finally:
+        sys.setprofile(before)
+    assert "_results.py" in called
+    assert {"_result_types.py", "_comparison.py", "_annotations.py"}.isdisjoint(called)
+    assert called.count("_results.py") == 2
+    assert called.count("codecs.py") == 1
 
 
 # The class of a result beside the data.

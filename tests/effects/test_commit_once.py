@@ -243,7 +243,7 @@ async def test_in_memory_a_result_is_committed_once() -> None:
     assert len(backend.operations) == 1
     assert isinstance(backend.operations[0], Transact)
     with pytest.raises(ResultUnavailableError):
-        await store.commit_once("k", Receipt(2), [], namespace="n", result_type=int)
+        await store.commit_once("k", 2, [], namespace="n", result_type=int)
     assert await store.get("k") is None
 
 
