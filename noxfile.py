@@ -61,11 +61,11 @@ def matrix(session: nox.Session) -> None:
 
 
 @nox.session
-def lean(session: nox.Session) -> None:
-    """Run the tests on the lean transport."""
+def client(session: nox.Session) -> None:
+    """Run the tests on aiobotocore's client."""
     session.install(".", *group("test"))
     env = {"PYTHONDONTWRITEBYTECODE": "1"}
-    session.run("pytest", "--transport=lean", *ON_ALL_CORES, *session.posargs, env=env)
+    session.run("pytest", "--transport=client", *ON_ALL_CORES, *session.posargs, env=env)
 
 
 @nox.session

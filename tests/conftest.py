@@ -33,19 +33,16 @@ CONTRACT = Path(__file__).parent / "contract"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this suite."""
     parser.addoption("--matrix", action="store_true", help="run every test on every backend that it can run on")
-    parser.addoption("--transport", choices=["client", "lean"], help="what sends the requests of backends by default")
+    parser.addoption("--transport", choices=["auto", "client"], help="what sends the requests of backends by default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """T1: run the whole suite on another transport than the library's default one.
-
-    `auto` stands for `lean`, because tests with a client of the caller's, or with hooks, are to pass on the client.
-    """
+    """T1: run the whole suite on another transport than the library's default one."""
     if (chosen := config.getoption("transport")) is not None:
         for made in (AsyncIdempotencyStore, DynamoDBBackend):
             defaults = made.__init__.__kwdefaults__
             assert defaults is not None
-            defaults["transport"] = "auto" if chosen == "lean" else chosen
+            defaults["transport"] = chosen
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 Choice = Literal["auto", "lean", "client"]
 
-DEFAULT: Final[Choice] = "client"
+DEFAULT: Final[Choice] = "auto"
 """The transport of a backend that is given none."""
 
 encode: Final = msgspec.json.Encoder().encode
