@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -36,6 +36,13 @@ LARGEST_TEXT = 32 * 1024 * 1024
 
 SURELY_SMALL = 90_000
 """So many characters fit in an item with any key and fingerprint, at four bytes each. Longer texts are measured."""
+
+
+@final
+class Unstorable(msgspec.Struct, frozen=True):
+    """A result that no codec shall write, for the given reason: the record becomes a tombstone."""
+
+    reason: str
 
 
 class StoredError(msgspec.Struct, frozen=True):
@@ -91,6 +98,9 @@ def serialize_or_tombstone(
     result: object, lease: Lease, settings: Settings, report: Callable[[Event], object]
 ) -> SerializedResult:
     """Write a result in its stored form. If that fails, report an event and return a tombstone."""
+    if isinstance(result, Unstorable):
+        report(ResultDropped(lease.key, result.reason))
+        return TOMBSTONE
     try:
         return encode(result, lease, settings.codec, compress_over=settings.compress_over)
     except Exception as error:  # noqa: BLE001 - a codec or a model may raise anything, and the body has run already
