@@ -104,12 +104,13 @@ class ResponseRecorder:
         call: The call, once there is one. Without a call, messages pass untouched.
 
     Attributes:
-        answer: A response to send in place of the application's. The application's messages are then dropped.
+        call: The call, until its end.
+        answered: Whether the client has a response in place of the application's, whose messages are dropped.
     """
 
     def __init__(self, scope: Scope, send: Send, call: KeyedCall | None = None) -> None:
         self.call = call
-        self.answer: HttpResponse | None = None
+        self.answered = False
         self._scope = scope
         self._send = send
         self._start: Message | None = None
@@ -130,10 +131,16 @@ class ResponseRecorder:
         else:
             await self._returned()
 
+    async def answer(self, response: HttpResponse) -> None:
+        """Send a response in place of the application's."""
+        self.answered = True
+        self._held.clear()
+        await send_whole(self._send, response)
+
     async def send(self, message: Message) -> None:
         """Take a message from the application."""
         if self.call is None:
-            if self.answer is None:
+            if not self.answered:
                 await self._send(message)
             return
         match message["type"]:
@@ -188,9 +195,7 @@ class ResponseRecorder:
         self._chunks.clear()
         self._held.append(message)
         if refusal is not None and not self._sent:
-            self.answer = refusal
-            self._held.clear()
-            await send_whole(self._send, refusal)
+            await self.answer(refusal)
             return
         await self._pass()
 
@@ -207,8 +212,7 @@ class ResponseRecorder:
             refusal = await call.release(error)
         if refusal is None or self._sent:
             return True
-        self.answer = refusal
-        await send_whole(self._send, refusal)
+        await self.answer(refusal)
         return False
 
     async def _returned(self) -> None:

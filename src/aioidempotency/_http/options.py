@@ -214,8 +214,10 @@ class HttpOptions(Struct, frozen=True, kw_only=True):
             # A missing permission or table is mended on the server. The client's part is to come back.
             LOGGER.error("a request with an idempotency key is refused with status 503: %s", error)
             return self.problem("idempotency_store_unavailable")
-        code = next((code for kind, code in _REFUSALS if isinstance(error, kind)), None)
-        return None if code is None else self.problem(code)
+        for kind, code in _REFUSALS:
+            if isinstance(error, kind):
+                return self.problem(code)
+        return None
 
 
 _REFUSALS: Final[tuple[tuple[type[IdempotencyError], Code], ...]] = (
@@ -227,6 +229,9 @@ _REFUSALS: Final[tuple[tuple[type[IdempotencyError], Code], ...]] = (
     (StoreError, "idempotency_store_unavailable"),
 )
 """The errors of a store that are the client's business, and their codes."""
+
+REFUSED: Final = tuple(kind for kind, _ in _REFUSALS)
+"""The classes of these errors."""
 
 
 def check_caller(caller: object) -> str | Public:
