@@ -1,6 +1,7 @@
 """The service on each front end, served through real sockets in the test's own loop."""
 
 import asyncio
+import inspect
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -128,8 +129,9 @@ def fastapi_dependency(service: Service, store: AsyncIdempotencyStore, **options
     if callable(given := options.get("scope")):
 
         async def caller(request: Request) -> str:
-            named: str = given(request.scope)
-            return named
+            named = given(request.scope)
+            answer: str = await named if inspect.isawaitable(named) else named
+            return answer
 
         options["scope"] = caller
     idempotency = aioidempotency.fastapi.Idempotency(store, **{"scope": fastapi_caller, **options})

@@ -90,7 +90,8 @@ def serve(front_end: str, caplog: pytest.LogCaptureFixture) -> Serve:
         store = store or AsyncIdempotencyStore.in_memory()
         service = Service()
         app = FRONT_ENDS[front_end](service, store, **options)
-        connector = aiohttp.TCPConnector(limit=0)
+        # A server that closes a kept connection after an error would meet the next request.
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with serving(app, front_end) as url, aiohttp.ClientSession(url, connector=connector) as session:
             yield Client(session, service, store)
 
