@@ -244,7 +244,7 @@ async def _read_ahead(request: web.Request, limit: int) -> bytes | None:
             return None
         known = b""
         if request.can_read_body:
-            chunks, size, stream = [], 0, request.content
+            chunks, size, stream = [], 0, request._payload  # noqa: SLF001 - `request.content` keeps the stream that it shows
             while not stream.at_eof() and size <= limit:
                 chunks.append(await stream.readany())
                 size += len(chunks[-1])
@@ -255,6 +255,7 @@ async def _read_ahead(request: web.Request, limit: int) -> bytes | None:
             again.feed_data(known)
             again.feed_eof()
             request._payload = again  # noqa: SLF001 - aiohttp has no other way to put a body back
+            request._cache.pop("content", None)  # noqa: SLF001 - an earlier middleware may have looked at it
     return None if len(known) > limit else known
 
 
