@@ -15,6 +15,13 @@ nox.needs_version = ">=2025.2.9"
 ON_ALL_CORES = ["--numprocesses=logical", "--dist=worksteal"]
 BEHAVIOURS = ["tests/behaviours", "tests/effects", "tests/ownership", "tests/processes"]
 
+WITH_A_CLIENT = ["tests/contract", "tests/batches"]
+# Of moto's server and of MiniStack, what DynamoDB needs: the whole takes two minutes to install.
+NEEDED_BY_ENGINES = [
+    *("moto[dynamodb]>=5.2", "flask", "flask-cors"),
+    *("hypercorn>=0.18.0", "pyyaml>=6.0", "defusedxml>=0.7", "jsonata-python>=0.7.0", "graphql-core"),
+]
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -51,6 +58,20 @@ def matrix(session: nox.Session) -> None:
     session.install(".", *group("test"))
     env = {"PYTHONDONTWRITEBYTECODE": "1"}
     session.run("pytest", "--matrix", *ON_ALL_CORES, *(session.posargs or BEHAVIOURS), env=env)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests that use a client with the oldest aiobotocore that is allowed: three minutes."""
+    needed: list[str] = PROJECT["project"]["dependencies"]
+    oldest = next(each.replace(">=", "==") for each in needed if each.startswith("aiobotocore"))
+    engine = next(each for each in group("test") if each.startswith("ministack"))
+    tools = [each for each in group("test") if each.startswith(("attrs", "hypothesis", "pydantic", "pytest"))]
+    session.install(oldest, ".[cli]", *tools, *NEEDED_BY_ENGINES)
+    # MiniStack asks for one version of botocore, which its DynamoDB never calls.
+    session.install("--no-deps", engine)
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    session.run("pytest", *ON_ALL_CORES, *(session.posargs or WITH_A_CLIENT), env=env)
 
 
 @nox.session

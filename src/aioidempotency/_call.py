@@ -17,8 +17,7 @@ Invariants:
 import asyncio
 import hashlib
 import logging
-import secrets
-from collections.abc import Awaitable, Callable
+import os
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -29,7 +28,7 @@ from msgspec import Struct
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import PerLoop, in_any_case, to_the_end
+from aioidempotency._concurrency import Nested, in_any_case, innermost, running_loop, to_the_end
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.model import Lease, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
@@ -38,9 +37,19 @@ from aioidempotency._effects.pending import ENDED, REPLAYED, PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.transaction import Transaction
 from aioidempotency._lease import DEADLINE, PROCESS, RunningLease, time_left
-from aioidempotency._options import AUTO, Duration, OnInProgress, Settings, check_errors, interval, one_of, patience
-from aioidempotency._records import Records
-from aioidempotency._waiting import InFlightCall, RunningCalls, follow, poll
+from aioidempotency._options import (
+    AUTO,
+    Duration,
+    OnInProgress,
+    check_errors,
+    flag,
+    interval,
+    not_disabled,
+    one_of,
+    patience,
+)
+from aioidempotency._parts import PartsInUse
+from aioidempotency._waiting import InFlightCall, Left, follow, poll
 from aioidempotency.events import CompletionFailed, FailedOpen, LeaseLost, RecordReleased, ReleaseFailed, decided
 from aioidempotency.exceptions import (
     ConfigurationError,
@@ -63,7 +72,7 @@ REFUSALS = 3
 
 
 @final
-class Execution:
+class Execution(Nested):
     """One call inside its block: whether the body has to run, and the result.
 
     ```python
@@ -82,14 +91,13 @@ class Execution:
         key: The record's key, `namespace#digest`.
         replayed: Whether an earlier call was executed. The body then has nothing to do.
         result: The first call's result in a replay, else the value given to `complete`.
-        lease: The lease as granted. None in a replay, and in a call that runs unprotected (`fail_open`).
+        lease: The lease as granted. None in a replay, and in a call that runs unprotected: with `fail_open`, or in a
+            disabled store.
         record: The finished record in a replay, else None.
     """
 
     __slots__ = (
         "_effects",
-        "_left",
-        "_outer",
         "_pending",
         "_running",
         "_unclaimed",
@@ -112,7 +120,7 @@ class Execution:
         lease: Lease | None = None,
         record: Record | None = None,
         effects: Effects | None = None,
-        unclaimed: StoreError | None = None,
+        unclaimed: StoreError | ConfigurationError | None = None,
     ) -> None:
         self.key = key
         self.lease = lease
@@ -123,7 +131,7 @@ class Execution:
         self._unclaimed = unclaimed
         self._pending: PendingWrites | None = None
         self._left = False
-        self._outer: Execution | None = None
+        self._outer = None
         self._running: RunningLease | None = None
 
     @property
@@ -137,10 +145,13 @@ class Execution:
 
         Downstream systems can compare `Execution.current().lease.fencing_token`.
 
+        An execution that has ended is never the current one. A task that outlives the block around its start finds the
+        next block outside that has not ended.
+
         Raises:
             LookupError: No execution is around the running code.
         """
-        execution = CURRENT.get()
+        execution = innermost(CURRENT.get())
         if execution is None:
             raise LookupError("no execution is under way here; call this inside `execute`, or a decorated function")
         return execution
@@ -164,10 +175,14 @@ class Execution:
         Raises:
             TransactionClosedError: The call is a replay, or its block has ended.
             StoreError: The call runs unprotected, since `fail_open` is set and the store did not answer.
+            ConfigurationError: The call runs unprotected, since the store is disabled.
         """
         if self.replayed:
             raise TransactionClosedError(self.key, REPLAYED)
-        if (cause := self._unclaimed) is not None:
+        cause = self._unclaimed
+        if isinstance(cause, ConfigurationError):
+            raise cause
+        if cause is not None:
             reason = "the claim was not answered, and without a record no transaction is applied once; try again later"
             raise StoreError(cause.operation, cause.table_name, reason) from cause
         if self._effects is None or self.lease is None:
@@ -202,29 +217,11 @@ CURRENT: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", d
 
 
 @final
-class Parts(Struct, frozen=True, kw_only=True):
-    """The parts of a store that its calls use.
-
-    Attributes:
-        settings: The store's settings.
-        records: Runs procedures on the store's backend.
-        effects: Commits a call's own writes.
-        running: The calls under way in each event loop.
-        close: Closes what the store opened in the running loop.
-    """
-
-    settings: Settings
-    records: Records
-    effects: Effects
-    running: PerLoop[RunningCalls]
-    close: Callable[[], Awaitable[None]]
-
-
-@final
 class CallOptions(Struct, frozen=True, kw_only=True):
     """Options shared by all calls of one function, validated once. Durations are seconds.
 
     Attributes:
+        in_use: The parts of the store, which an override changes.
         lease: How long a claim protects the call without a renewal.
         retention: How long the finished record answers.
         heartbeat: Seconds between renewals; None for no renewals.
@@ -234,7 +231,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         store_errors: The classes of errors to store as results.
     """
 
-    parts: Parts
+    in_use: PartsInUse
     lease: float
     retention: float
     heartbeat: float | None
@@ -246,7 +243,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(
         cls,
-        parts: Parts,
+        in_use: PartsInUse,
         *,
         lease: Duration | None = None,
         retention: Duration | None = None,
@@ -261,17 +258,18 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         Raises:
             ConfigurationError: An option makes no sense.
         """
+        parts = in_use.parts
         settings = parts.settings
         one_of(on_error, "on_error", ("release", "hold"))
         check_errors(store_errors)
         protected = settings.terms.lease if lease is None else settings.protected(lease)
         made = cls(
-            parts=parts,
+            in_use=in_use,
             lease=protected,
             retention=settings.terms.retention if retention is None else settings.kept(retention),
             heartbeat=interval(heartbeat, protected),
             patience=patience(on_in_progress),
-            read_first=settings.read_first if read_first is None else read_first,
+            read_first=settings.read_first if read_first is None else flag(read_first, "read_first"),
             on_error=on_error,
             store_errors=store_errors,
         )
@@ -290,13 +288,13 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             MissingKeyError: The key is None or empty.
             SerializationError: The key has no canonical form.
         """
-        settings = self.parts.settings
+        settings = self.in_use.parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
         return Call(
             self,
             key,
             settings.route_of(key),
-            owner=secrets.token_hex(16),
+            owner=os.urandom(16).hex(),
             fingerprint=fingerprint,
             result_type=result_type,
         )
@@ -312,6 +310,9 @@ class Call:
         owner: 128 random bits, which mark the record as owned by this call.
         fingerprint: The digest of the payload, or None.
         result_type: The type of a replayed result.
+
+    Attributes:
+        parts: The parts of the store that the call uses.
     """
 
     __slots__ = (
@@ -328,13 +329,15 @@ class Call:
         "_route",
         "_running",
         "_used",
+        "parts",
     )
 
     def __init__(
         self, options: CallOptions, key: str, route: Route, *, owner: str, fingerprint: str | None, result_type: object
     ) -> None:
         self._options = options
-        self._records = options.parts.records
+        self.parts = options.in_use.parts
+        self._records = self.parts.records
         self._route = route
         self._key = key
         self._owner = owner
@@ -351,11 +354,18 @@ class Call:
             # A second entry would find the claim of the first one, take it for its own, and run beside the first.
             raise RuntimeError("a block is entered once; call `execute` again for another block")
         self._used = True
-        parts = self._options.parts
-        loop = asyncio.get_running_loop()
+        # Read here, once: a call under way keeps its backend when an override begins or ends.
+        parts = self.parts = self._options.in_use.parts
+        self._records = parts.records
+        try:  # in line: a function would be one more frame for each call
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = running_loop()  # says what is wrong
         self._began = loop.time()
         here = self._here = parts.running[loop]
         here.closed = False
+        if parts.settings.disabled:
+            return self._unprotected(not_disabled("a transaction"))
         try:
             decision: Decision | None = None
             if self._records.cache is not None:
@@ -365,11 +375,11 @@ class Call:
             if decision is None or isinstance(decision, InProgress):
                 decision = await self._wait(decision)
         except StoreError as error:
-            if error.contended or not parts.settings.fail_open:
+            if error.contended or error.refused or not parts.settings.fail_open:
                 raise
             self._records.failed_open += 1
             self._records.report(FailedOpen(self._key, error))
-            self._execution = Execution(self._key, unclaimed=error)
+            return self._unprotected(error)
         else:
             try:
                 self._execution = self._decided(decision)
@@ -380,7 +390,7 @@ class Call:
                 self._end(None)
                 raise
         if (outer := CURRENT.get()) is not None:
-            self._execution._outer = _innermost(outer)  # noqa: SLF001 - a block makes its execution
+            self._execution._outer = innermost(outer)  # noqa: SLF001 - a block makes its execution
         CURRENT.set(self._execution)
         return self._execution
 
@@ -394,12 +404,12 @@ class Call:
         # Blocks may be left in any order: a block that was entered later, and is not left yet, stays the current one.
         if CURRENT.get() is execution:
             outer = execution._outer  # noqa: SLF001
-            CURRENT.set(outer if outer is None else _innermost(outer))
+            CURRENT.set(outer if outer is None else innermost(outer))
         execution._effects = None  # noqa: SLF001 - the transaction is closed: a write added later would be lost
         if running is None or self._here.leases.forks != PROCESS.forks:
             return
         self._here.leases.end(running)
-        left: Record | None = None
+        left: Left = None
         try:
             pending = execution._pending  # noqa: SLF001 - what the block has collected, which only its end reads
             if pending is not None:
@@ -417,14 +427,14 @@ class Call:
             self._end(left)
             cancelled = running.lost and running.take_back(error)
             if self._here.closed and not self._here.in_flight and not isinstance(error, GeneratorExit):
-                await self._options.parts.close()
+                await self.parts.close()
         if running.lost:
             self._lose(running, error, cancelled=cancelled)
 
     def _lose(self, running: RunningLease, error: BaseException | None, *, cancelled: bool) -> None:
         """Raise `LeaseLostError`. An error of the body, or a cancellation by the caller, passes instead."""
-        refused = isinstance(running.cause, LeaseLostError)
-        if not refused:  # a refused renewal has reported the loss already
+        refusal = running.cause if isinstance(running.cause, LeaseLostError) else None
+        if refusal is None:  # a refused renewal has reported the loss already
             self._records.report(LeaseLost(self._key))
         if error is not None and not isinstance(error, asyncio.CancelledError):
             return
@@ -432,12 +442,13 @@ class Call:
             if error is not None:
                 return  # the cancellation itself goes on, with its message and its traceback
             raise asyncio.CancelledError
-        raise LeaseLostError(self._key, running.record, reason=None if refused else "unanswered") from running.cause
+        reason = "unanswered" if refusal is None else refusal.reason
+        raise LeaseLostError(self._key, running.record, reason=reason) from running.cause
 
     def attempt(self) -> Claim:
         """Make an attempt to claim the key as of now. Inside a `deadline`, the lease is the remaining time."""
         options = self._options
-        settings = options.parts.settings
+        settings = self.parts.settings
         left = None if DEADLINE.get() is None else time_left()
         if left is not None and left + settings.terms.clock_skew > self._records.promised:
             self._records.promise(left + settings.terms.clock_skew)
@@ -501,6 +512,13 @@ class Call:
                 if decision is None and self._here.in_flight.get(self._key, other) is other:
                     decision = await self._claim()
 
+    def _unprotected(self, cause: StoreError | ConfigurationError) -> Execution:
+        """Enter the block without a record."""
+        execution = self._execution = Execution(self._key, unclaimed=cause)
+        execution._outer = innermost(CURRENT.get())  # noqa: SLF001 - a block makes its execution
+        CURRENT.set(execution)
+        return execution
+
     def _decided(self, decision: Decision) -> Execution:  # noqa: C901 - one branch for each decision
         """Act on a decision: hold the lease, replay the result, or refuse the call."""
         options = self._options
@@ -509,7 +527,7 @@ class Call:
         if isinstance(decision, Claimed):
             lease = decision.lease
             since = asyncio.get_running_loop().time() - records.used(lease)
-            heartbeat = options.heartbeat if DEADLINE.get() is None else None
+            heartbeat = options.heartbeat if DEADLINE.get() is None or time_left() is None else None
             running = self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
             records.held[lease.owner] = running
             if self._mine is not None:
@@ -522,13 +540,13 @@ class Call:
             records.report(decided(decision))
         match decision:
             case Claimed(lease):
-                execution = Execution(self._key, lease=lease, effects=options.parts.effects)
+                execution = Execution(self._key, lease=lease, effects=self.parts.effects)
                 execution._running = self._running  # noqa: SLF001 - a block makes its execution
                 return execution
             case Replay(record):
                 if records.cache is not None:
                     records.cache.put(self._key, record)
-                codec = options.parts.settings.codec
+                codec = self.parts.settings.codec
                 decoded = _results.decode(record, codec, self._result_type, options.store_errors)
                 return Execution(self._key, record=replace(record, result=decoded))
             case InProgress(record, retry_after):
@@ -536,7 +554,7 @@ class Call:
             case Mismatch(record):
                 raise MismatchError(record)
 
-    def _end(self, left: Record | None, failure: StoreError | None = None) -> None:
+    def _end(self, left: Left, failure: StoreError | None = None) -> None:
         """End the call for the duplicates in this loop: with the record left in the table, or with the store's failure."""
         mine, self._mine = self._mine, None
         if mine is None:
@@ -554,17 +572,16 @@ class Call:
         """Serialize the block's result."""
         assert self._execution is not None  # noqa: S101 - the block was entered
         return _results.serialize_or_tombstone(
-            self._execution.result, running.lease, self._options.parts.settings, self._records.report
+            self._execution.result, running.lease, self.parts.settings, self._records.report
         )
 
-    async def _complete(
-        self, running: RunningLease, result: SerializedResult, *, shielded: bool = False
-    ) -> Record | None:
+    async def _complete(self, running: RunningLease, result: SerializedResult, *, shielded: bool = False) -> Left:
         """Store a result, with retries until the lease ends.
 
         `shielded` marks the repetition after a cancellation, which only its time bound can cancel.
         """
         backoff: Backoff | None = None
+        failure: IdempotencyError | None = None
         records, refusals = self._records, 0
         try:
             while True:
@@ -572,7 +589,7 @@ class Call:
                     return await records.complete(running.lease, result)
                 except LeaseLostError as error:
                     error.result = self._result
-                    raise
+                    raise error from failure  # the lease was lost while the store answered no completion
                 except (StoreError, ConfigurationError) as error:
                     refusals += isinstance(error, ConfigurationError)
                     # Without the right to complete, every body would run again after each lease. So this process
@@ -583,9 +600,10 @@ class Call:
                     elif isinstance(error, StoreError) or error.temporary:
                         backoff = backoff or Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
                         if await backoff.pause():
+                            failure = error
                             continue
                     self._completion_failed(error)
-                    if self._options.parts.settings.on_completion_failure == "report":
+                    if self.parts.settings.on_completion_failure == "report":
                         return None
                     error.result = self._result
                     raise
@@ -597,7 +615,7 @@ class Call:
 
     async def _commit(self, running: RunningLease, pending: PendingWrites) -> Record:
         """Apply the block's writes and store the result. A refusal of the writes counts as an error of the block."""
-        effects = self._options.parts.effects
+        effects = self.parts.effects
         encoded = self._encoded(running)
         failures: list[IdempotencyError] = []
         try:
@@ -622,20 +640,22 @@ class Call:
     async def _send(self, running: RunningLease, wanted: Commit, failures: list[IdempotencyError]) -> Record:
         """Send a transaction, with retries until the lease ends. Append a refusal to `failures`."""
         backoff = Backoff(FIRST_PAUSE, LAST_PAUSE, until=running.ends_at)
+        failure: StoreError | None = None
         while True:
             try:
-                return await self._options.parts.effects.commit(wanted)
+                return await self.parts.effects.commit(wanted)
             except LeaseLostError as error:
                 error.result = self._result
-                raise
+                raise error from failure
             except (TransactionError, ConfigurationError) as error:
                 failures.append(error)
                 raise
-            except StoreError:
+            except StoreError as error:
                 if not await backoff.pause():
                     raise
+                failure = error
 
-    async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Record | None:
+    async def _fail(self, running: RunningLease, error: BaseException, *, lasts: bool = True) -> Left:
         """Store the error of the block, hold the key, or release the key. A temporary error is no result."""
         if isinstance(error, self._options.store_errors) and lasts:
             try:
@@ -683,23 +703,12 @@ class Call:
         self._records.report(ReleaseFailed(self._key, cause))
 
 
-def _innermost(execution: Execution | None) -> Execution | None:
-    """Find the innermost block that was not left yet, from `execution` outwards."""
-    found = execution
-    while found is not None and found._left:  # noqa: SLF001 - which execution is around which, only this file knows
-        found = found._outer  # noqa: SLF001
-    # Without this, blocks that overlap in an endless row would keep each other alive.
-    if found is not None and found._outer is not None:  # noqa: SLF001
-        found._outer = _innermost(found._outer)  # noqa: SLF001
-    return found
-
-
 def _runs_inside(execution: Execution | None, owner: str | None) -> bool:
     """Tell whether an execution, or one around that execution, belongs to an owner."""
     while execution is not None and owner is not None:
         if execution.lease is not None and execution.lease.owner == owner:
             return True
-        execution = execution._outer  # noqa: SLF001 - which execution is around which, only this file knows
+        execution = execution._outer  # noqa: SLF001 - a block makes its execution
     return False
 
 

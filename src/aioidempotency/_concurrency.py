@@ -1,4 +1,4 @@
-"""Values for each event loop, actions done once, and work that survives a cancellation.
+"""Values for each event loop, actions done once, blocks left in any order, and work that survives a cancellation.
 
 No exception group leaves this module, and no cancellation is swallowed.
 """
@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from threading import Lock
-from typing import Generic, TypeVar, final
+from typing import Generic, Self, TypeVar, final
 
 import anyio
 
@@ -18,6 +18,21 @@ T = TypeVar("T")
 
 CLEANUP_LIMIT = 5.0
 """Seconds that a completion or a release may take after the cancellation of the caller."""
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop.
+
+    Raises:
+        ConfigurationError: No loop of asyncio runs, but trio's, or none.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this library runs on asyncio alone, and no event loop of asyncio is running here; under anyio, choose "
+            "backend='asyncio', and under trio run the calls with trio-asyncio"
+        ) from error
 
 
 @final
@@ -41,13 +56,43 @@ class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
         return made
 
 
+class Nested:
+    """What a block puts around the code inside, found through a context variable.
+
+    A block may be entered in one task or context, and left in another one. Each task, and each context, has a copy of
+    the variable: so leaving a block cannot reset the variable everywhere, and a token of the variable would be refused.
+    Therefore a block that was left is marked, and a reader of the variable skips marked ones, see `innermost`.
+    """
+
+    __slots__ = ("_left", "_outer")
+    _left: bool
+    _outer: Self | None
+
+
+N = TypeVar("N", bound=Nested)
+
+
+def innermost(nested: N | None) -> N | None:
+    """Find the innermost block that was not left yet, from `nested` outwards."""
+    found = nested
+    while found is not None and found._left:  # noqa: SLF001 - the subclass's blocks write, and readers ask here
+        found = found._outer  # noqa: SLF001
+    # Without this, blocks that overlap in an endless row would keep each other alive.
+    if found is not None and found._outer is not None:  # noqa: SLF001
+        found._outer = innermost(found._outer)  # noqa: SLF001
+    return found
+
+
 async def concurrently(action: Callable[[A], Awaitable[T]], arguments: Iterable[A], *, limit: int) -> list[T]:
     """Call the action for each argument, at most `limit` at a time. Return the results in the order of the arguments.
 
     The first error cancels the other calls, and is raised without an exception group.
     """
-    if limit < 1:
-        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit}")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ConfigurationError(f"limit= takes a number of concurrent calls, 1 or more: not {limit!r}")
+    # Each letter would be a key.
+    if isinstance(arguments, str) or not isinstance(arguments, Iterable):
+        raise ConfigurationError(f"keys= takes keys in a list, or another iterable: not one {type(arguments).__name__}")
     limiter = anyio.CapacityLimiter(limit)
     answers: dict[int, T] = {}
 

@@ -102,9 +102,12 @@ def idempotent(
             parameter, the return type cannot be read back, another function of the store has the same namespace, or a
             setting makes no sense.
     """
+    _check_store(store)
     one_of(missing_key, "missing_key", ("raise", "run"))
     one_of(missing_parts, "missing_parts", ("raise", "allow"))
 
+    if on_replay is not None and not callable(on_replay):
+        raise ConfigurationError(f"on_replay= takes a function of a result and its record: not {on_replay!r}")
     options = store._options(  # noqa: SLF001 - the decorator is the store's other half
         lease=lease,
         retention=retention,
@@ -167,6 +170,21 @@ def idempotent(
         return call
 
     return decorate
+
+
+def _check_store(store: object) -> None:
+    """Require a store. Say what to write in place of the usual mistakes."""
+    if isinstance(store, AsyncIdempotencyStore):
+        return
+    if isinstance(store, type):
+        trouble = "not a class; make one: store = AsyncIdempotencyStore(table_name)"
+    elif isinstance(store, str):
+        trouble = f"not a table's name; write @idempotent(AsyncIdempotencyStore({store!r}))"
+    elif callable(store):
+        trouble = f"not a function; write @idempotent(store) above {qualified_name(store)}"
+    else:
+        trouble = f"not {type(store).__name__}; a backend of yours goes into AsyncIdempotencyStore(..., backend=...)"
+    raise ConfigurationError(f"@idempotent(store) takes an AsyncIdempotencyStore: {trouble}")
 
 
 async def _replaced(on_replay: OnReplay, result: object, record: Record) -> object:

@@ -25,16 +25,16 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from math import inf
+from math import inf, isnan
 from typing import Final, final
 from weakref import WeakKeyDictionary
 
 import anyio
 
 from aioidempotency._backoff import Backoff
-from aioidempotency._concurrency import CLEANUP_LIMIT
+from aioidempotency._concurrency import CLEANUP_LIMIT, Nested, innermost
 from aioidempotency._core.model import Lease, Record
-from aioidempotency.exceptions import LeaseLostError
+from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
 WATCH_INTERVAL: Final = 1.0
 """Seconds between two looks for a machine that slept, while leases are held."""
@@ -48,8 +48,31 @@ LEAST_SLEEP: Final = 0.05
 SAFE_PART = 0.9
 """The part of a lease that may pass without a renewal. The rest is time for the cancelled body to unwind."""
 
-DEADLINE: ContextVar[float | None] = ContextVar("aioidempotency_deadline", default=None)
-"""The instant of `time.monotonic` before which calls must end. None without a `deadline`."""
+
+@final
+class Deadline(Nested):
+    """One `deadline` block.
+
+    Attributes:
+        ends: The instant of `time.monotonic` before which calls must end.
+    """
+
+    __slots__ = ("ends",)
+
+    def __init__(self, ends: float) -> None:
+        self.ends = ends
+        self._left = False
+        self._outer = None
+
+    def leave(self) -> None:
+        """End the deadline, in all tasks and contexts that it has reached."""
+        self._left = True
+        if DEADLINE.get() is self:
+            DEADLINE.set(innermost(self._outer))
+
+
+DEADLINE: ContextVar[Deadline | None] = ContextVar("aioidempotency_deadline", default=None)
+"""The innermost deadline. None without a `deadline`. A task may find one that was left; `time_left` skips those."""
 
 
 @contextmanager
@@ -70,22 +93,35 @@ def deadline(seconds: float) -> Iterator[None]:
     the deadline. The deadline does not limit requests to the store; the backend's time limit does. Nested
     deadlines: the earlier one counts.
 
+    A deadline may be entered in one task or context, and left in another one, as fixtures and dependencies with `yield`
+    do. The deadline counts where its context reaches: in the code inside the block, and in tasks started there. FastAPI
+    runs a plain `def` dependency in a context of its own, so a deadline in there reaches no endpoint. The end of the
+    block ends the deadline everywhere.
+
     Args:
         seconds: Seconds from now. With 0 or less, leases end at once, and the key is free again after the clock skew.
     """
-    outer = DEADLINE.get()
-    ends = time.monotonic() + seconds
-    token = DEADLINE.set(ends if outer is None else min(outer, ends))
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or isnan(seconds):
+        raise ConfigurationError(f"deadline(seconds) takes a number of seconds from now: not {seconds!r}")
+    mine = Deadline(time.monotonic() + seconds)
+    mine._outer = innermost(DEADLINE.get())  # noqa: SLF001 - a block makes its deadline
+    DEADLINE.set(mine)
     try:
         yield
     finally:
-        DEADLINE.reset(token)
+        mine.leave()
 
 
 def time_left() -> float | None:
-    """Read the seconds until the deadline, 0 after the deadline, None without one."""
-    ends = DEADLINE.get()
-    return None if ends is None else max(0.0, ends - time.monotonic())
+    """Read the seconds until the earliest deadline, 0 after the deadline, None without one."""
+    found = innermost(DEADLINE.get())
+    if found is None:
+        return None
+    ends = found.ends
+    # An outer deadline may have been left before this one, so the earliest of those in force is found anew.
+    while (found := innermost(found._outer)) is not None:  # noqa: SLF001 - how blocks nest is `Nested`'s
+        ends = min(ends, found.ends)
+    return max(0.0, ends - time.monotonic())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -55,6 +55,8 @@ def namespace_of(function: Callable[..., object]) -> str:
     - The main module of a program goes by the name given to `-m`, or by the file's name without `.py`.
     - The namespace of an inherited method ends with `@` and the name of the inheriting class.
     """
+    if not callable(function):
+        raise ConfigurationError(f"namespace_of takes a function: not {type(function).__name__}")
     target, args, kwargs = unbound(function)
     receiver = target.__self__ if inspect.ismethod(target) else None
     if (name := receiver_name(target)) is not None:  # a `partial` may hold the receiver of a method

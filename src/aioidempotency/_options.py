@@ -1,6 +1,7 @@
 """The settings of stores and calls, validated at construction."""
 
-import re
+import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,6 +19,9 @@ from aioidempotency.partitioning import KeySchema, Terms, table_layout
 from aioidempotency.partitioning.table_layout import WantedLayout
 
 Duration = float | timedelta
+
+DISABLED = "AIOIDEMPOTENCY_DISABLED"
+"""The environment variable that disables stores."""
 
 LONGEST_DURATION = 300 * 365 * 86_400.0
 """Seconds. A longer duration is a mistake, and would exceed the numbers of the record."""
@@ -82,6 +86,7 @@ class Settings:
     fail_open: bool = False
     on_completion_failure: Literal["report", "raise"] = "report"
     label: str | Auto | None = None
+    disabled: bool = False
 
     route_of: Callable[[str], Route] = field(init=False, repr=False, compare=False)
     """Names the possible locations of a key's record."""
@@ -231,11 +236,57 @@ def check_kind(value: object, name: str, kind: type | UnionType) -> None:
         raise ConfigurationError(f"{name}= takes an instance of {wanted}: not {value!r}")
 
 
+def flag(value: bool, name: str) -> bool:  # noqa: FBT001 - the value of a setting
+    """Require True or False: `"no"` would count as True."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}= is True or False: not {value!r}")
+    return value
+
+
+def check_function(value: object, name: str) -> None:
+    """Require a plain function, which is called without await."""
+    if not callable(value) or inspect.iscoroutinefunction(value):
+        raise ConfigurationError(f"{name}= takes a plain function, which is called without await: not {value!r}")
+
+
+def check_methods(value: object, name: str, *methods: str) -> None:
+    """Require an object with methods. A class is no object of its own."""
+    lacking = [method for method in methods if not callable(getattr(value, method, None))]
+    if isinstance(value, type) or lacking:
+        wanted = " and ".join(f"`{method}`" for method in methods)
+        made = f"; write {name}={value.__qualname__}()" if isinstance(value, type) and not lacking else ""
+        raise ConfigurationError(f"{name}= takes an object with {wanted}: not {value!r}{made}")
+
+
 def check_errors(store_errors: tuple[type[Exception], ...]) -> None:
     """Require a tuple of exception classes. A cancellation is no error."""
     if isinstance(store_errors, tuple) and all(isinstance(e, type) and issubclass(e, Exception) for e in store_errors):
         return
     raise ConfigurationError(f"store_errors= takes a tuple of exception classes: not {store_errors!r}")
+
+
+def disabled_by_environment() -> bool:
+    """Read the variable that disables stores.
+
+    Raises:
+        ConfigurationError: The variable has an unknown value.
+    """
+    given = os.environ.get(DISABLED, "")
+    word = given.strip().lower()
+    if word in {"1", "true"}:
+        return True
+    # A mistyped value must not decide in silence whether calls are protected.
+    if word in {"", "0", "false"}:
+        return False
+    raise ConfigurationError(f"{DISABLED} is 1 or true, or 0, false or empty: not {given!r}")
+
+
+def not_disabled(action: str) -> ConfigurationError:
+    """Make the error for an action that needs the table, in a disabled store."""
+    return ConfigurationError(
+        f"the store is disabled, by the environment variable {DISABLED} or by `override(disabled=True)`, and {action} "
+        "needs the table; enable the store"
+    )
 
 
 def time_limit(lease: float) -> float:
@@ -245,7 +296,7 @@ def time_limit(lease: float) -> float:
     return min(10.0, max(lease / 4, min(1.0, lease / 2)))
 
 
-def check_table_name(table_name: str) -> None:
-    """Require a table's name or ARN."""
-    if not isinstance(table_name, str) or not re.fullmatch(r"[A-Za-z0-9_.:/-]{1,1024}", table_name):
-        raise ConfigurationError(f"{table_name!r} is not a table's name; use letters, digits, _, . and -, or an ARN")
+def check_table_name(table_name: str, name: str = "table_name") -> None:
+    """Require a text for a table's name. What else a name must be, each backend knows."""
+    if not isinstance(table_name, str) or not table_name or any("\ud800" <= char <= "\udfff" for char in table_name):
+        raise ConfigurationError(f"{name}= {table_name!r} is not a table's name; give a text that is not empty")

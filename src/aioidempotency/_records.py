@@ -18,12 +18,12 @@ from math import ceil
 from threading import Lock
 from typing import TypeVar, cast, final
 
-from aioidempotency._concurrency import Once, concurrently, to_the_end
+from aioidempotency._concurrency import Once, concurrently, running_loop, to_the_end
 from aioidempotency._core import freeing, model, protocol
 from aioidempotency._core.conditions import Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Lease, Location, Record, Route, SerializedResult
+from aioidempotency._core.model import Finished, Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.operations import (
     Applied,
     Delete,
@@ -35,8 +35,8 @@ from aioidempotency._core.operations import (
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
-from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Released, Renewed
-from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep
+from aioidempotency._core.protocol import Claim, Contended, Lost, Released, Renewed
+from aioidempotency._lease import DEADLINE, RunningLease, seconds_asleep, time_left
 from aioidempotency.backends import Backend
 from aioidempotency.events import (
     LOGGER,
@@ -48,7 +48,7 @@ from aioidempotency.events import (
     ReleaseFailed,
     report,
 )
-from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, LostReason, StoreError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError, LeaseLostError, StoreError
 
 T = TypeVar("T")
 
@@ -214,15 +214,15 @@ class Records:
         asked, now = decision.lease.expires_at - decision.lease.duration, self.now()
         fresh = now >= max(attempt.now, asked - ROUNDING) and now - asked <= attempt.lease / 2
         # Inside a deadline the lease is the time that is left, and is never renewed.
-        if fresh or DEADLINE.get() is not None:
+        if fresh or (DEADLINE.get() is not None and time_left() is not None):
             return decision
         outcome = await self._renewed(decision.lease)  # nobody relied on it yet: its loss is no event
         if isinstance(outcome, Renewed) and self.now() >= now and self.used(outcome.lease) < attempt.lease:
             return Claimed(outcome.lease)
         return None
 
-    async def complete(self, lease: Lease, result: SerializedResult) -> Record:
-        """Store a result.
+    async def complete(self, lease: Lease, result: SerializedResult) -> Record | Finished:
+        """Store a result. The answer has the record, or makes it: see `model.Finished`.
 
         Raises:
             LeaseLostError: The record has another owner, or the lease has ended in a layout by time.
@@ -230,31 +230,31 @@ class Records:
         """
         now = self.now()
         if protocol.lapsed(lease, now=now):
-            raise self.lost(lease, None, reason="unanswered")
+            raise self.lost(lease, Lost(None, over=True))
         finished, operation = protocol.first_update(lease, result, now=now)
         reply = await self.ask(operation)
-        if isinstance(reply, Applied):
-            outcome: Completed | Lost | Contended = Completed(finished)
-        else:
+        record: Record | Finished = finished
+        if not isinstance(reply, Applied):
             outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
-        if isinstance(outcome, Lost):
-            raise self.lost(lease, outcome.record)
-        if isinstance(outcome, Contended):
-            raise contended("complete", lease.location)
+            if isinstance(outcome, Lost):
+                raise self.lost(lease, outcome)
+            if isinstance(outcome, Contended):
+                raise contended("complete", lease.location)
+            record = outcome.record
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
         if protocol.lapsed(lease, now=self.now()):
-            raise self.lost(lease, None, reason="unanswered")
-        return self.completed(lease.route, outcome.record)
+            raise self.lost(lease, Lost(None, over=True))
+        self.completed(lease.route, record)
+        return record
 
-    def completed(self, route: Route, record: Record) -> Record:
+    def completed(self, route: Route, record: Record | Finished) -> None:
         """Note that a record is finished."""
         self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
-            self.cache.put(route.key, record)
+            self.cache.put(route.key, model.record_of(record))
         if self.listens(logging.DEBUG):
-            self.report(RecordCompleted(record.key))
-        return record
+            self.report(RecordCompleted(route.key))
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.
@@ -266,14 +266,14 @@ class Records:
         """
         outcome = await self._renewed(lease)
         if isinstance(outcome, Lost):
-            raise self.lost(lease, outcome.record)
+            raise self.lost(lease, outcome)
         return outcome.lease
 
     async def _renewed(self, lease: Lease) -> Renewed | Lost:
         # The clock is read again after the answer: the request may have outlasted the lease.
         outcome = await self.run_unverified(protocol.renew(lease, now=self.now(), clock_skew=self.clock_skew))
         if protocol.lapsed(lease, now=self.now()):
-            return Lost(None)
+            return Lost(None, over=True)
         if isinstance(outcome, Contended):
             raise contended("renew", lease.location)
         return outcome
@@ -390,6 +390,7 @@ class Records:
         except IdempotencyError:
             raise
         except Exception as error:
+            running_loop()  # without a loop of asyncio, most backends raise: a wrong setting, and no outage
             reason = f"the backend {type(self.backend).__name__} raised {type(error).__name__}"
             raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
         # A write that was applied is nearly every answer; anything else is looked at more closely.
@@ -406,10 +407,10 @@ class Records:
         """Read the age of a lease in seconds, since the request for the lease."""
         return max(0.0, self.now() - (lease.expires_at - lease.duration))
 
-    def lost(self, lease: Lease, record: Record | None, *, reason: LostReason | None = None) -> LeaseLostError:
+    def lost(self, lease: Lease, lost: Lost) -> LeaseLostError:
         """Report a lost lease, and make the caller's error."""
         self.report(LeaseLost(lease.key))
-        return LeaseLostError(lease.key, record, reason=reason)
+        return LeaseLostError(lease.key, lost.record, reason="unanswered" if lost.over else None)
 
     def listens(self, level: int) -> bool:
         """Tell whether anybody reads events of this level. Otherwise no event need be made."""

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,13 +14,30 @@ from aioidempotency.exceptions import ConfigurationError
 AnyFunction = Callable[..., object]
 
 
-def check_awaitable(function: AnyFunction) -> None:
+def check_awaitable(function: AnyFunction, usage: str = "@idempotent(store)") -> None:
     """Require a coroutine function.
 
+    Args:
+        usage: How the function is given, for messages.
+
     Raises:
-        ConfigurationError: The function is a plain function, or an async generator.
+        ConfigurationError: The function is a plain function, an async generator, a mock, or was called already.
     """
+    if inspect.isawaitable(function) and not callable(function):
+        if inspect.iscoroutine(function):
+            function.close()  # else Python warns that nobody has awaited the coroutine
+        raise ConfigurationError(
+            f"{usage} takes a function, not what its call returned: leave out the parentheses, and give the arguments "
+            "after the function"
+        )
     target = unbound(function)[0]
+    mock = sys.modules.get("unittest.mock")
+    # By the type: a mock may claim any class by its `__class__`.
+    if mock is not None and issubclass(type(target), mock.NonCallableMock):
+        raise ConfigurationError(
+            f"{usage} takes a coroutine function, and {type(target).__name__} tells no parameters and no type of a result: "
+            "write `async def` around it"
+        )
     # Python calls an object through its class, so the class decides whether the call can be awaited.
     called = _called(target)
     name = qualified_name(target)

@@ -1,19 +1,18 @@
 """The store: an application makes one. The store holds settings and parts, and no state of a single call."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
 import anyio
 
 from aioidempotency import _results
-from aioidempotency._call import CallOptions, Execution, Parts
-from aioidempotency._concurrency import Once, PerLoop, concurrently
-from aioidempotency._core import protocol
+from aioidempotency._call import Call, CallOptions, Execution
+from aioidempotency._concurrency import concurrently, running_loop
+from aioidempotency._core import model, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Replay
 from aioidempotency._core.model import AttributeNames, Lease, Record
 from aioidempotency._effects.relay import OnPoison
@@ -23,29 +22,34 @@ from aioidempotency._keys import check_namespace, digest
 from aioidempotency._namespaces import Functions, namespace_of
 from aioidempotency._options import (
     AUTO,
+    DISABLED,
     Auto,
     Duration,
     OnInProgress,
     Settings,
+    check_function,
     check_kind,
+    check_methods,
     check_table_name,
+    disabled_by_environment,
+    flag,
     labelled,
+    not_disabled,
     one_of,
     seconds,
     time_limit,
     whole_number,
 )
-from aioidempotency._records import Records
+from aioidempotency._parts import Override, Parts, PartsInUse, PartsOptions, verify_layout
 from aioidempotency._signatures import check_awaitable, return_type
-from aioidempotency._waiting import RunningCalls
-from aioidempotency.backends import Backend, Closes, CreatesTables
+from aioidempotency.backends import Backend, CreatesTables
 from aioidempotency.backends.dynamodb import Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
-from aioidempotency.backends.dynamodb.group_commit import grouped
+from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
-from aioidempotency.events import GroupCommitUnavailable, Hook, KeyMissing, decided
+from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TtlUnavailable, decided, report
 from aioidempotency.exceptions import ConfigurationError, InProgressError
-from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms, table_layout
+from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +73,9 @@ class AsyncIdempotencyStore:
 
     The store opens a client at the first call, unless `client=` is given. `async with store` and `aclose` close the
     store's own client, and never the caller's.
+
+    With the environment variable `AIOIDEMPOTENCY_DISABLED` set to `1` or `true` when the store is made, all bodies run,
+    duplicates included, and nothing is read or written. Tests use `override` instead.
 
     Args:
         table_name: The table's name or ARN.
@@ -106,7 +113,8 @@ class AsyncIdempotencyStore:
         on_event: Called with every event, see `aioidempotency.events`.
 
     Raises:
-        ConfigurationError: A setting makes no sense, or contradicts another one.
+        ConfigurationError: A setting makes no sense, or contradicts another one; or `AIOIDEMPOTENCY_DISABLED` has an
+            unknown value.
     """
 
     def __init__(
@@ -142,8 +150,10 @@ class AsyncIdempotencyStore:
         check_kind(layout, "layout", SimpleKey | CompositeKey)
         check_kind(attributes, "attributes", AttributeNames)
         check_namespace(namespace)
-        if inspect.iscoroutinefunction(on_event):
-            raise ConfigurationError("on_event= takes a plain function: the store calls the hook without await")
+        check_methods(codec, "codec", "encode", "decode")
+        check_function(clock, "clock")
+        if on_event is not None:
+            check_function(on_event, "on_event")
         one_of(on_completion_failure, "on_completion_failure", ("report", "raise"))
         terms = Terms(
             retention=seconds(retention, "retention"),
@@ -156,16 +166,21 @@ class AsyncIdempotencyStore:
             layout=layout.bound(terms),
             namespace=namespace,
             terms=terms,
-            read_first=read_first,
+            read_first=flag(read_first, "read_first"),
             clock=clock,
             codec=codec,
-            compress_over=compress_over,
-            fail_open=fail_open,
+            compress_over=None if compress_over is None else whole_number(compress_over, "compress_over"),
+            fail_open=flag(fail_open, "fail_open"),
             on_completion_failure=on_completion_failure,
             label=labelled(label),
+            disabled=disabled_by_environment(),
         )
-        # The store closes a group commit of its own. Closing the group commit leaves a caller's backend open.
-        self._closes_backend = backend is None or group_commit is not None
+        if backend is not None:
+            _check_backend(backend)
+        if backend is None or isinstance(backend, DynamoDBBackend):
+            check_dynamodb_name(table_name)
+            if outbox_table is not None:
+                check_dynamodb_name(outbox_table, "outbox_table")
         if (target := backend) is None:
             target = DynamoDBBackend(
                 client,
@@ -175,34 +190,24 @@ class AsyncIdempotencyStore:
                 config=config,
                 time_limit=time_limit(terms.lease),
             )
-        if group_commit is not None:
-            target = grouped(
-                target,
-                group_commit,
-                closes_inner=backend is None,
-                # A lambda, because `self._records` is set below.
-                fell_back=lambda cause: self._records.report(GroupCommitUnavailable(table_name, cause)),
-            )
-        records = Records(
-            target,
-            clock=clock,
-            clock_skew=terms.clock_skew,
+        self._parts_options = PartsOptions(
             hook=on_event,
             local_cache=whole_number(local_cache, "local_cache"),
+            group_commit=group_commit,
+            verify_layout=flag(verify_layout, "verify_layout"),
+            outbox_table=outbox_table,
         )
-        # A constructor cannot await, so the first operation of any kind waits for the check.
-        records.promised = max(terms.retention, terms.lease + terms.clock_skew)
-        if verify_layout and settings.layout.partitioning is not None:
-            records.opening = Once(self.verify_layout)
-        self._settings = settings
-        self._records = records
-        self._effects = Effects(records, settings, outbox_table)
-        # A lease's timers belong to the loop of its body, so closing the store in one loop leaves other loops alone.
-        self._running = PerLoop(lambda: RunningCalls(records))
+        parts = self._parts_options.parts(
+            settings,
+            self._parts_options.grouped(target, settings, closes_inner=backend is None),
+            # The store closes a group commit of its own. Closing the group commit leaves a caller's backend open.
+            closes_backend=backend is None or group_commit is not None,
+            promised=max(terms.retention, terms.lease + terms.clock_skew),
+        )
+        self._in_use = PartsInUse(parts)
         self._functions = Functions()
-        self._parts = Parts(
-            settings=settings, records=records, effects=self._effects, running=self._running, close=self._close
-        )
+        if settings.disabled:
+            report(StoreDisabled(table_name, DISABLED), on_event)
 
     @classmethod
     def in_memory(cls, table_name: str = "in-memory", **options: Any) -> Self:
@@ -221,12 +226,17 @@ class AsyncIdempotencyStore:
     @property
     def codec(self) -> Codec:
         """The codec that turns results into text and back."""
-        return self._settings.codec
+        return self._parts.settings.codec
+
+    @property
+    def _parts(self) -> Parts:
+        """The parts in use. A method that awaits reads them once: an override may begin or end meanwhile."""
+        return self._in_use.parts
 
     @property
     def failed_open(self) -> int:
         """The number of calls that ran unprotected because of `fail_open`: the store did not answer."""
-        return self._records.failed_open
+        return self._parts.records.failed_open
 
     async def claim(
         self,
@@ -270,14 +280,17 @@ class AsyncIdempotencyStore:
         """
         options = self._options(lease=lease, retention=retention)
         call = options.call(key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=Any)
-        attempt = call.attempt()
-        decision = self._records.cached(attempt.route.key, lambda: attempt) or await self._records.claim(attempt)
-        self._records.report(decided(decision))
+        return await self._claimed(call)
+
+    async def _claimed(self, call: Call) -> Decision:
+        records, attempt = call.parts.records, call.attempt()
+        decision = records.cached(attempt.route.key, lambda: attempt) or await records.claim(attempt)
+        records.report(decided(decision))
         if not isinstance(decision, Replay):
             return decision
         # The cache keeps the undecoded record. Each caller gets a result of its own, and cannot change another's.
-        if self._records.cache is not None:
-            self._records.cache.put(attempt.route.key, decision.record)
+        if records.cache is not None:
+            records.cache.put(attempt.route.key, decision.record)
         return Replay(_results.opened(decision.record, self.codec))
 
     async def claim_many(
@@ -299,9 +312,12 @@ class AsyncIdempotencyStore:
         """
         # A cancelled claim releases its own key. The keys of answered claims are released here.
         made: list[Lease] = []
+        # All keys are claimed with the same parts, even if an override begins or ends meanwhile.
+        parts = self._parts
+        options = CallOptions.of(PartsInUse(parts), lease=lease)
 
         async def claim(key: object) -> Decision:
-            decision = await self.claim(key, lease=lease, namespace=namespace)
+            decision = await self._claimed(options.call(key, namespace=namespace, result_type=Any))
             if isinstance(decision, Claimed):
                 made.append(decision.lease)
             return decision
@@ -309,7 +325,7 @@ class AsyncIdempotencyStore:
         try:
             return await concurrently(claim, keys, limit=limit)
         except BaseException:
-            await self._records.give_back((lease.key, protocol.release(lease)) for lease in made)
+            await parts.records.give_back((lease.key, protocol.release(lease)) for lease in made)
             raise
 
     async def complete(self, lease: Lease, result: object) -> Record:
@@ -336,9 +352,12 @@ class AsyncIdempotencyStore:
                 is not stored.
             StoreError: The store did not answer. The caller may repeat the call.
         """
-        encoded = _results.serialize_or_tombstone(result, lease, self._settings, self._records.report)
+        check_kind(lease, "lease", Lease)
+        records = self._parts.records
+        encoded = _results.serialize_or_tombstone(result, lease, self._parts.settings, records.report)
         # The result is stored, so a codec that cannot read its own text must not fail the call.
-        return _results.opened(await self._records.complete(lease, encoded), self.codec, tolerant=True)
+        record = model.record_of(await records.complete(lease, encoded))
+        return _results.opened(record, self.codec, tolerant=True)
 
     async def renew(self, lease: Lease) -> Lease:
         """Extend a lease to its full duration from now.
@@ -361,7 +380,8 @@ class AsyncIdempotencyStore:
                 `TimeBuckets` layout.
             StoreError: The store did not answer. The old lease is valid until its own end.
         """
-        return await self._records.renew(lease)
+        check_kind(lease, "lease", Lease)
+        return await self._parts.records.renew(lease)
 
     async def release(self, lease: Lease) -> None:
         """Give a key back, so that the next call runs. A finished record stays.
@@ -380,7 +400,8 @@ class AsyncIdempotencyStore:
             LeaseLostError: The record has another owner. Nothing was deleted.
             StoreError: The store did not answer. The key is free after the lease at the latest.
         """
-        await self._records.release(lease)
+        check_kind(lease, "lease", Lease)
+        await self._parts.records.release(lease)
 
     def execute(
         self,
@@ -449,7 +470,7 @@ class AsyncIdempotencyStore:
 
     def _options(self, **given: Any) -> CallOptions:
         """Validate the options of calls."""
-        return CallOptions.of(self._parts, **given)
+        return CallOptions.of(self._in_use, **given)
 
     async def run(self, key: object, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a coroutine function once for each key, and return the result or its replay.
@@ -471,7 +492,7 @@ class AsyncIdempotencyStore:
             ConfigurationError: The function is no coroutine function, or its return annotation cannot be read back.
             IdempotencyError: The errors of `execute`. The function's own errors pass on unchanged.
         """
-        check_awaitable(function)
+        check_awaitable(function, "run(key, function, *args)")
         block = self.execute(key, namespace=namespace_of(function), result_type=return_type(function))
         async with block as execution:
             if not execution.replayed:
@@ -498,7 +519,8 @@ class AsyncIdempotencyStore:
             MissingKeyError: The key is None or empty.
             StoreError: The store did not answer.
         """
-        record = await self._records.read(self._settings.route(key, namespace))
+        parts = self._parts
+        record = await parts.records.read(parts.settings.route(key, namespace))
         # The status is of use without the result, so an unreadable result does not raise.
         return None if record is None else _results.opened(record, self.codec, tolerant=True)
 
@@ -559,13 +581,14 @@ class AsyncIdempotencyStore:
             InProgressError: The key is running and `running` is False, or the record changed at every attempt.
             StoreError: The store did not answer. Call again.
         """
-        attempt = self._options().call(key, namespace=namespace, result_type=Any).attempt()
-        outcome = await self._records.forget(attempt, running=running)
+        call = self._options().call(key, namespace=namespace, result_type=Any)
+        parts, attempt = call.parts, call.attempt()
+        outcome = await parts.records.forget(attempt, running=running)
         if isinstance(outcome, InProgress):
             raise InProgressError(outcome.record, outcome.retry_after)
         if outcome.fenced:
             # The next call in this loop has to look at the table, not at the call that was shut out.
-            self._running[asyncio.get_running_loop()].in_flight.pop(attempt.route.key, None)
+            parts.running[asyncio.get_running_loop()].in_flight.pop(attempt.route.key, None)
         return outcome.found
 
     async def commit_once(
@@ -616,10 +639,11 @@ class AsyncIdempotencyStore:
             SerializationError: The result or a value cannot be stored.
             StoreError: The store did not answer. Call again.
         """
-        attempt = self._options(retention=retention).call(
+        call = self._options(retention=retention).call(
             key, fingerprint=_digest(fingerprint), namespace=namespace, result_type=result_type
         )
-        return await self._effects.commit_once(attempt.attempt(), result, writes, result_type=result_type)
+        effects = _effects(call.parts, "commit_once")
+        return await effects.commit_once(call.attempt(), result, writes, result_type=result_type)
 
     async def get_or_create_id(
         self,
@@ -656,7 +680,8 @@ class AsyncIdempotencyStore:
             SerializationError: The factory returned no text.
             StoreError: The store did not answer. Call again.
         """
-        return await self._effects.get_or_create_id(key, factory, expires_after=expires_after, namespace=namespace)
+        effects = _effects(self._parts, "get_or_create_id")
+        return await effects.get_or_create_id(key, factory, expires_after=expires_after, namespace=namespace)
 
     async def put_if_absent(
         self, table_name: str, item: Mapping[str, object], key: str | Sequence[str] = ("pk",)
@@ -685,7 +710,7 @@ class AsyncIdempotencyStore:
             SerializationError: DynamoDB cannot store a value, or the item exceeds 400 KB.
             StoreError: The store did not answer. Call again.
         """
-        return await self._effects.put_if_absent(table_name, item, key)
+        return await _effects(self._parts, "put_if_absent").put_if_absent(table_name, item, key)
 
     def outbox(
         self,
@@ -721,7 +746,8 @@ class AsyncIdempotencyStore:
                 relays report `EventHeldBack`, and go on.
             StoreError: While iterating: the store did not answer. Start a new iteration.
         """
-        return self._effects.relay(shards=shards, poll=poll, event_type=event_type, on_poison=on_poison)
+        effects = _effects(self._parts, "outbox")
+        return effects.relay(shards=shards, poll=poll, event_type=event_type, on_poison=on_poison)
 
     async def create_table(self) -> None:
         """Create the table, and the outbox's table if that is another one. Return when both can be used.
@@ -744,17 +770,18 @@ class AsyncIdempotencyStore:
             LayoutMismatchError: The table has another layout.
             StoreError: The store did not answer.
         """
-        backend, table = self._records.backend, self._settings.table
+        parts = self._parts
+        backend, table = parts.records.backend, parts.settings.table
         if not isinstance(backend, CreatesTables):
             raise ConfigurationError(f"{backend!r} makes no tables; create {table.name!r} by other means")
-        await backend.create_table(table)
-        box = self._effects.box
+        box = parts.effects.box
         # With a sort key, events lie in the store's own table, under partitions of their own.
-        if box is not None and box.table is not table:
-            await backend.create_table(box.table)
+        for each in (table,) if box is None or box.table is table else (table, box.table):
+            if await backend.create_table(each) is False:
+                parts.records.report(TtlUnavailable(each.name))
         # Write the layout item at once: a store with another layout is then refused from its first call on.
-        if self._records.opening is not None:
-            await self._records.opening()
+        if parts.records.opening is not None:
+            await parts.records.opening()
 
     async def verify_layout(self) -> None:
         """Compare the table's layout with the store's. Tables with a `SimpleKey` always agree.
@@ -776,10 +803,57 @@ class AsyncIdempotencyStore:
             LayoutMismatchError: The layouts differ, so calls would run again. See `Reshard`.
             StoreError: The store did not answer.
         """
-        if (wanted := self._settings.wanted_layout(self._records.promised)) is not None:
-            # Unverified, because a verified procedure waits for this very check.
-            procedure = table_layout.verify(wanted, now=self._settings.clock())
-            table_layout.check(await self._records.run_unverified(procedure), wanted)
+        parts = self._parts
+        await verify_layout(parts.settings, parts.records)
+
+    def override(
+        self,
+        *,
+        backend: Backend | None = None,
+        clock: Callable[[], float] | None = None,
+        disabled: bool | None = None,
+    ) -> AbstractContextManager[Self]:
+        """Have the store work on another backend for a while, or by another clock: for tests.
+
+        ```python
+        from aioidempotency import AsyncIdempotencyStore, MemoryBackend, idempotent
+
+        store = AsyncIdempotencyStore("orders")  # as a module of the application makes the store
+
+        @idempotent(store, key="order_id")
+        async def charge(order_id: str) -> str:
+            return f"receipt for {order_id}"
+
+        with store.override(backend=MemoryBackend()) as same:
+            assert same is store
+            await charge("1")  # sends nothing to DynamoDB
+        ```
+
+        The override counts for the whole process: for every decorated function, block and method of the store, in all
+        tasks and threads, from the entry of the block to its end. The cache, the layout check and `failed_open` are the
+        override's own. With `group_commit`, the store sends batches to a backend that takes batches.
+
+        A call under way keeps the backend of its claim, and its lease is renewed there. A `Lease` of `claim` keeps no
+        backend: `complete` and `release` go to the backend in use, so end a lease on the side where it began. An
+        iteration over `outbox` keeps the backend that was in use when `outbox` was called.
+
+        `aclose` inside the block closes nothing that the store opened outside, unless the override keeps the store's
+        backend. The caller closes a given backend, after the block.
+
+        Args:
+            backend: Executes all operations inside the block. None keeps the backend.
+            clock: Returns epoch seconds. None keeps the clock.
+            disabled: Whether bodies run at every call, and nothing is read or written, as with the environment variable
+                `AIOIDEMPOTENCY_DISABLED`. False enables a store that the variable disables. None keeps the state.
+
+        Returns:
+            A context manager over the store. Overrides nest.
+
+        Raises:
+            ConfigurationError: An argument has the wrong type.
+            RuntimeError: On exit: the override was left before an override inside. The inner override stays in force.
+        """
+        return Override(self, self._in_use, self._parts_options, backend=backend, clock=clock, disabled=disabled)
 
     async def aclose(self, *, drain: Duration = 0) -> None:
         """End all renewals in the running loop, and close the store's own client there. A later call opens a new one.
@@ -799,22 +873,21 @@ class AsyncIdempotencyStore:
             drain: Seconds to wait for running calls.
         """
         patience = seconds(drain, "drain", zero=True)
-        running = self._running.get(asyncio.get_running_loop())
-        if running is not None:
-            # Set first: a call that outlives `aclose` and opens a new client then closes that client at its end.
-            running.closed = True
-            with anyio.move_on_after(patience):
-                await running.drain()
-            await running.leases.aclose()
-        await self._close()
-
-    async def _close(self) -> None:
-        if self._closes_backend and isinstance(self._records.backend, Closes):
-            await self._records.backend.aclose()
+        loop = running_loop()
+        # Calls that began in an override may outlast it. Nobody else would end their renewals.
+        for parts in (self._parts, *self._in_use.left):
+            running = parts.running.get(loop)
+            if running is not None:
+                # Set first: a call that outlives `aclose` and opens a new client then closes that client at its end.
+                running.closed = True
+                with anyio.move_on_after(patience):
+                    await running.drain()
+                await running.leases.aclose()
+            await parts.close()
 
     def warn_of_missing_key(self, namespace: str) -> None:
         """Report a call without a key in this namespace."""
-        self._records.report(KeyMissing(namespace))
+        self._parts.records.report(KeyMissing(namespace))
 
     async def __aenter__(self) -> Self:
         return self
@@ -826,11 +899,26 @@ class AsyncIdempotencyStore:
 
     def __repr__(self) -> str:
         # Leases and calls of all loops, because a `repr` may be asked for in any thread.
-        running = self._running.values()
+        parts = self._parts
+        running = parts.running.values()
         calls, leases = sum(len(each.in_flight) for each in running), sum(len(each.leases) for each in running)
         doing = f"{calls} calls under way, {leases} leases kept"
-        return f"<AsyncIdempotencyStore {self._settings.table.name!r}: {doing}, on {self._records.backend!r}>"
+        return f"<AsyncIdempotencyStore {parts.settings.table.name!r}: {doing}, on {parts.records.backend!r}>"
+
+
+def _check_backend(backend: object) -> None:
+    """Require an object with `execute`. A store has one, too, of another kind."""
+    check_methods(backend, "backend", "execute")
+    if isinstance(backend, AsyncIdempotencyStore):
+        raise ConfigurationError("backend= takes a backend, and not a store")
 
 
 def _digest(fingerprint: object) -> str | None:
     return None if fingerprint is None else digest(fingerprint, subject="the fingerprint")
+
+
+def _effects(parts: Parts, action: str) -> Effects:
+    """Find the part for an action that no disabled store can do."""
+    if parts.settings.disabled:
+        raise not_disabled(f"`{action}`")
+    return parts.effects

@@ -13,7 +13,7 @@ from msgspec import Struct
 from aioidempotency._backoff import Backoff
 from aioidempotency._core import model, protocol
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Record
+from aioidempotency._core.model import Finished, Record
 from aioidempotency._core.protocol import Claim, Vacant
 from aioidempotency._lease import Leases, RunningLease
 from aioidempotency._records import Records
@@ -23,20 +23,25 @@ FIRST_LOOK, LAST_LOOK = 0.05, 1.0
 """Seconds of the first and of the longest pause between two reads of the table, doubled each time, with jitter."""
 
 
+Left = Record | Finished | None
+"""What a call has left in the table."""
+
+
 @final
 class InFlightCall(Struct, eq=False):
     """One call from claim to end, as duplicates in the same loop see the call.
 
     Attributes:
         running: The lease of the call, once the claim was answered.
-        left: The key's record after the call, None if there is none. Set when the call is `over`.
+        left: The key's record after the call, or the completion that left one; None if there is none. Set when the call
+            is `over`.
         over: Whether the call has ended.
         failure: The reason why the store did not answer the claim. Followers fail for the same reason.
         changed: Wakes the followers. None as long as the call has no followers.
     """
 
     running: RunningLease | None = None
-    left: Record | None = None
+    left: Left = None
     over: bool = False
     failure: StoreError | None = None
     # Most calls have no duplicate, and an event for each call would cost every one of them.
@@ -46,7 +51,7 @@ class InFlightCall(Struct, eq=False):
     def record(self) -> Record | None:
         """The key's record with the lease as last renewed. None until the claim is answered."""
         if self.over or self.running is None:
-            return self.left
+            return None if self.left is None else model.record_of(self.left)
         # Made from the renewed lease. With the lease as granted, a follower would see a lapsed lease and ask the
         # table again and again.
         lease = self.running.lease
@@ -57,7 +62,7 @@ class InFlightCall(Struct, eq=False):
         """Whether the call still runs, and its lease is over: then another call may claim the key."""
         return not self.over and self.running is not None and (self.running.lost or self.running.remaining <= 0)
 
-    def end(self, left: Record | None, failure: StoreError | None = None) -> None:
+    def end(self, left: Left, failure: StoreError | None = None) -> None:
         """End the call: with the record left in the table, or because the store did not answer the claim."""
         self.over, self.left, self.failure = True, left, failure
         self.wake()
@@ -94,6 +99,11 @@ class RunningCalls:
         self.closed = False
         self.drained: anyio.Event | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether any call is under way, or any lease is kept."""
+        return bool(self.in_flight) or len(self.leases) > 0
+
     async def drain(self) -> None:
         """Wait until no call is under way."""
         while self.in_flight:
@@ -112,7 +122,11 @@ async def follow(other: InFlightCall, attempt: Callable[[], Claim], *, gives_up:
             failure = other.failure
             # A new error for each follower: all of them would add their frames to a shared one.
             raise StoreError(
-                failure.operation, failure.table_name, failure.reason, contended=failure.contended
+                failure.operation,
+                failure.table_name,
+                failure.reason,
+                contended=failure.contended,
+                refused=failure.refused,
             ) from failure
         record = other.record
         if record is None or other.lapsed:
@@ -158,17 +172,18 @@ async def poll(
                 del calls.polled[key]
                 watched.wake()  # a reader that gives up, or is cancelled, leaves the reading to another call
         while calls.polled.get(key) is watched and not watched.over:
-            assert watched.left is not None  # noqa: S101 - a refusal has a record
-            verdict = protocol.judge(watched.left, attempt())
+            record = watched.record
+            assert record is not None  # noqa: S101 - a refusal has a record
+            verdict = protocol.judge(record, attempt())
             remaining = gives_up - anyio.current_time()
             if isinstance(verdict, Mismatch) or remaining <= 0:
                 return None if isinstance(verdict, Vacant | Claimed) else verdict
             with anyio.move_on_after(remaining):
                 await watched.wait()
         if watched.over:
-            if watched.left is None:
+            if (record := watched.record) is None:
                 return None
-            verdict = protocol.judge(watched.left, attempt())
+            verdict = protocol.judge(record, attempt())
             if not isinstance(verdict, InProgress):
                 return None if isinstance(verdict, Vacant | Claimed) else verdict
             refusal = verdict

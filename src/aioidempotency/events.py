@@ -151,6 +151,16 @@ class FailedOpen:
 
 @final
 @dataclass(frozen=True, slots=True)
+class StoreDisabled:
+    """A store was made with the environment variable `variable` set: all its calls run unprotected."""
+
+    level: ClassVar[int] = logging.ERROR
+    table_name: str
+    variable: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class KeyMissing:
     """A call without a key runs unprotected, as `missing_key="run"` demands. Each function reports one such call."""
 
@@ -166,6 +176,15 @@ class GroupCommitUnavailable:
     level: ClassVar[int] = logging.WARNING
     table_name: str
     cause: BaseException | None = field(default=None, compare=False)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class TtlUnavailable:
+    """`create_table` has made a table on an engine without TTL. Expired records stay until somebody deletes them."""
+
+    level: ClassVar[int] = logging.WARNING
+    table_name: str
 
 
 @final
@@ -202,8 +221,10 @@ Event = (
     | CompletionFailed
     | ResultDropped
     | FailedOpen
+    | StoreDisabled
     | KeyMissing
     | GroupCommitUnavailable
+    | TtlUnavailable
     | EventHeldBack
     | EventPutAside
 )

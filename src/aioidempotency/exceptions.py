@@ -223,7 +223,8 @@ class LeaseLostError(IdempotencyError):
         key: The record's key, a digest.
         record: The present record. None if there is no record, or if the store did not look.
         reason: `"another_owner"`, `"gone"` or `"unanswered"`. `"unanswered"` means that the store answered no renewal
-            in time, or that the machine slept past the end of the lease.
+            in time, that the machine slept past the end of the lease, or that a lease in a `TimeBuckets` layout has
+            ended before the call. `__cause__` is the last error of a renewal or a completion, if there is one.
     """
 
     retryable = True
@@ -411,18 +412,26 @@ class StoreError(IdempotencyError):
         reason: The failure and the next step, in words.
         contended: Whether the store did answer, and other callers changed the record at every attempt. `fail_open` does
             not count such a failure as an outage.
+        refused: Whether the process has no valid credentials at the moment, although it can renew them. `fail_open`
+            does not count such a failure as an outage.
     """
 
     retryable = True
     status_hint = 503
     contended: bool = False
+    refused: bool = False
 
-    def __init__(self, operation: str, table_name: str, reason: str, *, contended: bool = False) -> None:
+    def __init__(
+        self, operation: str, table_name: str, reason: str, *, contended: bool = False, refused: bool = False
+    ) -> None:
         self.operation = operation
         self.table_name = table_name
         self.reason = reason
+        # `pickle` calls the constructor with the positional arguments alone, and then restores the attributes.
         if contended:
             self.contended = True
+        if refused:
+            self.refused = True
 
     def __str__(self) -> str:
         return f"{self.operation} on table {self.table_name!r} failed: {self.reason}"

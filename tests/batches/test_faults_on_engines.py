@@ -231,7 +231,7 @@ async def test_one_denied_delete_loses_nothing(session: AioSession) -> None:
         store = AsyncIdempotencyStore(
             "orders", group_commit=GroupCommit(), verify_layout=False, on_event=events.append, **options
         )
-        backend = store._records.backend
+        backend = store._parts.records.backend
         operations: list[Operation] = [Put(at(f"k{n}"), {**at(f"k{n}").item}, Absent()) for n in range(23)]
         operations += [Delete(at("gone"), HeldBy("me")), update("done", "1")]
         first = asyncio.ensure_future(backend.execute(Put(at("first"), at("first").item, Absent())))

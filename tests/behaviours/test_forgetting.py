@@ -319,7 +319,7 @@ async def test_the_cache_remembers_few_of_the_keys_that_were_forgotten() -> None
         async with store.execute(f"{KEY}-{number}"):
             pass
         await store.forget(f"{KEY}-{number}")
-    cache = store._records.cache
+    cache = store._parts.records.cache
     assert cache is not None
     assert len(cache._forgotten) == 2
 

@@ -123,7 +123,7 @@ def test_effects_that_are_refused_are_told_by_index() -> None:
 def test_where_places_pass_a_lease_that_is_over_commits_nothing() -> None:
     """Another call may have claimed the key where this transaction does not look."""
     route = Spreading(answer_within=10.0)
-    assert play(committing(lease=held(route=route), now=NOW + 60.5)).outcome == Lost(None)
+    assert play(committing(lease=held(route=route), now=NOW + 60.5)).outcome == Lost(None, over=True)
     assert isinstance(play(committing(lease=held(route=route)), Applied()).outcome, Completed)
     assert isinstance(play(committing(now=NOW + 60.5), Applied()).outcome, Completed)
 

@@ -322,7 +322,7 @@ def test_a_renewal_goes_as_far_as_claims_look() -> None:
     played = play(renew(lease, now=NOW + 15, clock_skew=1.0), Applied())
     assert isinstance(played.outcome, Renewed)
     assert (played.outcome.lease.expires_at, played.outcome.lease.duration) == (NOW + 29, 14.0)
-    assert play(renew(played.outcome.lease, now=NOW + 28, clock_skew=1.0)).outcome == Lost(None)
+    assert play(renew(played.outcome.lease, now=NOW + 28, clock_skew=1.0)).outcome == Lost(None, over=True)
 
 
 @pytest.mark.parametrize("after", [0.0, 0.001])
@@ -331,8 +331,8 @@ def test_a_lease_that_is_over_is_lost_where_places_depend_on_the_instant(after: 
     ended = replace(LEASE, route=Spreading(answer_within=10.0))
     now = ended.expires_at + after
     if after:
-        assert play(complete(ended, SerializedResult("1"), now=now)).outcome == Lost(None)
-        assert play(renew(ended, now=now, clock_skew=1.0)).outcome == Lost(None)
+        assert play(complete(ended, SerializedResult("1"), now=now)).outcome == Lost(None, over=True)
+        assert play(renew(ended, now=now, clock_skew=1.0)).outcome == Lost(None, over=True)
     else:
         assert isinstance(play(complete(ended, SerializedResult("1"), now=now), Applied()).outcome, Completed)
         assert isinstance(play(renew(ended, now=now, clock_skew=1.0), Applied()).outcome, Renewed)

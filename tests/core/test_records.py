@@ -109,7 +109,7 @@ def test_an_items_labels_are_the_leases() -> None:
     lease = held(claimed_by="a host", freed_by="somebody")
     for item in (model.running(lease), model.finished(lease, SerializedResult("1"), expiration=5)):
         assert (item["cb"], item["fb"]) == ({"S": "a host"}, {"S": "somebody"})
-    record = model.record_of(lease, SerializedResult("1"), expiration=5)
+    record = model.Finished(lease, SerializedResult("1"), 5).record
     assert record == model.parse(model.finished(lease, SerializedResult("1"), expiration=5), RENAMED_PLACE)
 
 
@@ -259,7 +259,7 @@ def test_the_record_of_a_completion_is_the_one_that_a_reader_finds(
     """It is made without the detour over an item, and must not differ."""
     lease = held(fencing_token=7, fingerprint=fingerprint)
     found = model.parse(model.finished(lease, result, expiration=5), RENAMED_PLACE)
-    assert model.record_of(lease, result, expiration=5) == found
+    assert model.Finished(lease, result, 5).record == found
 
 
 def test_the_size_of_an_item_counts_names_and_values_in_bytes() -> None:

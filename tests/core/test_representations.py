@@ -31,7 +31,7 @@ from aioidempotency import (
 )
 from aioidempotency import _results as results
 from aioidempotency import exceptions as errors
-from aioidempotency._call import CallOptions, Parts
+from aioidempotency._call import CallOptions
 from aioidempotency._core import operations
 from aioidempotency._core.conditions import Condition, Unchanged
 from aioidempotency._core.model import AttributeNames, Item, Lease, Location, Record, Route, Status, Table
@@ -45,6 +45,7 @@ from aioidempotency._effects.writes import Items
 from aioidempotency._lease import RunningLease
 from aioidempotency._namespaces import Functions
 from aioidempotency._options import Settings
+from aioidempotency._parts import Parts, PartsInUse
 from aioidempotency._records import LocalCache, Records
 from aioidempotency.codecs import Codec, JsonCodec
 from tests.core.playing import NOW, RENAMED, SIMPLE, attempt, held, play
@@ -69,6 +70,8 @@ SHOWN = {
     "name": "orders",
     "label": "a host",
     "table_name": "orders",
+    "outbox_table": "orders",
+    "variable": "AIOIDEMPOTENCY_DISABLED",
     "partition_attribute": "pk",
     "sort_attribute": "sk",
     "attribute": "pk",
@@ -111,8 +114,9 @@ MADE: dict[object, Callable[[], Any]] = {
     Codec: JsonCodec,
     AttributeNames: AttributeNames,
     Status: lambda: Status.COMPLETED,
-    Settings: lambda: store()._settings,
-    CallOptions: lambda: CallOptions.of(store()._parts),
+    Settings: lambda: store()._parts.settings,
+    CallOptions: lambda: CallOptions.of(store()._in_use),
+    PartsInUse: lambda: store()._in_use,
     Parts: lambda: store()._parts,
     inspect.Signature: lambda: inspect.signature(made),
     types.CodeType: lambda: made.__code__,
@@ -123,8 +127,8 @@ MADE: dict[object, Callable[[], Any]] = {
     BaseException: lambda: errors.StoreError("PutItem", "orders", "down"),
     IdempotencyError: lambda: errors.StoreError("PutItem", "orders", "down"),
     errors.StoreError: lambda: errors.StoreError("PutItem", "orders", "down"),
-    Records: lambda: store()._records,
-    Effects: lambda: store()._effects,
+    Records: lambda: store()._parts.records,
+    Effects: lambda: store()._parts.effects,
     CustomPartition: lambda: CustomPartition(lambda key: key),
     Functions: Functions,
     ("Effect", "parameters"): lambda: {"TableName": "orders", "Item": ITEM, "Key": {"pk": VALUE}},
@@ -282,7 +286,7 @@ def test_objects_at_work_show_no_data() -> None:
             execution.transaction.emit({CANARY: CANARY}, key=CANARY)
             execution.complete({CANARY: CANARY})
             shown: list[object] = [execution, execution.lease, execution.transaction, execution._pending, made_store]
-            shown += [made_store._parts, made_store._records, made_store._records.backend]
+            shown += [made_store._parts, made_store._parts.records, made_store._parts.records.backend]
             said = repr(shown)
         return [said, repr(execution), repr(made_store), await made_store.get(CANARY, namespace="shop")]
 
@@ -325,7 +329,7 @@ async def test_a_backend_that_answers_wrongly_is_named_without_its_answer(operat
         async def execute(self, operation: object) -> Any:
             return {CANARY: CANARY}
 
-    records = AsyncIdempotencyStore("orders", backend=Wrong(), layout=CompositeKey())._records
+    records = AsyncIdempotencyStore("orders", backend=Wrong(), layout=CompositeKey())._parts.records
     with pytest.raises(IdempotencyError) as told:
         await records.ask(operation)
     assert CANARY not in "".join(traceback.format_exception(told.value))

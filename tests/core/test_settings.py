@@ -22,6 +22,7 @@ from aioidempotency._options import (
     seconds,
     time_limit,
 )
+from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
 from aioidempotency.exceptions import ConfigurationError, MissingKeyError
 from aioidempotency.partitioning import CompositeKey, Static, Terms
 from tests.core.playing import NOW
@@ -139,19 +140,29 @@ def test_one_operation_is_bounded_well_below_the_lease(lease: float, limit: floa
 
 
 @pytest.mark.parametrize(
-    "name", ["t", "my_table-1.x", "arn:aws:dynamodb:eu-west-1:123456789012:table/records", "a" * 1024]
+    "name", ["abc", "my_table-1.x", "arn:aws-cn:dynamodb:cn-north-1:123456789012:table/records", "a" * 255]
 )
 def test_names_and_arns_of_tables_are_accepted(name: str) -> None:
-    """As DynamoDB spells them."""
+    """As DynamoDB writes them."""
+    check_dynamodb_name(name)
     check_table_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "täble", "a\n", "a" * 1025, None, 5])
+@pytest.mark.parametrize(
+    "name", ["ab", "a b", "täble", "abc\n", "a" * 256, "arn:aws:s3:::table/records", "", "\ud800", None, 5]
+)
 def test_what_is_no_table_name_is_refused(name: str) -> None:
-    """With what was given."""
-    with pytest.raises(ConfigurationError) as caught:
+    """With what was given. In memory, and on backends of one's own, any text is a name."""
+    with pytest.raises(ConfigurationError, match="is not a table's name; DynamoDB takes 3 to 255"):
+        check_dynamodb_name(name)
+    if isinstance(name, str) and name not in {"", "\ud800"}:
         check_table_name(name)
-    assert str(caught.value) == f"{name!r} is not a table's name; use letters, digits, _, . and -, or an ARN"
+        AsyncIdempotencyStore.in_memory(name)
+        with pytest.raises(ConfigurationError, match=r"outbox_table= .* is not a table's name"):
+            AsyncIdempotencyStore("orders", outbox_table=name)
+    else:
+        with pytest.raises(ConfigurationError, match="is not a table's name"):
+            AsyncIdempotencyStore.in_memory(name)
 
 
 @pytest.mark.parametrize(

@@ -115,11 +115,11 @@ def test_the_json_blocks_of_a_page_parse(page: Path) -> None:
 def test_the_files_of_the_page_on_testing_pass(pytester: pytest.Pytester) -> None:
     """U2: blocks with a title are files; together they are a project whose tests pass."""
     files = {block.title: block.text for block in page_blocks(ROOT / "docs" / "pages" / "testing.md") if block.title}
-    assert set(files) == {"conftest.py", "test_charges.py"}
+    assert set(files) == {"conftest.py", "test_charges.py", "shop.py", "test_shop.py"}
     for name, text in files.items():
         pytester.path.joinpath(name).write_text(text, encoding="utf-8")
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
 
 
 def test_the_readme_names_the_two_commands() -> None:

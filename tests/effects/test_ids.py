@@ -85,7 +85,7 @@ async def test_an_id_stays_where_it_is_when_records_move() -> None:
     """It depends on neither layout nor time."""
     clock = FakeClock()
     first = AsyncIdempotencyStore.in_memory(layout=CompositeKey(), clock=clock)
-    backend = first._records.backend
+    backend = first._parts.records.backend
     made = await first.get_or_create_id("client-1")
     for partitioning in (TimeBuckets(60, 4), Reshard(CompositeKey().partitioning, TimeBuckets(60, 4), "prepare")):
         clock.advance(86_400)

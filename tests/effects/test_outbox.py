@@ -80,7 +80,7 @@ async def test_events_live_in_a_table_of_their_own_where_records_have_no_sort_ke
     with pytest.raises(ConfigurationError, match="is not a table's name"):
         simple_shop.make_store(outbox_table="")
     with pytest.raises(ConfigurationError, match="outbox_table= is the table of the records"):
-        simple_shop.make_store(outbox_table=store._settings.table.name)
+        simple_shop.make_store(outbox_table=store._parts.settings.table.name)
     name = f"{simple_shop.table}-outbox"
     apart = simple_shop.make_store(outbox_table=name)
     await apart.create_table()

@@ -181,7 +181,7 @@ def test_a_machine_that_slept_past_the_lease_cancels_its_body_within_a_second(sl
         machine, inner = Machine(), MemoryBackend()
         backend = ScriptedBackend(inner)
         store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-        store._records.asleep = lambda: machine.slept
+        store._parts.records.asleep = lambda: machine.slept
         loop = asyncio.get_running_loop()
         with pytest.raises(LeaseLostError) as lost:
             async with store.execute("k"):
@@ -206,7 +206,7 @@ def test_a_machine_that_slept_for_less_renews_its_leases(slept: float) -> None:
         machine = Machine()
         backend = ScriptedBackend(MemoryBackend())
         store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-        store._records.asleep = lambda: machine.slept
+        store._parts.records.asleep = lambda: machine.slept
         async with store.execute("k") as execution:
             await pass_time(2)
             machine.slept += slept
@@ -240,7 +240,7 @@ async def test_a_sleep_during_a_renewal_counts() -> None:
             return await self.inner.execute(operation)  # type: ignore[arg-type]
 
     store = AsyncIdempotencyStore("orders", backend=Sleepy(), clock=machine, lease=LEASE)  # type: ignore[arg-type]
-    store._records.asleep = lambda: machine.slept
+    store._parts.records.asleep = lambda: machine.slept
     async with store.execute("k") as execution:
         await pass_time(45)
         assert updates == [20, 20, 40]
@@ -259,7 +259,7 @@ def test_this_machine_tells_how_long_it_slept() -> None:
 async def test_one_timer_serves_all_leases_and_ends_with_them() -> None:
     """O20: it costs one call a second, and nothing when nothing runs."""
     store = AsyncIdempotencyStore.in_memory(lease=LEASE)
-    leases = store._running[asyncio.get_running_loop()].leases
+    leases = store._parts.running[asyncio.get_running_loop()].leases
     async with store.execute("a"), store.execute("b"):
         assert leases._timer is not None
         timer = leases._timer
@@ -275,7 +275,7 @@ async def test_a_sleep_that_no_lease_saw_shortens_no_later_one() -> None:
     machine = Machine()
     backend = ScriptedBackend(MemoryBackend())
     store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-    store._records.asleep = lambda: machine.slept
+    store._parts.records.asleep = lambda: machine.slept
     async with store.execute("before") as execution:
         execution.complete("done")
     await pass_time(5)
@@ -293,7 +293,7 @@ async def test_a_lease_that_was_claimed_after_waking_has_not_slept() -> None:
     machine = Machine()
     backend = ScriptedBackend(MemoryBackend())
     store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-    store._records.asleep = lambda: machine.slept
+    store._parts.records.asleep = lambda: machine.slept
     with pytest.raises(LeaseLostError):
         async with store.execute("held"):
             await pass_time(5.2)
@@ -316,7 +316,7 @@ async def test_a_renewal_that_is_due_when_the_machine_wakes_finds_out_first() ->
     machine = Machine()
     backend = ScriptedBackend(MemoryBackend())
     store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-    store._records.asleep = lambda: machine.slept
+    store._parts.records.asleep = lambda: machine.slept
     loop = asyncio.get_running_loop()
     with pytest.raises(LeaseLostError):
         async with store.execute("k"):
@@ -363,7 +363,7 @@ def test_a_renewal_during_which_the_machine_slept_is_not_tried_past_the_end_of_t
         fault = Stall() if stalls else SlowlyDown()
         backend = ScriptedBackend(MemoryBackend(), lambda op: fault if isinstance(op, Update) else None)
         store = AsyncIdempotencyStore("orders", backend=backend, clock=machine, lease=LEASE)
-        store._records.asleep = lambda: machine.slept
+        store._parts.records.asleep = lambda: machine.slept
         with pytest.raises(LeaseLostError):
             async with store.execute("k"):
                 await pass_time(21)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+from msgspec import structs
 
 from aioidempotency import AsyncIdempotencyStore, Backend, Claimed, ConfigurationError, LeaseLostError, MemoryBackend
 from aioidempotency._core.operations import Delete, Operation, Reply, Update
@@ -94,7 +95,7 @@ async def test_a_body_cancelled_after_the_store_was_closed_leaves_no_client_open
     """O19: the release opens a client anew, and the cancelled block closes the client."""
     client = Client()
     store = AsyncIdempotencyStore("orders", backend=client, clock=epoch_seconds)
-    store._closes_backend = True
+    structs.force_setattr(store._parts, "closes_backend", True)
 
     async def call() -> None:
         async with store.execute("k"):
@@ -116,7 +117,7 @@ async def test_a_body_that_ends_after_the_store_was_closed_leaves_no_client_open
     """O19: its completion opens one anew, and closes it."""
     client = Client()
     store = AsyncIdempotencyStore("orders", backend=client, clock=epoch_seconds)
-    store._closes_backend = True
+    structs.force_setattr(store._parts, "closes_backend", True)
 
     async def call(key: str, seconds: float) -> None:
         async with store.execute(key) as execution:

@@ -256,7 +256,7 @@ async def test_a_stored_result_that_cannot_be_read_is_not_executed_again(stored:
     store = AsyncIdempotencyStore.in_memory()
     decision = await store.claim("key", namespace=namespace_of(asyncio.sleep))
     assert isinstance(decision, Claimed)
-    await store._records.complete(decision.lease, stored)
+    await store._parts.records.complete(decision.lease, stored)
     error = await caught(store.run("key", asyncio.sleep, 0))
     assert isinstance(error, ResultUnavailableError)
 

@@ -59,7 +59,7 @@ async def test_a_thousand_duplicates_of_another_processs_call_share_one_poll() -
     assert bodies == []
     assert backend.count(Put) == 1
     assert backend.count(Get) < 20
-    assert not store._running[asyncio.get_running_loop()].polled
+    assert not store._parts.running[asyncio.get_running_loop()].polled
 
 
 @in_virtual_time
@@ -234,7 +234,7 @@ async def test_a_hook_or_a_filter_that_raises_leaves_no_key_behind(
         if trouble != "hook":
             LOGGER.removeFilter(bad)
     assert bool(reported) == (trouble != "hook")
-    assert not store._running[asyncio.get_running_loop()].in_flight
+    assert not store._parts.running[asyncio.get_running_loop()].in_flight
 
 
 async def test_an_interrupt_in_a_hook_frees_the_key() -> None:

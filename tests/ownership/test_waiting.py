@@ -299,11 +299,11 @@ async def test_a_duplicate_whose_own_late_claim_another_call_met_begins_on_a_fre
     store = make_store(backend)
     block: Any = store.execute("key", lease=10, on_in_progress=Wait(60))
     copied = block.attempt()
-    decision = await make_store(backend)._records.claim(copied)
+    decision = await make_store(backend)._parts.records.claim(copied)
     assert isinstance(decision, Claimed)
     await pass_time(9)
     other = InFlightCall(left=await store.get("key"))
-    store._running[asyncio.get_running_loop()].in_flight[copied.route.key] = other
+    store._parts.running[asyncio.get_running_loop()].in_flight[copied.route.key] = other
     async with block as execution:
         assert execution.lease.expires_at > epoch_seconds() + 9
         other.end(None)

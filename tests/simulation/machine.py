@@ -46,7 +46,7 @@ class Machine:
             clock=lambda: EPOCH + loop.now + host.off(loop.now),
             on_event=self._hear,
         )
-        store._records.asleep = lambda: self._process.slept  # a white-box test: the kernel's clocks cannot be set
+        store._parts.records.asleep = lambda: self._process.slept  # a white-box test: the kernel's clocks cannot be set
         self._workload = Workload(store, monitor, self._join)
         self._schedule()
 

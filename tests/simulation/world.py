@@ -68,14 +68,14 @@ def simulate(seed: int) -> Run:
 def _drawn(dice: random.Random) -> Iterator[None]:
     """Have the library draw its owners and its jitter from the seed, and log nothing: the trace says more."""
 
-    def owner(_: int) -> str:
-        drawn, call = f"{dice.getrandbits(128):032x}", CALL.get()
+    def owner(size: int) -> bytes:
+        drawn, call = dice.getrandbits(8 * size).to_bytes(size), CALL.get()
         if call is not None:
-            call.owner = drawn
+            call.owner = drawn.hex()
         return drawn
 
     with (
-        mock.patch.object(_call, "secrets", SimpleNamespace(token_hex=owner)),
+        mock.patch.object(_call, "os", SimpleNamespace(urandom=owner)),
         mock.patch.object(_backoff, "random", dice),
         mock.patch.object(events.LOGGER, "disabled", new=True),
     ):
@@ -150,7 +150,7 @@ class World:
         """Begin the wait anew, as an operator does when the phase before has ended; ask from when on a stage may open."""
         now = EPOCH + self._loop.now
         moving = table_layout.move(replace(self._wanted(before), promises=False), now=now)
-        moved = await self._store(before)._records.run_unverified(moving)
+        moved = await self._store(before)._parts.records.run_unverified(moving)
         assert isinstance(moved, Fits)
         verdict = table_layout.judge(moved.layout, self._wanted(stage), now=now)
         if isinstance(verdict, Fits) or verdict.until is None:
@@ -158,7 +158,7 @@ class World:
         return verdict.until - EPOCH - self._plan.earliest
 
     def _wanted(self, stage: Stage) -> WantedLayout:
-        wanted = self._store(stage)._settings.wanted_layout(self._plan.retention_of(stage))
+        wanted = self._store(stage)._parts.settings.wanted_layout(self._plan.retention_of(stage))
         assert wanted is not None
         return wanted
 

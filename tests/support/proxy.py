@@ -38,7 +38,7 @@ class Fault(enum.Enum):
     ``CANCELLED_AS_INVALID``: not applied, a transaction with an invalid part.
     ``IN_PROGRESS``: not applied, a transaction whose token is another's that is under way.
     ``EFFECT_CONFLICTS``: not applied, a transaction that another one was in the way of at its second part.
-    ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``: not applied, answered with a refusal of the credentials.
+    ``UNKNOWN_CREDENTIALS``, ``BAD_SIGNATURE``, ``EXPIRED``: not applied, answered with a refusal of the credentials.
     ``BREAK_DOWN``: not applied, answered with an internal error.
     ``UNKNOWN_OPERATION``: not applied, answered as by an engine that does not know the request.
     ``INVALID``: not applied, answered as a request that is not valid.
@@ -59,6 +59,7 @@ class Fault(enum.Enum):
     CANCELLED_AS_INVALID = enum.auto()
     UNKNOWN_CREDENTIALS = enum.auto()
     BAD_SIGNATURE = enum.auto()
+    EXPIRED = enum.auto()
     IN_PROGRESS = enum.auto()
     EFFECT_CONFLICTS = enum.auto()
     BREAK_DOWN = enum.auto()
@@ -393,6 +394,11 @@ _NOT_FORWARDED: Final = {
         HTTPStatus.BAD_REQUEST,
         "com.amazon.coral.service#UnrecognizedClientException",
         "The security token included in the request is invalid.",
+    ),
+    Fault.EXPIRED: _error(
+        HTTPStatus.BAD_REQUEST,
+        "com.amazon.coral.service#ExpiredTokenException",
+        "The security token included in the request is expired",
     ),
     Fault.BAD_SIGNATURE: _error(
         HTTPStatus.BAD_REQUEST,

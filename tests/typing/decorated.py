@@ -17,6 +17,7 @@ from aioidempotency import (
     Decision,
     InProgress,
     Lease,
+    MemoryBackend,
     Mismatch,
     Record,
     Replay,
@@ -133,6 +134,13 @@ async def stores() -> None:
     async with store, store.execute("k") as execution:
         assert_type(execution.replayed, bool)
         assert_type(execution.lease, Lease | None)
+
+
+def overriding() -> None:
+    with store.override(backend=MemoryBackend(), clock=lambda: 0.0, disabled=False) as same:
+        assert_type(same, AsyncIdempotencyStore)
+    store.override(MemoryBackend())  # type: ignore[call-arg]
+    store.override(backend=MemoryBackend)  # type: ignore[arg-type]
 
 
 async def effects() -> None:

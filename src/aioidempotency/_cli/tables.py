@@ -15,9 +15,9 @@ from aioidempotency._concurrency import concurrently
 from aioidempotency._core.model import AttributeNames, Location
 from aioidempotency._core.placements import Procedure
 from aioidempotency._keys import check_namespace
-from aioidempotency._options import check_table_name
 from aioidempotency._records import Records
 from aioidempotency.backends.dynamodb import DynamoDBBackend
+from aioidempotency.backends.dynamodb.checks import check_table_name
 from aioidempotency.partitioning import CompositeKey, Partitioning
 from aioidempotency.partitioning.table_layout import location_of
 

@@ -343,21 +343,36 @@ def completed(result: SerializedResult, *, expiration: int) -> Changes:
     return changes
 
 
-def record_of(lease: Lease, result: SerializedResult, *, expiration: int) -> Record:
-    """Make the same record as `parse` of the finished item of a lease."""
-    return Record(
-        key=lease.location.key,
-        status=Status.COMPLETED,
-        expiration=float(expiration),
-        in_progress_expiration=float(milliseconds(lease.expires_at)),
-        owner=lease.owner,
-        fencing_token=lease.fencing_token,
-        fingerprint=lease.fingerprint,
-        encoding=result.encoding,
-        claimed_by=lease.claimed_by,
-        freed_by=lease.freed_by,
-        data=result.data,
-    )
+@final
+class Finished(Struct, frozen=True):
+    """A completion as written. Most completions have no observer, so the record is made when somebody asks."""
+
+    lease: Lease
+    result: SerializedResult
+    expiration: int
+
+    @property
+    def record(self) -> Record:
+        """The same record as `parse` of the finished item."""
+        lease, result = self.lease, self.result
+        return Record(
+            key=lease.location.key,
+            status=Status.COMPLETED,
+            expiration=float(self.expiration),
+            in_progress_expiration=float(milliseconds(lease.expires_at)),
+            owner=lease.owner,
+            fencing_token=lease.fencing_token,
+            fingerprint=lease.fingerprint,
+            encoding=result.encoding,
+            claimed_by=lease.claimed_by,
+            freed_by=lease.freed_by,
+            data=result.data,
+        )
+
+
+def record_of(left: Record | Finished) -> Record:
+    """Read the record that a call has left."""
+    return left.record if isinstance(left, Finished) else left
 
 
 def parse(item: Item, location: Location) -> Record:

@@ -39,7 +39,17 @@ from msgspec import Struct
 from aioidempotency._core import model, placements
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Item, Lease, Location, Locations, Record, Route, SerializedResult, Status
+from aioidempotency._core.model import (
+    Finished,
+    Item,
+    Lease,
+    Location,
+    Locations,
+    Record,
+    Route,
+    SerializedResult,
+    Status,
+)
 from aioidempotency._core.operations import (
     Applied,
     ConditionFailed,
@@ -133,9 +143,15 @@ class Released(Struct, frozen=True):
 
 @final
 class Lost(Struct, frozen=True):
-    """Someone else holds the record, or the record is gone."""
+    """Someone else holds the record, the record is gone, or the lease is over.
+
+    Attributes:
+        record: The present record. None if there is none, or if nobody looked.
+        over: Whether the lease is over by time alone, or cannot be extended: nobody looked at the table.
+    """
 
     record: Record | None
+    over: bool = False
 
 
 class FoundRecord(NamedTuple):
@@ -264,20 +280,20 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
     is over: another call may have claimed the key in a location that this owner did not look at.
     """
     if lapsed(lease, now=now):
-        return Lost(None)
+        return Lost(None, over=True)
     finished, operation = first_update(lease, result, now=now)
     reply = yield operation
     if isinstance(reply, Applied):
-        return Completed(finished)
+        return Completed(finished.record)
     return (yield from completion_refused(lease, result, operation, reply, now=now))
 
 
-def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Record, Update]:
-    """Make the first write of a completion, and the record left by the write."""
+def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Finished, Update]:
+    """Make the first write of a completion, and the record to come of the write."""
     expiration = finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
-        model.record_of(lease, result, expiration=expiration),
+        Finished(lease, result, expiration),
         Update(lease.location, changes, HeldBy(lease.owner)),
     )
 
@@ -299,7 +315,7 @@ def completion_refused(
             locations = lease.route.locations(now)
             lease = lease if locations[0] is lease.location else replace(lease, location=locations[0])
             expiration = finished_until(lease, now + lease.retention)
-            finished = model.record_of(lease, result, expiration=expiration)
+            finished = Finished(lease, result, expiration)
             operation = placements.put(locations, model.finished(lease, result, expiration=expiration), seen=None)
         else:
             location, _, record, _ = max(found, key=lambda each: each.record.owner == lease.owner)
@@ -313,7 +329,7 @@ def completion_refused(
             finished, operation = first_update(lease, result, now=now)
         reply = yield operation
         if isinstance(reply, Applied):
-            return Completed(finished)
+            return Completed(finished.record)
     return Contended()
 
 
@@ -335,7 +351,7 @@ def renew(lease: Lease, *, now: float, clock_skew: float) -> Procedure[Renewed |
     duration = min(lease.duration, lease.route.searched_until(lease.location) - clock_skew - now)
     ends = model.whole_milliseconds(now + duration)
     if lapsed(lease, now=now) or (duration < lease.duration and ends <= lease.expires_at):
-        return Lost(None)
+        return Lost(None, over=True)
     expiration = max(lease.expiration, floor(ends + clock_skew))
     wanted = replace(lease, expires_at=ends, expiration=expiration, duration=duration)
     until = model.milliseconds(lease.expires_at)

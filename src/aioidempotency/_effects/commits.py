@@ -20,7 +20,7 @@ from typing import final
 from aioidempotency._core import model, placements, protocol
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.decisions import Claimed, InProgress, Mismatch, Replay
-from aioidempotency._core.model import Lease, SerializedResult
+from aioidempotency._core.model import Finished, Lease, SerializedResult
 from aioidempotency._core.operations import Applied, Transact, TransactionFailed, Update
 from aioidempotency._core.placements import Procedure, Seen
 from aioidempotency._core.protocol import Claim, Completed, Contended, Lost, Vacant
@@ -52,9 +52,9 @@ def commit(wanted: Commit) -> Procedure[Completed | Lost | EffectsFailed | Conte
     """Apply the caller's writes and complete the record, or do neither."""
     lease, expiration = wanted.lease, expiration_of(wanted)
     if protocol.lapsed(lease, now=wanted.now):
-        return Lost(None)
+        return Lost(None, over=True)
     finish = Update(lease.location, model.completed(wanted.result, expiration=expiration), HeldBy(lease.owner))
-    finished = model.record_of(lease, wanted.result, expiration=expiration)
+    finished = Finished(lease, wanted.result, expiration).record
     operation = Transact((finish,), tuple(wanted.effects), lease.owner)
     for _ in range(protocol.ATTEMPTS):
         reply = yield from _transact(operation)
@@ -101,7 +101,7 @@ def commit_once(
         operation = Transact(writes, tuple(effects), f"{attempt.owner}{number}")
         reply = yield from _transact(operation)
         if isinstance(reply, Applied):
-            return Completed(model.record_of(lease, result, expiration=lease.expiration))
+            return Completed(Finished(lease, result, lease.expiration).record)
         if not any(reply.failures):
             return EffectsFailed(reply.reasons)
         known, seen = seen, (yield from placements.seen_by(operation, reply))

@@ -30,6 +30,9 @@ from aioidempotency._effects.transaction import OutboxEvent, Writes, fill
 from aioidempotency._options import Duration, Settings, check_table_name, seconds
 from aioidempotency._records import Records, contended
 from aioidempotency.backends import DescribesKeys
+from aioidempotency.backends.dynamodb import DynamoDBBackend
+from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
+from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
     ConfigurationError,
@@ -108,12 +111,13 @@ class Effects:
         records, lease = self._records, wanted.lease
         match await records.run(commits.commit(wanted)):
             case Completed(record):
-                return records.completed(lease.route, record)
+                records.completed(lease.route, record)
+                return record
             case Lost() if records.now() > commits.expiration_of(wanted):
                 reason = "the answer came after the record had expired, so the outcome of the transaction is unknown"
                 raise StoreError("the transaction", lease.location.table.name, reason)
-            case Lost(record):
-                raise records.lost(lease, record)
+            case Lost() as lost:
+                raise records.lost(lease, lost)
             case EffectsFailed(reasons):
                 raise TransactionError(reasons)
             case Contended():
@@ -169,6 +173,8 @@ class Effects:
         """Return one id for a key. See `AsyncIdempotencyStore.get_or_create_id`."""
         joined, _, digest = self._settings.key(key, namespace).rpartition("#")
         location = ids.location_of(self._settings.table, joined, digest)
+        if factory is not None and not callable(factory):
+            raise ConfigurationError(f"factory= takes a function that returns a text: not {factory!r}")
         now = self._settings.clock()
         made = ids.uuid7(model.milliseconds(now), secrets.randbits(RANDOM_BITS)) if factory is None else factory()
         made = await made if inspect.isawaitable(made) else made
@@ -183,6 +189,12 @@ class Effects:
     ) -> dict[str, object]:
         """Store an item unless one with the same key exists. See `AsyncIdempotencyStore.put_if_absent`."""
         check_table_name(table_name)
+        if isinstance(self._records.backend, DynamoDBBackend | GroupCommitBackend):
+            check_dynamodb_name(table_name)
+        if not isinstance(item, Mapping):
+            raise ConfigurationError(f"item= takes a mapping of attributes: not {type(item).__name__}")
+        if not isinstance(key, str | Sequence) or not all(isinstance(name, str) for name in key):
+            raise ConfigurationError(f"key= takes the name of the table's key attribute, or both names: not {key!r}")
         written = attributes.item(item, "the item")
         if attributes.size(written) > LARGEST_ITEM:
             raise SerializationError("the item", "over 400 KB", "DynamoDB takes no more; store a reference instead")
@@ -204,8 +216,10 @@ class Effects:
         if self.box is None:
             raise effects.no_outbox()
         pause = None if poll is None else seconds(poll, "poll")
-        chosen = range(SHARDS) if shards is None else sorted(set(shards))
-        if any(not isinstance(shard, int) or not 0 <= shard < SHARDS for shard in chosen):
+        chosen = range(SHARDS) if shards is None else shards
+        if not isinstance(chosen, Collection) or any(
+            not isinstance(shard, int) or not 0 <= shard < SHARDS for shard in chosen
+        ):
             raise ConfigurationError(f"shards= takes numbers from 0 to {SHARDS - 1}: not {shards!r}")
         if on_poison is not None and not callable(on_poison):
             raise ConfigurationError("on_poison= takes a function of an event, an error and a number of failures")
@@ -214,7 +228,7 @@ class Effects:
             self._records,
             self.box,
             codec,
-            shards=chosen,
+            shards=sorted(set(chosen)),
             poll=pause,
             event_type=event_type,
             on_poison=on_poison,
@@ -241,7 +255,7 @@ def _outbox_of(settings: Settings, table_name: str | None) -> Outbox | None:
     """Find the outbox: in the named table, or beside the records if their table has a sort key."""
     table = settings.table
     if table_name is not None:
-        check_table_name(table_name)
+        check_table_name(table_name, "outbox_table")
         if table_name == table.name and table.sort_attribute is None:
             raise ConfigurationError("outbox_table= is the table of the records, which has no sort key; name another")
         if table_name != table.name:

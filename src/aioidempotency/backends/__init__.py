@@ -159,8 +159,11 @@ class Backend(Protocol):
 class CreatesTables(Protocol):
     """A backend that creates tables, for `await store.create_table()`."""
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool | None:
         """Create a table, or check an existing one. Return once the table is usable.
+
+        Returns:
+            False if nothing deletes expired items, and the operator has to: the store then reports `TtlUnavailable`.
 
         Raises:
             StoreError: The store did not answer.

@@ -4,6 +4,7 @@ from typing import assert_never, final
 
 import anyio.lowlevel
 
+from aioidempotency._concurrency import running_loop
 from aioidempotency._core.conditions import holds
 from aioidempotency._core.model import Item, Location, Table
 from aioidempotency._core.operations import (
@@ -57,6 +58,7 @@ class MemoryBackend:
         """Execute an operation. Other tasks may run before the operation, none during the operation."""
         # A real backend yields to the loop and can be cancelled; so must this one, or tests would miss races. No
         # await follows: the atomicity of an operation rests on that.
+        running_loop()  # under trio the records would be there, and the leases would not
         await anyio.lowlevel.checkpoint()
         match operation:
             case Get(location):

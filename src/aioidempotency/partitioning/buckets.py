@@ -72,7 +72,7 @@ class HashBuckets(Settled):
 
     def __post_init__(self) -> None:
         check_count(self.n, "HashBuckets", "bucket")
-        check_text(self.prefix, "HashBuckets", "prefix")
+        check_text(self.prefix, "HashBuckets", "prefix", followed_by=f"#{self.n - 1}")
 
     def home(self, key: str, now: float) -> str:
         """Name the bucket by the hash of the key."""
@@ -118,7 +118,7 @@ class RandomBuckets(Settled):
     def __post_init__(self) -> None:
         check_count(self.n, "RandomBuckets", "bucket")
         check_count(self.choices, "RandomBuckets", "choice")
-        check_text(self.prefix, "RandomBuckets", "prefix")
+        check_text(self.prefix, "RandomBuckets", "prefix", followed_by=f"#{self.n - 1}")
         if self.choices > min(self.n, MOST_LOCATIONS):
             raise PartitioningError(
                 f"RandomBuckets can choose between {self.choices} buckets only if n= is as large, and at most "

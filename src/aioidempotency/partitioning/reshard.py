@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, final
 
 from aioidempotency.exceptions import PartitioningError
-from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Partitioning, Terms
+from aioidempotency.partitioning.strategy import MOST_LOCATIONS, Partitioning, Settled, Terms
 from aioidempotency.partitioning.windows import confusable
 
 Phase = Literal["prepare", "cutover"]
@@ -47,6 +47,10 @@ class Reshard:
             if isinstance(each, Reshard):
                 raise PartitioningError(
                     "Reshard moves from one strategy to one other; finish one move, then begin another"
+                )
+            if not isinstance(each, Settled):
+                raise PartitioningError(
+                    f"Reshard takes two strategies, such as HashBuckets(32) and HashBuckets(128): {each!r} is no strategy"
                 )
         if self.old == self.new:
             raise PartitioningError("Reshard moves from one strategy to another, and both are the same; use it alone")

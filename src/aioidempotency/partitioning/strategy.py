@@ -124,9 +124,17 @@ def check_count(count: object, strategy: str, what: str) -> None:
         raise PartitioningError(f"{strategy} needs at least one {what}, as a whole number: not {count}")
 
 
-def check_text(text: object, strategy: str, what: str) -> None:
-    """Refuse a text that cannot be, or begin, a partition value."""
+def check_text(text: object, strategy: str, what: str, *, followed_by: str = "") -> None:
+    """Refuse a text that cannot be, or begin, a partition value.
+
+    Args:
+        followed_by: The longest text that is to follow.
+    """
     if not isinstance(text, str) or not text:
         raise PartitioningError(f"{strategy} needs a {what}: a text that is not empty")
-    if len(text.encode()) > LONGEST_PARTITION:
-        raise PartitioningError(f"{strategy} needs a {what} of {LONGEST_PARTITION} bytes at the most")
+    # Half of a surrogate pair has no bytes, so no request could contain the value.
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise PartitioningError(f"{strategy} needs a {what} that can be written in UTF-8, without half of a character")
+    longest = LONGEST_PARTITION - len(followed_by)
+    if len(text.encode()) > longest:
+        raise PartitioningError(f"{strategy} needs a {what} of {longest} bytes at the most")

@@ -73,7 +73,8 @@ class TimeBuckets(Settled):
         if self.retention is not None:
             _check_duration(self.retention, "retention")
         check_count(self.buckets, "TimeBuckets", "bucket")
-        check_text(self.prefix, "TimeBuckets", "prefix")
+        # The number of a window of a second has ten digits, and of a shorter one more.
+        check_text(self.prefix, "TimeBuckets", "prefix", followed_by=f"#{10**20}#{self.buckets - 1}")
 
     @property
     def answer_within(self) -> float:

@@ -15,12 +15,12 @@ from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Item, Table
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Transact, Update
-from aioidempotency.backends.dynamodb import answers, batches, errors, requests, tables
+from aioidempotency.backends.dynamodb import answers, batches, checks, credentials, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import Call, Config, DynamoDBClient, OwnClients, Session, send
 from aioidempotency.backends.dynamodb.room import Room
-from aioidempotency.exceptions import ConfigurationError
+from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 T = TypeVar("T")
 
@@ -75,7 +75,8 @@ class DynamoDBBackend:
         time_limit: Seconds for one operation, retries included.
 
     Raises:
-        ConfigurationError: `client=` is given together with settings of a client.
+        ConfigurationError: An argument is of a wrong kind, or `client=` is given together with settings of a client.
+            `client=` takes an open client of aiobotocore for DynamoDB, or an object with the client's operations.
     """
 
     def __init__(
@@ -92,9 +93,18 @@ class DynamoDBBackend:
         if client is not None and any(value is not None for value in given.values()):
             names = ", ".join(f"{name}=" for name, value in given.items() if value is not None)
             raise ConfigurationError(f"client= has settings of its own; leave {names} out, or client=")
+        if client is not None:
+            checks.check_client(client)
+        if session is not None:
+            checks.check_session(session)
+        if config is not None:
+            checks.check_config(config)
+        checks.check_address(endpoint_url, region_name)
+        checks.check_time_limit(time_limit)
         self.time_limit = time_limit
         self._given = client
         answers.watch(client)
+        credentials.watch(client)
         self._own = OwnClients(
             session, config, endpoint_url=endpoint_url, region_name=region_name, time_limit=time_limit
         )
@@ -127,7 +137,7 @@ class DynamoDBBackend:
                     room = of_loop
                 return await self._send(client, operation)
         except errors.RAISED as error:
-            raise errors.translated(error, *errors.subject(operation), seconds=self.time_limit) from errors.cause(error)
+            raise self._translated(error, *errors.subject(operation), self.time_limit) from errors.cause(error)
         finally:
             if room is not None:
                 if room.waiting:
@@ -195,17 +205,20 @@ class DynamoDBBackend:
         writing = batches.write(client, operations, own_client=own_client)
         return await self._answered("BatchExecuteStatement", table.name, writing)
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool:
         """Create the table (on demand, TTL on the expiration), and wait until the table is usable.
 
         An existing table with a fitting key keeps its settings, and gets a TTL.
+
+        Returns:
+            Whether the table has a TTL. False on an engine without one, where expired records stay.
 
         Raises:
             StoreError: DynamoDB did not answer within 120 s.
             ConfigurationError: A table of this name has another key, or a TTL on another attribute.
         """
         client = await self._ready(table.name)
-        await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
+        return await self._answered("CreateTable", table.name, tables.create(client, table), limit=CREATION_LIMIT)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
         """Read the names of a table's key attributes.
@@ -266,7 +279,15 @@ class DynamoDBBackend:
             async with asyncio.timeout(seconds):
                 return await call
         except errors.RAISED as error:
-            raise errors.translated(error, operation, table_name, seconds=seconds) from errors.cause(error)
+            raise self._translated(error, operation, table_name, seconds) from errors.cause(error)
+
+    def _translated(self, error: Exception, operation: str, table_name: str, seconds: float) -> IdempotencyError:
+        """Translate an exception of a client's call. The caller's client may have been closed, or belong elsewhere."""
+        if self._given is not None and not isinstance(error, ClientError):
+            trouble = checks.trouble_of(self._given, error)
+            if trouble is not None:
+                return ConfigurationError(trouble)
+        return errors.translated(error, operation, table_name, seconds=seconds)
 
     def __repr__(self) -> str:
         whose = "the caller's" if self._given is not None else "open" if self._own.is_open else "not open"

@@ -46,9 +46,6 @@ _TRANSIENT: Final = {
 _THROTTLED: Final = {"ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"}
 """Error codes of a whole request that must not be followed by a request for each of its operations."""
 
-_UNKNOWN_OPERATION: Final = "UnknownOperationException"
-"""The error code of an engine that does not know a request."""
-
 _BATCH_PERMISSIONS: Final = "dynamodb:PartiQLInsert, PartiQLUpdate, PartiQLDelete and BatchGetItem"
 _WRITING: Final = "BatchExecuteStatement"
 _READING: Final = "BatchGetItem"
@@ -102,7 +99,7 @@ class Batches(Protocol):
         """
         ...
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool | None:
         """Create the table."""
         ...
 
@@ -127,8 +124,8 @@ async def probe(client: Any, table: Table, *, own_client: bool) -> str | Alone |
     try:
         response = await _call(client.batch_execute_statement, _WRITING, parameters, own_client=own_client)
     except ClientError as error:
-        if errors.code(error) == _UNKNOWN_OPERATION:
-            raise _unsupported(table, _UNKNOWN_OPERATION) from error
+        if errors.is_unknown(error):
+            raise _unsupported(table, errors.code(error)) from error
         return _refused(error, _WRITING, table)
     outcome = _outcome(_responses(response, count=1)[0].get("Error"), table)
     if outcome == ConditionFailed(None):
@@ -193,8 +190,8 @@ async def read(client: Any, gets: Sequence[Get], *, own_client: bool) -> list[Ou
     try:
         response = await _call(client.batch_get_item, _READING, partiql.reading(gets), own_client=own_client)
     except ClientError as error:
-        if errors.code(error) == _UNKNOWN_OPERATION:
-            raise _unsupported(table, _UNKNOWN_OPERATION) from error
+        if errors.is_unknown(error):
+            raise _unsupported(table, errors.code(error)) from error
         refused = _refused(error, _READING, table)
         return [refused for _ in gets]
     if "Responses" not in response:

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from importlib.metadata import version
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, TypeAlias, final
 
 import anyio
 import msgspec
@@ -22,12 +22,12 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ConfigParseError
 
-from aioidempotency._concurrency import PerLoop
-from aioidempotency.backends.dynamodb.answers import watch
+from aioidempotency._concurrency import PerLoop, running_loop
+from aioidempotency.backends.dynamodb import answers, credentials
 from aioidempotency.exceptions import ConfigurationError
 
 Call = Callable[..., Awaitable[Mapping[str, Any]]]
-Session = AioSession
+Session: TypeAlias = AioSession
 
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
@@ -92,14 +92,18 @@ class OwnClients:
         time_limit: float,
     ) -> None:
         self._session = session or get_session()
-        self._config = tuned(time_limit) if config is None else tuned(time_limit).merge(config)
+        self._config = tuned(time_limit) if config is None else merged(tuned(time_limit), config)
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         # A client is bound to one event loop: a connection from another loop fails, or hangs.
         self._connections: PerLoop[_Connection] = PerLoop(_Connection)
 
     def opened(self) -> Any:
         """Find the running loop's client. None before `open`."""
-        return self._connections[asyncio.get_running_loop()].client
+        try:  # in line: a function would be one more frame for each call
+            return self._connections[asyncio.get_running_loop()].client
+        except RuntimeError:
+            running_loop()  # says what is wrong
+            raise
 
     async def open(self) -> Any:
         """Open the running loop's client, only once for any number of tasks.
@@ -107,7 +111,7 @@ class OwnClients:
         Raises:
             ConfigurationError: botocore cannot make a client with these settings.
         """
-        connection = self._connections[asyncio.get_running_loop()]
+        connection = self._connections[running_loop()]
         async with connection.lock:
             if connection.client is None:
                 creating = self._session.create_client("dynamodb", config=self._config, **self._options)
@@ -119,7 +123,8 @@ class OwnClients:
                     )
                     raise ConfigurationError(trouble) from error
                 connection.client.meta.events.register("before-call.dynamodb", _replace_body)
-                watch(connection.client)
+                answers.watch(connection.client)
+                credentials.watch(connection.client)
                 # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
                 connection.guard = self._guard(connection)
                 await anext(connection.guard)
@@ -178,6 +183,42 @@ def tuned(time_limit: float) -> AioConfig:
         retries={"mode": "standard", "total_max_attempts": 3},
         connector_args={"keepalive_timeout": 60},
     )
+
+
+def merged(ours: AioConfig, given: Config) -> AioConfig:
+    """Put the caller's configuration over the tuned one, member by member: one of `retries` leaves the others.
+
+    `merge` of aiobotocore would take the caller's `retries` as a whole, and older versions ignore `connector_args`.
+    """
+    options, theirs = _options(ours), _options(given)
+    # Two names of one setting, and botocore would take ours.
+    if "max_attempts" in (theirs.get("retries") or {}):
+        options["retries"] = {name: value for name, value in options["retries"].items() if name != "total_max_attempts"}
+    return AioConfig(**_over(options, theirs))
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """List the options of a configuration that were set."""
+    options = dict(config._user_provided_options)  # noqa: SLF001 - botocore tells it nowhere else
+    # aiobotocore before version 3 does not count its own options among them, and fills in defaults.
+    if isinstance(config, AioConfig):
+        usual = AioConfig()
+        set_ones = {
+            name: value for name, value in config.connector_args.items() if usual.connector_args.get(name) != value
+        }
+        options.setdefault("connector_args", set_ones)
+        options.setdefault("http_session_cls", config.http_session_cls)
+    return options
+
+
+def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two mappings, and the mappings inside. Theirs win."""
+    nested = {
+        name: _over(ours[name], value)
+        for name, value in theirs.items()
+        if isinstance(value, Mapping) and isinstance(ours.get(name), Mapping)
+    }
+    return {**ours, **theirs, **nested}
 
 
 def send(call: Call, operation: str, parameters: Mapping[str, Any]) -> Awaitable[Mapping[str, Any]]:

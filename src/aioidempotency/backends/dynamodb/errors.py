@@ -6,26 +6,63 @@ codes, names of exceptions, and advice from the tables below. The original is th
 
 from typing import Final
 
+from botocore import exceptions as botocore_exceptions
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidConfigError,
+    InvalidEndpointDiscoveryConfigurationError,
+    InvalidProxiesConfigError,
+    InvalidRetryConfigurationError,
+    InvalidSTSRegionalEndpointsConfigError,
     NoCredentialsError,
     NoRegionError,
     ParamValidationError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
+    UnknownCredentialError,
+    UnknownSignatureVersionError,
+    UnsupportedSignatureVersionError,
 )
 
 from aioidempotency._core.operations import Effect, Operation, Transact
+from aioidempotency.backends.dynamodb import checks
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
+from aioidempotency.backends.dynamodb.credentials import REFUSED, RENEWABLE
 from aioidempotency.backends.dynamodb.requests import CANCELLATION, NAMES, reasons
 from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
 
-RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError)
-"""The exceptions of a client's call that `translated` handles. A `TimeoutError` is an `OSError`."""
+RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
+"""The exceptions of a client's call that `translated` handles. A `TimeoutError` is an `OSError`.
+
+Python's own errors come from what is no client of aiobotocore, and from a client in another event loop.
+"""
 
 UNWRITABLE: Final = (ValueError, TypeError, RecursionError)
 """The exceptions of the JSON encoder, for parameters that it cannot write."""
+
+_WITHOUT: Final = (NoCredentialsError, PartialCredentialsError, ProfileNotFound)
+"""The exceptions of a process without credentials."""
+
+_LOGINS: Final = (SSOError, getattr(botocore_exceptions, "LoginError", SSOError))
+"""The exceptions after the end of a login by a person. Older versions of botocore know one kind of login."""
+
+_SETTINGS: Final = (
+    ConfigNotFound,
+    ConfigParseError,
+    InvalidConfigError,
+    InvalidEndpointDiscoveryConfigurationError,
+    InvalidProxiesConfigError,
+    InvalidRetryConfigurationError,
+    InvalidSTSRegionalEndpointsConfigError,
+    UnknownCredentialError,
+    UnknownSignatureVersionError,
+    UnsupportedSignatureVersionError,
+)
+"""The exceptions about settings in files, variables and `config=`."""
 
 WITH_EFFECTS: Final = "a transaction with writes of yours"
 """The name of a transaction with effects, whose refusal may concern tables and expressions of the caller."""
@@ -40,6 +77,9 @@ _ADVICE: Final = {
     "IdempotentParameterMismatchException": "another transaction has the same token, by a bug of this library",
     "UnrecognizedClientException": "the credentials are not known here; check them, and the endpoint",
     "InvalidSignatureException": "the credentials' secret is wrong, or this machine's clock is",
+    "InvalidClientTokenId": "the credentials are not known here; check them, and the endpoint",
+    "ExpiredTokenException": "the credentials have expired, and cannot be renewed; give new ones, or a role or a profile",
+    "ExpiredToken": "the credentials have expired, and cannot be renewed; give new ones, or a role or a profile",
     "MissingAuthenticationTokenException": "the request carried no credentials; check session= or client=",
     "IncompleteSignatureException": "the request's signature is incomplete; check session= or client=",
 }
@@ -51,6 +91,26 @@ _TEMPORARY: Final = _ADVICE.keys() - {
     "IdempotentParameterMismatchException",
 }
 """The codes that others can mend while the program runs: they give a right, make a table, rotate credentials."""
+
+_UNKNOWN: Final = frozenset(
+    {"NotImplemented", "NotImplementedException", "UnknownOperation", "UnknownOperationException"}
+)
+"""The error codes of an engine that does not know an operation."""
+
+_NOT_IMPLEMENTED: Final = 501
+"""The HTTP status of such an engine, whatever the code."""
+
+_NEEDED_FOR: Final = {
+    "TransactWriteItems": "records in several locations need transactions: take SimpleKey, or CompositeKey with "
+    "HashBuckets or Static",
+    WITH_EFFECTS: "execution.transaction and commit_once need transactions: write without them, under a key derived by "
+    "execution.derive_key",
+    "TransactGetItems": "records in several locations need transactions: take SimpleKey, or CompositeKey with "
+    "HashBuckets or Static",
+    "Query": "store.outbox, and counts of partitions, need queries: do without them",
+    "CreateTable": "create the table by other means",
+}
+"""The settings or features that need an operation, and what to take instead."""
 
 _ADVICE_WITH_EFFECTS: Final = {
     "ValidationException": "one of the writes is not valid, or an expression; this error's cause says which",
@@ -77,11 +137,15 @@ def subject(operation: Operation) -> tuple[str, str]:
     return WITH_EFFECTS, ", ".join(dict.fromkeys((table_name, *bare)))
 
 
-def translated(  # noqa: PLR0911 - one for each kind
+def translated(  # noqa: C901, PLR0911, PLR0912 - one for each kind
     error: Exception, operation: str, table_name: str, *, seconds: float
 ) -> IdempotencyError:
     """Translate a client's exception after a call with a limit of `seconds`."""
     match error:
+        # Above all other outages: a process without credentials must not run bodies unprotected.
+        case _ if _arises_from_credentials(error) and not isinstance(error, (*_WITHOUT, *_LOGINS, *_SETTINGS)):
+            reason = f"no credentials could be had ({type(error).__name__}); check their source, and try again later"
+            return StoreError(operation, table_name, reason, refused=True)
         case TimeoutError():
             return StoreError(operation, table_name, f"no answer within {seconds:g} s")
         case NoAnswerError():
@@ -90,10 +154,30 @@ def translated(  # noqa: PLR0911 - one for each kind
         case NoRegionError():
             return ConfigurationError("no AWS region is set; give region_name=, or set AWS_DEFAULT_REGION")
         # Settings, not an outage: with `fail_open`, an outage would run every body.
-        case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
+        case _ if isinstance(error, _WITHOUT):
             return _temporary(
                 f"no usable AWS credentials were found ({type(error).__name__}); set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, a profile or a role, or give session= or client="
+            )
+        case _ if isinstance(error, _LOGINS):
+            return _temporary(
+                f"the login that gives the AWS credentials has ended ({type(error).__name__}); log in again"
+            )
+        case _ if isinstance(error, _SETTINGS):
+            trouble = f"a setting cannot be used ({type(error).__name__}): {error}"
+            return ConfigurationError(f"{trouble}; check config=, and AWS's own settings")
+        case ClientError() if code(error) in REFUSED and RENEWABLE in error.response:
+            reason = (
+                f"the credentials were refused ({code(error)}), also after a renewal; check their role, and try again"
+            )
+            return StoreError(operation, table_name, reason, refused=True)
+        case ClientError() if is_unknown(error):
+            needed = _NEEDED_FOR.get(
+                operation, "check endpoint_url=: does DynamoDB, or an engine like it, answer there?"
+            )
+            name = "TransactWriteItems" if operation == WITH_EFFECTS else operation
+            return ConfigurationError(
+                f"the engine of table {table_name!r} does not know {name} ({code(error)}); {needed}"
             )
         case ClientError() if (found := _code(error)) in _ADVICE:
             permission = _PERMISSIONS.get(operation, f"dynamodb:{operation}")
@@ -110,6 +194,13 @@ def translated(  # noqa: PLR0911 - one for each kind
             )
         case BotoCoreError() | OSError() if not isinstance(error, ParamValidationError):
             return StoreError(operation, table_name, f"no answer ({type(error).__name__}); is the endpoint reachable?")
+        case RuntimeError():
+            return StoreError(operation, table_name, f"no answer ({type(error).__name__})")
+        case TypeError() | AttributeError() if checks.is_mocked():
+            return ConfigurationError(
+                "moto's mock_aws is active, and its answers cannot be awaited; start moto's server in place of it, "
+                "`ThreadedMotoServer`, and give endpoint_url="
+            )
         case _:
             trouble = f"{operation} on table {table_name!r} could not be sent ({type(error).__name__})"
             return ConfigurationError(f"{trouble}; check endpoint_url= and client=")
@@ -118,6 +209,18 @@ def translated(  # noqa: PLR0911 - one for each kind
 def cause(error: Exception) -> Exception | None:
     """Return the cause of a translated error. Python's error for a text without bytes holds the whole text: no cause."""
     return None if isinstance(error, UnicodeError) else error
+
+
+def _arises_from_credentials(error: BaseException) -> bool:
+    """Tell whether credentials were being fetched. Their source may be the user's own, and raise anything."""
+    # After the time limit, the cause is the cancellation, and shows where the call was.
+    for each in (error, error.__cause__):
+        trace = None if each is None else each.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals.get("__name__") in {"aiobotocore.credentials", "botocore.credentials"}:
+                return True
+            trace = trace.tb_next
+    return False
 
 
 def _temporary(message: str) -> ConfigurationError:
@@ -130,6 +233,12 @@ def _temporary(message: str) -> ConfigurationError:
 def code(error: ClientError) -> str:
     """Read the code of DynamoDB's error."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_unknown(error: ClientError) -> bool:
+    """Tell whether the engine does not know the operation. DynamoDB knows every operation of this library."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return code(error) in _UNKNOWN or status == _NOT_IMPLEMENTED
 
 
 def is_transient(error: ClientError, operation: Operation) -> bool:
@@ -159,8 +268,6 @@ def _causes(error: ClientError) -> str:
 
 def _advice(error: ClientError) -> str:
     """Advise on a temporary refusal. Throttling of one hot partition gets advice of its own."""
-    if _code(error) == "ExpiredTokenException":
-        return "renew the credentials"
     # The case of the field's first letter differs between DynamoDB's exceptions.
     given = error.response.get("ThrottlingReasons") or error.response.get("throttlingReasons") or []
     if any("KeyRangeThroughputExceeded" in str(each.get("reason")) for each in given):

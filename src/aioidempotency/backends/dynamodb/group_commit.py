@@ -114,6 +114,8 @@ class GroupCommit:
             given = getattr(self, name)
             if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= most:
                 raise ConfigurationError(f"GroupCommit takes {name}= as a whole number from 1 to {most}: not {given!r}")
+        if not isinstance(self.fallback, bool):
+            raise ConfigurationError(f"GroupCommit takes fallback= as True or False: not {self.fallback!r}")
 
 
 def grouped(inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: FellBack) -> "GroupCommitBackend":
@@ -166,9 +168,9 @@ class GroupCommitBackend:
         queues = self._queues[loop]
         return await (queues.reads if reads else queues.writes).execute(operation)
 
-    async def create_table(self, table: Table) -> None:
+    async def create_table(self, table: Table) -> bool | None:
         """Create the table, as the inner backend does."""
-        await self._inner.create_table(table)
+        return await self._inner.create_table(table)
 
     async def key_of(self, table_name: str) -> frozenset[str]:
         """Name the key attributes of a table, as the inner backend does."""

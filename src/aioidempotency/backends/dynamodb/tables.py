@@ -7,18 +7,30 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from aioidempotency._core.model import Item, Table
+from aioidempotency.backends.dynamodb import errors
 from aioidempotency.backends.dynamodb.answers import checked
 from aioidempotency.exceptions import ConfigurationError
 
 
-async def create(client: Any, table: Table) -> None:
-    """Create the table unless it exists, wait until the table is usable, and check key and TTL."""
+async def create(client: Any, table: Table) -> bool:
+    """Create the table unless it exists, wait until the table is usable, and check key and TTL.
+
+    Returns:
+        Whether the table has a TTL. Some engines have none, and are of use all the same: every reader compares the
+        time itself.
+    """
     with suppress(client.exceptions.ResourceInUseException):
         checked(await client.create_table(**_table_definition(table)))
     # A second process may have begun the creation, so the wait comes also after `ResourceInUseException`.
     await client.get_waiter("table_exists").wait(TableName=table.name, WaiterConfig={"Delay": 1, "MaxAttempts": 100})
     _check_key(checked(await client.describe_table(TableName=table.name))["Table"], table)
-    await _turn_on_ttl(client, table)
+    try:
+        await _turn_on_ttl(client, table)
+    except ClientError as error:
+        if not errors.is_unknown(error):
+            raise
+        return False
+    return True
 
 
 async def key_of(client: Any, table_name: str) -> frozenset[str]:
