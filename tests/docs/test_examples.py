@@ -24,7 +24,7 @@ NOT_RUN: Counter[str] = Counter()
 FILES = {("backends.md", 0), ("planning.md", 0)}
 """Blocks that are longer than anybody pastes into a prompt: by page, and by number among those that run."""
 
-LANGUAGES = {"python", "json", "console"}
+LANGUAGES = {"python", "json", "console", "text"}
 
 DEMO = "python3 -m venv .venv && .venv/bin/pip install -q '.[demo]' && .venv/bin/aioidempotency demo"
 TESTS = "python3 -m venv .venv && .venv/bin/pip install -q nox && .venv/bin/nox -s tests"
