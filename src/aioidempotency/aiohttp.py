@@ -32,6 +32,7 @@ from aiohttp import StreamReader, web
 from aiohttp.payload import BytesPayload, Payload
 from aiohttp.typedefs import Handler
 
+from aioidempotency._concurrency import CLEANUP_LIMIT
 from aioidempotency._http.keyed_call import KeyedCall, claim
 from aioidempotency._http.options import (
     PUBLIC,
@@ -132,8 +133,9 @@ class Idempotency:
 
     async def lifespan(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002 - aiohttp gives the app
         """Close the store with the application: `app.cleanup_ctx.append(idempotency.lifespan)`."""
-        async with self._store:
-            yield
+        yield
+        # Handlers that aiohttp has just cancelled still give their keys back.
+        await self._store.aclose(drain=CLEANUP_LIMIT)
 
 
 def _request_of(args: tuple[object, ...]) -> web.Request:

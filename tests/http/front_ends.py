@@ -227,7 +227,8 @@ async def serving(app: Any, name: str = "") -> AsyncIterator[str]:
         yield url
 
 
-def _listener() -> socket.socket:
+def listen() -> socket.socket:
+    """Listen on a free loopback port."""
     # With its protocol: asyncio spares only such a socket the delay of small packets.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
@@ -237,7 +238,7 @@ def _listener() -> socket.socket:
 
 @asynccontextmanager
 async def _by_uvicorn(app: App) -> AsyncIterator[str]:
-    listener = _listener()
+    listener = listen()
     config = uvicorn.Config(app, log_level=logging.CRITICAL, ws="none", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     # Without the handlers of signals, which belong to the test's own process.
@@ -254,7 +255,7 @@ async def _by_uvicorn(app: App) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _by_hypercorn(app: App) -> AsyncIterator[str]:
-    listener = _listener()
+    listener = listen()
     port = listener.getsockname()[1]
     config = hypercorn.config.Config()
     config.bind = [f"fd://{listener.detach()}"]

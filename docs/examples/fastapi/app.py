@@ -16,8 +16,8 @@ store = AsyncIdempotencyStore("payments")
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with store:
-        yield
+    yield
+    await store.aclose(drain=5)
 
 
 app = FastAPI(title="Payments", lifespan=lifespan)
