@@ -177,9 +177,11 @@ class Records:
         except LeaseLostError:  # the table answered by the owner, so the missing permission is there now
             self.uncompleted = None
         except (ConfigurationError, StoreError) as error:
-            raise ConfigurationError(
+            halted = ConfigurationError(
                 f"no claims are made, because this process could not store the result of any call: {refusal}"
-            ) from error
+            )
+            halted.temporary = refusal.temporary
+            raise halted from error
 
     def _by_own_clock(self, attempt: Claim, operation: Operation) -> InProgress | Mismatch | None:
         """Judge a record that an operation would take from a body of this store by the loop's clock.

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, final
 
 import msgspec
 
@@ -42,6 +42,13 @@ SURELY_SMALL = 90_000
 
 Upgrade = Callable[[Any], object]
 """Turns the decoded JSON of an old result into a result of the present type."""
+
+
+@final
+class Unstorable(msgspec.Struct, frozen=True):
+    """A result that no codec shall write, for the given reason: the record becomes a tombstone."""
+
+    reason: str
 
 
 class StoredError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -78,6 +85,9 @@ def serialize(
     kind, result_class = type(result), None
     # In line, because nearly all results are simple, and every call passes here.
     if kind not in expected.exact:
+        if isinstance(result, Unstorable):
+            report(ResultDropped(lease.key, result.reason))
+            return TOMBSTONE
         members = expected.members.get(kind)
         if kind is dict:
             sure = members is not None and {*map(type, result)} <= _TEXT and {*map(type, result.values())} <= members  # type: ignore[call-overload, attr-defined]

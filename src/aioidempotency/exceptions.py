@@ -277,6 +277,8 @@ class ResultUnavailableError(IdempotencyError):
         reason: Why there is no result, in words.
     """
 
+    status_hint = 410
+
     def __init__(self, record: "Record", reason: str) -> None:
         self.record = record
         self.reason = reason

@@ -82,7 +82,7 @@ ERRORS: list[tuple[IdempotencyError, str, bool, int]] = [
         ResultUnavailableError(RECORD, "it was too large"),
         "shop#1234 was executed, but the result is not available: it was too large",
         False,
-        500,
+        410,
     ),
     (SerializationError("the result", "set", "sort it"), "the result cannot hold set: sort it", False, 422),
     (
