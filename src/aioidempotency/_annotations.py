@@ -271,7 +271,7 @@ def _instead_of(kind: type) -> str:
     if any(base.__name__.endswith("Response") for base in kind.__mro__):
         return (
             "return the data, and let the path operation make the response "
-            "(see the page 'FastAPI, Lambda, queues' of the documentation)"
+            "(see the page 'Idempotency keys in HTTP' of the documentation)"
         )
     if issubclass(kind, Iterator | AsyncIterator):
         return "return a list"
