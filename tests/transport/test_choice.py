@@ -108,7 +108,11 @@ class Hook:
     "event",
     ["before-call", "before-call.dynamodb", "before-send.dynamodb.PutItem", "request-created.*.GetItem", "after-call"],
 )
-@pytest.mark.parametrize("handler", [hook, Hook(), functools.partial(hook), lambda **_: None], ids=["a function", "an object", "a partial", "a lambda"])
+@pytest.mark.parametrize(
+    "handler",
+    [hook, Hook(), functools.partial(hook), lambda **_: None],
+    ids=["a function", "an object", "a partial", "a lambda"],
+)
 async def test_hooks_are_called(
     event: str, handler: Callable[..., None], fresh: AioSession, backends: Backends
 ) -> None:
