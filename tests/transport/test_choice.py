@@ -12,6 +12,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.endpoint import AioEndpoint
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
+from aws_lambda_powertools.shared.user_agent import register_feature_to_botocore_session
 from botocore import UNSIGNED
 
 from aioidempotency import AsyncIdempotencyStore, ConfigurationError, DynamoDBBackend
@@ -125,6 +126,12 @@ async def test_hooks_are_called(
 async def test_hooks_on_other_events_are_no_obstacle(event: str, fresh: AioSession, backends: Backends) -> None:
     """Of other services, other requests, and of the making of a client."""
     fresh.register(event, hook)
+    assert await chosen(backends("http://127.0.0.1:1", transport="auto", session=fresh)) is LeanTransport
+
+
+async def test_powertools_is_no_obstacle(fresh: AioSession, backends: Backends) -> None:
+    """Its import adds a hook to all sessions, and the hook only names Powertools in the user agent."""
+    register_feature_to_botocore_session(fresh, "idempotency")
     assert await chosen(backends("http://127.0.0.1:1", transport="auto", session=fresh)) is LeanTransport
 
 

@@ -75,9 +75,11 @@ _KNOWN: Final = frozenset(
         "aiobotocore.retries.standard.AioRetryHandler.needs_retry",
         "botocore.retries.standard.RetryQuotaChecker.release_retry_quota",
         "botocore.retries.standard.MaxAttemptsSeeder.seed_max_attempts",
+        # An import of Powertools registers this hook for all sessions. The hook only adds to the user agent.
+        "aws_lambda_powertools.shared.user_agent._create_feature_function.<locals>.add_powertools_feature",
     }
 )
-"""The hooks of a client that nobody has changed. The lean transport does what these do."""
+"""The hooks of a client that nobody has changed. The lean transport does what botocore's do."""
 
 CALLED: Final = {
     "client": ("_make_api_call", "_make_request", "_convert_to_request_dict", "_resolve_endpoint_ruleset"),
