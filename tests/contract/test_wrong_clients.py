@@ -15,6 +15,7 @@ from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession, get_session
 from botocore.config import Config
+from botocore.handlers import BUILTIN_HANDLERS
 from botocore.session import Session as BotocoreSession
 
 from aioidempotency import (
@@ -411,13 +412,18 @@ async def test_a_real_engine_says_what_it_does_not_know(ministack: Engine, sessi
 
 async def test_the_mock_of_moto_is_named() -> None:
     """O23: its answers cannot be awaited, and the advice is its server."""
-    from moto import mock_aws
+    # The import adds a hook to the sessions of all later tests in this process.
+    hooks = list(BUILTIN_HANDLERS)
+    try:
+        from moto import mock_aws
 
-    with mock_aws():
-        async with AsyncIdempotencyStore("orders", region_name="eu-central-1", fail_open=True) as store:
-            await refused(store, "mock_aws is active.*endpoint_url=")
-            with pytest.raises(ConfigurationError, match="mock_aws"):
-                await store.create_table()
+        with mock_aws():
+            async with AsyncIdempotencyStore("orders", region_name="eu-central-1", fail_open=True) as store:
+                await refused(store, "mock_aws is active.*endpoint_url=")
+                with pytest.raises(ConfigurationError, match="mock_aws"):
+                    await store.create_table()
+    finally:
+        BUILTIN_HANDLERS[:] = hooks
 
 
 @pytest.mark.parametrize("kind", [AioConfig, Config])
