@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 from aiobotocore.session import AioSession, get_session
+from botocore.handlers import BUILTIN_HANDLERS
 
 from aioidempotency import AsyncIdempotencyStore, Backend, CompositeKey, DynamoDBBackend, MemoryBackend
 from tests.support.batched import BatchedBackend
@@ -75,6 +76,14 @@ def _runs(item: pytest.Item) -> bool:
 
 def _name(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
+
+
+@pytest.fixture(autouse=True)
+def hooks_of_all_sessions() -> Iterator[None]:
+    """Take back the hooks that a test adds to all later sessions: an import of moto does so."""
+    hooks = list(BUILTIN_HANDLERS)
+    yield
+    BUILTIN_HANDLERS[:] = hooks
 
 
 @pytest.fixture(scope="session")

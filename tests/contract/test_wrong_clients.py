@@ -412,18 +412,16 @@ async def test_a_real_engine_says_what_it_does_not_know(ministack: Engine, sessi
 
 async def test_the_mock_of_moto_is_named() -> None:
     """O23: its answers cannot be awaited, and the advice is its server."""
-    # The import adds a hook to the sessions of all later tests in this process.
-    hooks = list(BUILTIN_HANDLERS)
-    try:
-        from moto import mock_aws
+    from moto import mock_aws
+    from moto.core.models import botocore_stubber
 
-        with mock_aws():
-            async with AsyncIdempotencyStore("orders", region_name="eu-central-1", fail_open=True) as store:
-                await refused(store, "mock_aws is active.*endpoint_url=")
-                with pytest.raises(ConfigurationError, match="mock_aws"):
-                    await store.create_table()
-    finally:
-        BUILTIN_HANDLERS[:] = hooks
+    # The import does so only once, and each test takes back what it added.
+    BUILTIN_HANDLERS.append(("before-send", botocore_stubber))
+    with mock_aws():
+        async with AsyncIdempotencyStore("orders", region_name="eu-central-1", fail_open=True) as store:
+            await refused(store, "mock_aws is active.*endpoint_url=")
+            with pytest.raises(ConfigurationError, match="mock_aws"):
+                await store.create_table()
 
 
 @pytest.mark.parametrize("kind", [AioConfig, Config])
