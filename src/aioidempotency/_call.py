@@ -562,7 +562,9 @@ class Call:
         # Before anything that can raise: `__aenter__` then finds the lease to release.
         if isinstance(decision, Claimed):
             lease = decision.lease
-            since = asyncio.get_running_loop().time() - records.used(lease)
+            # As `Records.used`, in line: each call passes here.
+            used = max(0.0, records.now() - (lease.expires_at - lease.duration))
+            since = asyncio.get_running_loop().time() - used
             heartbeat = options.heartbeat if DEADLINE.get() is None or time_left() is None else None
             running = self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
             records.held[lease.owner] = running
