@@ -80,6 +80,8 @@ SHOWN = {
     "prefix": "idempotency",
     "module": "shop.orders",
     "scope": "Orders",
+    "handler": "orders.handler",
+    "method": "POST",
     "text": "shop.orders",
     "type": "ValueError",
     "encoding": "zlib",
@@ -111,6 +113,15 @@ RAW = {("Emitted", "key"), ("OutboxEvent", "key")}
 
 MADE: dict[object, Callable[[], Any]] = {
     Item: lambda: ITEM,
+    AsyncIdempotencyStore: AsyncIdempotencyStore.in_memory,
+    # Settings are words of the program.
+    ("HttpOptions", "methods"): lambda: frozenset({"POST"}),
+    ("HttpOptions", "header"): lambda: b"idempotency-key",
+    ("HttpOptions", "replay_header"): lambda: b"idempotent-replayed",
+    ("HttpOptions", "problem_type"): lambda: "https://example.org/problems/",
+    ("HttpOptions", "excluded"): lambda: frozenset({b"x-id"}),
+    # The program gives the names of its tasks.
+    ("TasksLeftBehind", "tasks"): lambda: ("Task-1",),
     Table: lambda: SIMPLE,
     Location: lambda: FOREIGN,
     Route: lambda: FOREIGN,

@@ -200,21 +200,28 @@ class DeclinedError(Exception):
 
     def __init__(self, code: int, *, reason: str = "none") -> None:
         super().__init__(code)
-        self.reason = reason
+        self.reason: object = reason
 
 
-async def test_an_error_that_would_come_back_with_other_facts_is_named_instead() -> None:
-    """C12: equal arguments are not enough."""
+async def test_an_error_comes_back_with_all_its_facts_or_is_named() -> None:
+    """C12, C22: equal arguments are not enough; a fact that JSON cannot hold leaves the name alone."""
     store = AsyncIdempotencyStore.in_memory()
 
     @idempotent(store, store_errors=(DeclinedError,))
-    async def pay(order: int) -> None:
-        raise DeclinedError(1, reason="fraud")
+    async def pay(reason: str) -> None:
+        error = DeclinedError(1, reason=reason)
+        if reason == "secret":
+            error.reason = object()
+        raise error
 
-    with pytest.raises(DeclinedError):
-        await pay(1)
+    for reason in "fraud", "secret":
+        with pytest.raises(DeclinedError):
+            await pay(reason)
+    with pytest.raises(DeclinedError) as again:
+        await pay("fraud")
+    assert again.value.reason == "fraud"
     with pytest.raises(IdempotencyError, match="DeclinedError"):
-        await pay(1)
+        await pay("secret")
 
 
 async def test_a_stored_error_is_never_too_large() -> None:
