@@ -250,7 +250,8 @@ async def _read_ahead(request: web.Request, limit: int) -> bytes | None:
             return None
         known = b""
         if request.can_read_body:
-            chunks, size, stream = [], 0, request._payload  # noqa: SLF001 - `request.content` keeps the stream that it shows
+            chunks: list[bytes] = []
+            size, stream = 0, request._payload  # noqa: SLF001 - `request.content` keeps the stream that it shows
             while not stream.at_eof() and size <= limit:
                 chunks.append(await stream.readany())
                 size += len(chunks[-1])
