@@ -88,6 +88,7 @@ class Idempotency:
         self._scope: CallerOfRequest | Public = scope
         self._settings = options
         self._options = HttpOptions.of(store, options)
+        self._header = self._options.header.decode()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -95,11 +96,15 @@ class Idempotency:
 
         Requests without a key, with a method that is not covered, and without a route pass untouched.
         """
+        options = self._options
+        # A keyless request costs one look at its headers.
+        if request.method not in options.methods or (self._header not in request.headers and not options.required):
+            return await handler(request)
         match_info = request.match_info
         # Neither a 404 nor a 405 is the response of a handler.
         if match_info.http_exception is not None or hasattr(match_info.handler, _DECORATED):
             return await handler(request)
-        return await _serve(self._options, self._scope, request, lambda: handler(request))
+        return await _serve(options, self._scope, request, lambda: handler(request))
 
     def handler(
         self, *, scope: CallerOfRequest | Public | None = None, **overrides: Unpack[HttpSettings]
@@ -154,7 +159,6 @@ async def _serve(
     handler: Callable[[], Awaitable[web.StreamResponse]],
 ) -> web.StreamResponse:
     """Run a handler once for the key of its request."""
-    # A keyless request costs one look at its headers.
     if request.method not in options.methods or _CLAIMED in request:
         return await handler()
     if options.header.decode() not in request.headers and not options.required:
@@ -246,7 +250,8 @@ async def _read_ahead(request: web.Request, limit: int) -> bytes | None:
             return None
         known = b""
         if request.can_read_body:
-            chunks, size, stream = [], 0, request._payload  # noqa: SLF001 - `request.content` keeps the stream that it shows
+            chunks: list[bytes] = []
+            size, stream = 0, request._payload  # noqa: SLF001 - `request.content` keeps the stream that it shows
             while not stream.at_eof() and size <= limit:
                 chunks.append(await stream.readany())
                 size += len(chunks[-1])

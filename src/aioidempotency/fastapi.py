@@ -26,8 +26,8 @@ must be among them.
 
 # Absolute imports only: this module has the name of the package that it serves. FastAPI reads the annotations of the
 # dependency at run time, so they are no texts.
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Annotated, Any, Final, Unpack, final
 
 from fastapi import Depends, FastAPI, Header, routing
@@ -65,8 +65,11 @@ from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 __all__ = ["PUBLIC", "HttpSettings", "Idempotency", "RequestFacts"]
 
-Dependency = Callable[..., AsyncIterator[None]]
+Dependency = Callable[..., Awaitable[None]]
 CallerDependency = Callable[..., Any]
+
+_STACK: Final = "fastapi_inner_astack"
+"""The name under which FastAPI puts the exit stack of its dependencies with `yield` into the ASGI scope."""
 
 _LAYER: Final = "aioidempotency.layer"
 """The name under which the layer puts its `_Exchange` into the ASGI scope."""
@@ -85,6 +88,14 @@ class _Exchange:
     def __init__(self, body: RequestBody, recorder: ResponseRecorder) -> None:
         self.body = body
         self.recorder = recorder
+
+
+async def _unused(*_: object) -> Any:
+    raise AssertionError("a request without a key has no answer of the layer's")
+
+
+_UNUSED: Final = _Exchange(RequestBody(_unused, 0), ResponseRecorder({}, _unused))
+"""Marks a request without a key in an application where no route requires one."""
 
 
 @final
@@ -120,6 +131,7 @@ class Idempotency:
         # Of all dependencies: the layer does not know the route of a request.
         self._methods: set[str] = set()
         self._headers: set[bytes] = set()
+        self._requires = False
         self._largest_body = 0
 
     def install(self, app: FastAPI) -> None:
@@ -159,39 +171,57 @@ class Idempotency:
         options = HttpOptions.of(self._store, settings)
         self._methods |= options.methods
         self._headers.add(options.header)
+        self._requires = self._requires or options.required
         if options.fingerprint is not None:
             self._largest_body = max(self._largest_body, options.max_request_body)
-        header = settings.get("header", "Idempotency-Key")
+        # For the OpenAPI document alone: the raw header is read, because two headers with a key are a fault.
+        key = Header(alias=settings.get("header", "Idempotency-Key"), json_schema_extra=note(options))
 
-        async def claim_idempotency_key(
+        # No dependency with `yield`: each request without a key would pay for the generator.
+        if isinstance(caller_dependency, Public):
+
+            async def claim_public_key(
+                connection: HTTPConnection,
+                key: Annotated[str | None, key] = None,  # noqa: ARG001 - see above
+            ) -> None:
+                await self._claim(options, connection.scope, PUBLIC)
+
+            return claim_public_key
+
+        async def claim_key(
             connection: HTTPConnection,
-            caller: Annotated[Any, Depends(_public if isinstance(caller_dependency, Public) else caller_dependency)],
-            key: Annotated[str | None, Header(alias=header, json_schema_extra=note(options))] = None,  # noqa: ARG001 - for the OpenAPI document: the raw header is read
-        ) -> AsyncIterator[None]:
-            if not self._installed:
-                raise ConfigurationError("the application lacks the layer of Idempotency: call install(app) first")
-            asgi = connection.scope
-            if asgi["type"] != "http" or asgi["method"] not in options.methods:
-                yield
-                return
-            exchange: _Exchange | None = asgi.get(_LAYER)
-            if exchange is None:
-                raise ConfigurationError("this application lacks the layer of Idempotency: call install(app) first")
-            # Of two dependencies around one endpoint, the outer one claims.
-            call = None if exchange.recorder.call is not None else await _claim(options, exchange, asgi, caller)
-            if call is None:
-                yield
-                return
+            caller: Annotated[Any, Depends(caller_dependency)],
+            key: Annotated[str | None, key] = None,  # noqa: ARG001 - see above
+        ) -> None:
+            await self._claim(options, connection.scope, caller)
+
+        return claim_key
+
+    async def _claim(self, options: HttpOptions, scope: Scope, caller: object) -> None:
+        """Claim the key of a request, if the request has one and its method is covered.
+
+        Raises:
+            _Answered: The client has its answer, and the endpoint must not run.
+            ConfigurationError: The application lacks the layer.
+        """
+        if not self._installed:
+            raise ConfigurationError("the application lacks the layer of Idempotency: call install(app) first")
+        if scope["type"] != "http" or scope["method"] not in options.methods:
+            return
+        exchange: _Exchange | None = scope.get(_LAYER)
+        if exchange is None:
+            raise ConfigurationError("this application lacks the layer of Idempotency: call install(app) first")
+        # Of two dependencies around one endpoint, the outer one claims.
+        if exchange.recorder.call is None and (call := await _claimed(options, exchange, scope, caller)) is not None:
             exchange.recorder.call = call
-            try:
-                yield
-            except BaseException as error:
-                if exchange.recorder.call is call and _before_the_endpoint(error):
+            stack: AsyncExitStack = scope[_STACK]
+
+            async def leave(_: object, error: BaseException | None, __: object) -> None:
+                if error is not None and exchange.recorder.call is call and _before_the_endpoint(error):
                     exchange.recorder.call = None
                     await call.release(error)
-                raise
 
-        return claim_idempotency_key
+            stack.push_async_exit(leave)
 
     def _layer(self, app: ASGIApp) -> ASGIApp:
         async def layer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,6 +230,10 @@ class Idempotency:
                 return
             # Without a key nothing is claimed, so nothing of the body need be kept.
             keyed = any(name in self._headers for name, _ in scope["headers"])
+            if not keyed and not self._requires:
+                scope[_LAYER] = _UNUSED
+                await app(scope, receive, send)
+                return
             body = RequestBody(receive, self._largest_body if keyed else 0)
             exchange = scope[_LAYER] = _Exchange(body, ResponseRecorder(scope, send))
             with suppress(_Answered):
@@ -214,11 +248,7 @@ class Idempotency:
         return _response(refusal)
 
 
-async def _public() -> Public:
-    return PUBLIC
-
-
-async def _claim(options: HttpOptions, exchange: _Exchange, scope: Scope, caller: object) -> KeyedCall | None:
+async def _claimed(options: HttpOptions, exchange: _Exchange, scope: Scope, caller: object) -> KeyedCall | None:
     """Claim the key of a request. None without a key. Raises `_Answered` if the endpoint must not run."""
     values = [value for name, value in scope["headers"] if name == options.header]
     if not values and not options.required:

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -65,9 +65,16 @@ class Wire:
         writer.write(b"\r\n".join([*lines, b"", body]))
         async with asyncio.timeout(10):
             answer = await reader.read()
-        writer.close()
+        await closed(writer)
         head, _, content = answer.partition(b"\r\n\r\n")
         return int(head.split(b" ", 2)[1]), head.lower(), content
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whoever has closed it before."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -174,5 +181,5 @@ async def test_a_body_that_breaks_off_claims_nothing(name: str, headers: list[by
         writer.write_eof()
         async with asyncio.timeout(10):
             await reader.read()
-        writer.close()
+        await closed(writer)
         assert made.runs == []

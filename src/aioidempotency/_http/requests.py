@@ -107,6 +107,6 @@ def _framed(parts: Iterable[bytes]) -> str:
 def custom_fingerprint(function: Fingerprint, facts: RequestFacts, body: bytes) -> object:
     """Ask a user's function for the fingerprint. An answer of None is a value like any other."""
     answer = function(facts, body)
-    if isinstance(answer, bytes | bytearray | memoryview):
+    if isinstance(answer, bytes | bytearray):
         return hashlib.sha256(answer).hexdigest()
     return [answer]
