@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import botocore
 import hypothesis
 import pytest
 from aiobotocore.session import AioSession, get_session
@@ -76,6 +77,12 @@ def _runs(item: pytest.Item) -> bool:
 
 def _name(item: pytest.Item) -> str:
     return item.nodeid.partition("[")[0]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_hook_of_powertools() -> None:
+    """Take back the hook that an import of Powertools adds to all later sessions."""
+    botocore._INITIALIZERS.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -127,9 +127,9 @@ async def test_group_commit_shares_requests_and_what_they_take(server: Server) -
         (
             {},
             fresh("memory"),
-            {"all": 280, "urandom": 1, "digest": 1, "create_task": 0, "call_at": 0.1, "_refusal": 2},
+            {"all": 282, "urandom": 1, "digest": 1, "create_task": 0, "call_at": 0.1, "_refusal": 2},
         ),
-        ({}, iter(lambda: "same", None), {"all": 278, "create_task": 0, "call_at": 0, "_refusal": 1}),
+        ({}, iter(lambda: "same", None), {"all": 282, "create_task": 0, "call_at": 0, "_refusal": 1}),
         ({"local_cache": 10}, iter(lambda: "same", None), {"all": 105, "create_task": 0, "call_at": 0, "_refusal": 0}),
     ],
     ids=["fresh", "duplicate", "duplicate of the local cache"],
