@@ -211,10 +211,10 @@ class Idempotency:
         exchange: _Exchange | None = scope.get(_LAYER)
         if exchange is None:
             raise ConfigurationError("this application lacks the layer of Idempotency: call install(app) first")
+        stack: AsyncExitStack = scope[_STACK]  # before the claim: without the stack, nothing is claimed
         # Of two dependencies around one endpoint, the outer one claims.
         if exchange.recorder.call is None and (call := await _claimed(options, exchange, scope, caller)) is not None:
             exchange.recorder.call = call
-            stack: AsyncExitStack = scope[_STACK]
 
             async def leave(_: object, error: BaseException | None, __: object) -> None:
                 if error is not None and exchange.recorder.call is call and _before_the_endpoint(error):
