@@ -20,11 +20,11 @@ import logging
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aioidempotency import _keys as keys
 from aioidempotency import _label, _results

@@ -13,10 +13,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from math import ceil
 from threading import Lock
 from typing import TypeVar, cast, final
+
+from msgspec.structs import replace
 
 from aioidempotency._concurrency import Once, concurrently, running_loop, to_the_end
 from aioidempotency._core import freeing, model, protocol

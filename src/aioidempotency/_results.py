@@ -8,10 +8,10 @@ import base64
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, final
 
 import msgspec
+from msgspec.structs import replace
 
 from aioidempotency._annotations import Promise
 from aioidempotency._attributes import LARGEST_ITEM

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Protocol, cast, final, get_args, get_origin
+from typing import Any, Final, Protocol, cast, final, get_args, get_origin
 
 import msgspec
 
@@ -101,7 +101,7 @@ class JsonCodec:
             SerializationError: The result contains a value that JSON cannot hold.
         """
         try:
-            encoded = msgspec.json.encode(result, enc_hook=_encode_other)
+            encoded = _encode(result)
             # msgspec writes NaN as null. A search for "null" costs little, and only such results are converted again.
             if b"null" in encoded:
                 _refuse_nan(result)
@@ -147,6 +147,9 @@ class JsonCodec:
 
     def __repr__(self) -> str:
         return "JsonCodec()"
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=lambda value: _encode_other(value)).encode
 
 
 def _is_json(text: str) -> bool:

@@ -8,17 +8,17 @@ for Python writes them. Items of the other Powertools are read, too: `data` may 
 native attributes.
 
 Each call makes many values, so most are `msgspec.Struct`s, at a tenth of the cost of a frozen dataclass. Users hold `Lease`
-and `Record`, so both stay dataclasses.
+and `Record`, so `dataclasses.replace`, `fields` and `asdict` take both, as if they were dataclasses.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, make_dataclass
 from enum import StrEnum
 from functools import cached_property
 from math import floor, inf, nan
-from typing import Final, Literal, Protocol, cast, final
+from typing import Any, ClassVar, Final, Literal, Protocol, cast, final
 
 from msgspec import Struct
 
@@ -186,9 +186,14 @@ Locations = tuple[Location, ...]
 """All possible locations of a record; a new record is put into the first."""
 
 
+def _dataclass_fields(kind: type[Struct]) -> dict[str, Field[Any]]:
+    """Make the fields by which the functions of `dataclasses` know a class."""
+    names = [(name, Any, field(default=None)) for name in kind.__struct_fields__]
+    return make_dataclass(kind.__name__, names).__dataclass_fields__
+
+
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One record as found in the table.
 
     Attributes:
@@ -207,6 +212,7 @@ class Record:
         result: The decoded result of a finished record.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     key: str
     status: Status
     expiration: float
@@ -215,11 +221,19 @@ class Record:
     fencing_token: int = 0
     fingerprint: str | None = None
     encoding: str | None = None
-    claimed_by: str | None = field(default=None, repr=False)
-    freed_by: str | None = field(default=None, repr=False)
-    result_class: str | None = field(default=None, repr=False)
-    data: str | None = field(default=None, repr=False)
-    result: object = field(default=None, repr=False)
+    claimed_by: str | None = None
+    freed_by: str | None = None
+    result_class: str | None = None
+    data: str | None = None
+    result: object = None
+
+    # Texts for people and results must not reach logs.
+    def __repr__(self) -> str:
+        return (
+            f"Record(key={self.key!r}, status={self.status!r}, expiration={self.expiration!r}, "
+            f"in_progress_expiration={self.in_progress_expiration!r}, owner={self.owner!r}, "
+            f"fencing_token={self.fencing_token!r}, fingerprint={self.fingerprint!r}, encoding={self.encoding!r})"
+        )
 
     @property
     def lease_ends_at(self) -> float | None:
@@ -230,6 +244,9 @@ class Record:
     def vacant(self) -> bool:
         """Whether `forget` has freed the key, with no claim since: the record only keeps the old owner out."""
         return self.status is Status.INPROGRESS and self.in_progress_expiration == FREED
+
+
+Record.__dataclass_fields__ = _dataclass_fields(Record)
 
 
 @final
@@ -251,8 +268,7 @@ class SerializedResult(Struct, frozen=True):
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lease(Struct, frozen=True, kw_only=True):
     """The right to run one key until `expires_at`, as granted by the table.
 
     Attributes:
@@ -269,8 +285,9 @@ class Lease:
         freed_by: Who freed the key from an earlier owner; None if nobody did.
     """
 
-    location: Location = field(repr=False)
-    route: Route = field(repr=False, compare=False)
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    location: Location
+    route: Route
     owner: str
     fencing_token: int
     expires_at: float
@@ -278,16 +295,29 @@ class Lease:
     duration: float
     retention: float
     fingerprint: str | None = None
-    claimed_by: str | None = field(default=None, repr=False)
-    freed_by: str | None = field(default=None, repr=False)
+    claimed_by: str | None = None
+    freed_by: str | None = None
 
     @property
     def key(self) -> str:
         """The record's key, `namespace#digest`."""
         return self.location.key
 
+    # Texts for people must not reach logs.
+    def __repr__(self) -> str:
+        return (
+            f"Lease(owner={self.owner!r}, fencing_token={self.fencing_token!r}, expires_at={self.expires_at!r}, "
+            f"expiration={self.expiration!r}, duration={self.duration!r}, retention={self.retention!r}, "
+            f"fingerprint={self.fingerprint!r})"
+        )
+
+
+Lease.__dataclass_fields__ = _dataclass_fields(Lease)
+
 
 Changes = dict[Role, AttributeValue]
+
+_RUNNING: Final[AttributeValue] = {"S": "INPROGRESS"}
 
 LARGEST_NUMBER = 2**53 - 1
 """The largest number in a record. Any time and any token is far below, and up to here a float is exact.
@@ -308,12 +338,25 @@ def whole_milliseconds(instant: float) -> float:
 
 def running(lease: Lease) -> Item:
     """Make the item of a running record from its lease."""
-    return _item(lease, {"status": {"S": "INPROGRESS"}, **renewed(lease)})
+    location = lease.location
+    names = location.table.names
+    # As `renewed`, in line: each call passes here.
+    item = {
+        **location.item,
+        names["status"]: _RUNNING,
+        names["in_progress_expiration"]: {"N": str(milliseconds(lease.expires_at))},
+        names["expiration"]: {"N": str(lease.expiration)},
+    }
+    return _with_lease(item, lease, names)
 
 
 def finished(lease: Lease, result: SerializedResult, *, expiration: int) -> Item:
     """Make the item of a finished record from its lease and result."""
-    return _item(lease, {**renewed(lease), **completed(result, expiration=expiration)})
+    location = lease.location
+    names = location.table.names
+    changes = {**renewed(lease), **completed(result, expiration=expiration)}
+    item = {**location.item, **{names[role]: value for role, value in changes.items()}}
+    return _with_lease(item, lease, names)
 
 
 def vacant(location: Location, *, owner: str, fencing_token: int, expiration: int, freed_by: str) -> Item:
@@ -427,13 +470,8 @@ def size(item: Item) -> int:
     return sum(len(name.encode()) + len(str(next(iter(value.values()))).encode()) for name, value in item.items())
 
 
-def _item(lease: Lease, values: Changes) -> Item:
-    """Make an item of a lease's own attributes and the given values."""
-    location = lease.location
-    names = location.table.names
-    item = dict(location.item)
-    for role, value in values.items():
-        item[names[role]] = value
+def _with_lease(item: dict[str, AttributeValue], lease: Lease, names: Mapping[str, str]) -> Item:
+    """Add the attributes that a record keeps of its lease for life."""
     item[names["owner"]] = {"S": lease.owner}
     item[names["fencing_token"]] = {"N": str(lease.fencing_token)}
     if lease.fingerprint is not None:

@@ -30,11 +30,11 @@ here once for both ways.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from math import floor, inf
 from typing import NamedTuple, final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from aioidempotency._core import model, placements
 from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
@@ -179,7 +179,7 @@ def claim(attempt: Claim) -> Procedure[Decision | Contended]:
 
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
     """Make the first write of a claim without a read, and the lease granted by the write."""
-    locations = attempt.locations
+    locations = attempt.route.locations(attempt.now)
     lease = grant(attempt, locations[0], model.milliseconds(attempt.now))
     item = model.running(lease)
     if len(locations) == 1:
@@ -455,18 +455,22 @@ def take_over(attempt: Claim, found: tuple[FoundRecord, ...], token: int) -> Lea
 
 def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
     """Make the lease that an attempt gets in a location."""
+    now, duration = attempt.now, attempt.lease
     searched_until = attempt.route.searched_until(location)
     # A lease does not outlast the time for which claims look at its location, nor does a record.
-    duration = min(attempt.lease, searched_until - attempt.clock_skew - attempt.now)
-    ends = model.whole_milliseconds(attempt.now + duration)
-    expiration = max(attempt.now + attempt.retention, ends + attempt.clock_skew)
+    if searched_until < inf:
+        duration = min(duration, searched_until - attempt.clock_skew - now)
+    ends = floor((now + duration) * 1000) / 1000  # as `model.whole_milliseconds`
+    expiration, least = now + attempt.retention, ends + attempt.clock_skew
+    if expiration < least:
+        expiration = least
     return Lease(
         location=location,
         route=attempt.route,
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=floor(min(expiration, searched_until)),
+        expiration=floor(expiration if expiration < searched_until else searched_until),
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
