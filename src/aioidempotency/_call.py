@@ -316,14 +316,7 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         """
         settings = self.in_use.parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
-        return Call(
-            self,
-            key,
-            settings.route_of(key),
-            owner=os.urandom(16).hex(),
-            fingerprint=fingerprint,
-            result_type=result_type,
-        )
+        return Call(self, key, settings.route_of(key), os.urandom(16).hex(), fingerprint, result_type)
 
 
 @final
@@ -363,7 +356,6 @@ class Call:
         options: CallOptions,
         key: str,
         route: Route,
-        *,
         owner: str,
         fingerprint: str | None,
         result_type: ResultType,
@@ -415,7 +407,7 @@ class Call:
             return self._unprotected(error)
         else:
             try:
-                self._execution = self._decided(decision)
+                execution = self._execution = self._decided(decision, loop)
             except BaseException:
                 # The block was not entered, so no exit follows. The key is released here.
                 if self._running is not None:
@@ -423,9 +415,9 @@ class Call:
                 self._end(None)
                 raise
         if (outer := CURRENT.get()) is not None:
-            self._execution._outer = innermost(outer)  # noqa: SLF001 - a block makes its execution
-        CURRENT.set(self._execution)
-        return self._execution
+            execution._outer = innermost(outer)  # noqa: SLF001 - a block makes its execution
+        CURRENT.set(execution)
+        return execution
 
     async def __aexit__(  # noqa: C901 - the way out of a block is read in one piece
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -555,7 +547,7 @@ class Call:
         CURRENT.set(execution)
         return execution
 
-    def _decided(self, decision: Decision) -> Execution:  # noqa: C901 - one branch for each decision
+    def _decided(self, decision: Decision, loop: asyncio.AbstractEventLoop) -> Execution:  # noqa: C901 - one branch for each decision
         """Act on a decision: hold the lease, replay the result, or refuse the call."""
         options = self._options
         records = self._records
@@ -563,24 +555,27 @@ class Call:
         if isinstance(decision, Claimed):
             lease = decision.lease
             # As `Records.used`, in line: each call passes here.
-            used = max(0.0, records.now() - (lease.expires_at - lease.duration))
-            since = asyncio.get_running_loop().time() - used
+            used = records.now() - (lease.expires_at - lease.duration)
             heartbeat = options.heartbeat if DEADLINE.get() is None or time_left() is None else None
-            running = self._running = RunningLease(lease, since=since, interval=heartbeat or 0.0)
+            running = self._running = RunningLease(
+                lease, since=loop.time() - used if used > 0 else loop.time(), interval=heartbeat or 0.0, loop=loop
+            )
             records.held[lease.owner] = running
-            if self._mine is not None:
-                self._mine.running = running
-                if self._mine.changed is not None:
-                    self._mine.wake()
+            mine = self._mine
+            if mine is not None:
+                mine.running = running
+                if mine.changed is not None:
+                    mine.wake()
             if heartbeat is not None:
                 self._here.leases.keep(running)
+            if records.listens(logging.DEBUG):
+                records.report(decided(decision))
+            execution = Execution(self._key, lease=lease, effects=self.parts.effects)
+            execution._running = running  # noqa: SLF001 - a block makes its execution
+            return execution
         if records.listens(logging.DEBUG):
             records.report(decided(decision))
         match decision:
-            case Claimed(lease):
-                execution = Execution(self._key, lease=lease, effects=self.parts.effects)
-                execution._running = self._running  # noqa: SLF001 - a block makes its execution
-                return execution
             case Replay(record):
                 if records.cache is not None:
                     records.cache.put(self._key, record)

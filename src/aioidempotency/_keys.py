@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as _escaped
 from pathlib import PurePath
 from typing import Any, cast
 
@@ -31,6 +31,8 @@ _ENCODER = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
 NATIVE = frozenset({str, int, float, bool, type(None)})
 """The types of JSON's own scalars. Subclasses may be read otherwise."""
+
+_TEXT = frozenset({str})
 
 _MASKED = re.compile("[*•●]{3,}")
 
@@ -59,9 +61,21 @@ def canonical(material: object, *, subject: str = "the key material") -> bytes:
 
 def digest(material: object, *, subject: str = "the key material") -> str:
     """Digest key material: hex SHA-256 of the canonical form."""
-    if type(material) is str:  # the common key: the encoder below would write the same, by a longer way
-        return hashlib.sha256(encode_basestring_ascii(material).encode()).hexdigest()
-    return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
+    # The common keys are a text, or arguments that are texts. For these, the encoder of `canonical` would write the same,
+    # by a longer way.
+    kind = type(material)
+    if kind is str:
+        text = _escaped(material)
+    elif kind is dict and {*map(type, material), *map(type, material.values())} == _TEXT:
+        if len(material) == 1:
+            ((name, member),) = material.items()
+            text = f"{{{_escaped(name)}: {_escaped(member)}}}"
+        else:
+            members = [f"{_escaped(name)}: {_escaped(member)}" for name, member in sorted(material.items())]
+            text = f"{{{', '.join(members)}}}"
+    else:
+        return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def record_key(material: object, store_namespace: str, namespace: str) -> str:
@@ -72,8 +86,15 @@ def record_key(material: object, store_namespace: str, namespace: str) -> str:
         ConfigurationError: The namespace cannot be part of a key.
         SerializationError: The material has no canonical form.
     """
-    # The common key is a text, and needs no look at its type.
-    if not material if type(material) is str else is_missing(material):
+    # The common key is a text, or arguments of which the first is given, and needs no closer look.
+    kind = type(material)
+    if kind is str:
+        missing = not material
+    elif kind is dict and material and next(iter(material.values())) is not None:
+        missing = False
+    else:
+        missing = is_missing(material)
+    if missing:
         raise MissingKeyError(f"the key of {namespace}" if namespace else "the key")
     if not isinstance(namespace, str):
         check_namespace(namespace)

@@ -154,6 +154,7 @@ class RunningLease:
         lease: The lease as granted.
         since: The loop's time of the request for the lease.
         interval: Seconds between two renewals.
+        loop: The running loop.
 
     Attributes:
         lease: The lease as last renewed.
@@ -186,7 +187,7 @@ class RunningLease:
         "timer",
     )
 
-    def __init__(self, lease: Lease, *, since: float, interval: float) -> None:
+    def __init__(self, lease: Lease, *, since: float, interval: float, loop: asyncio.AbstractEventLoop) -> None:
         self.lease = lease
         self.since = since
         self.interval = interval
@@ -199,9 +200,9 @@ class RunningLease:
         self.cause: Exception | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.request: anyio.CancelScope | None = None
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._cancelling = 0 if self._task is None else self._task.cancelling()
+        self._loop = loop
+        task = self._task = asyncio.current_task(loop)
+        self._cancelling = 0 if task is None else task.cancelling()
 
     def take_back(self, error: BaseException | None) -> bool:
         """Take back the cancellation of a lost lease, if this lease holds one.

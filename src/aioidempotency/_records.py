@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from math import ceil
+from math import ceil, inf
 from threading import Lock
 from typing import TypeVar, cast, final
 
@@ -134,9 +134,14 @@ class Records:
                 if attempt.read_first:
                     outcome: Decision | Contended = await self.run(protocol.claim(attempt), sent, sparing=attempt)
                 else:
+                    # The straight line of a fresh call: one request, and no procedure. `ask`, in line.
                     lease, operation = protocol.first_put(attempt)
-                    reply = await self.ask(operation)
-                    # The straight line of a fresh call: one request, and no procedure.
+                    try:
+                        reply = await self.backend.execute(operation)
+                    except IdempotencyError:
+                        raise
+                    except Exception as error:
+                        raise self._raised(error, operation) from error
                     if isinstance(reply, Applied):
                         elapsed = self.now() - attempt.now
                         # Less than 0: somebody has set the clock back, which then tells nothing.
@@ -144,6 +149,7 @@ class Records:
                             return Claimed(lease)
                         outcome = Claimed(lease)
                     else:
+                        self._check(reply, operation)
                         going_on = protocol.claim_refused(attempt, operation, reply)
                         outcome = await self.run(going_on, sent, sparing=attempt)
                 if isinstance(outcome, Contended):
@@ -232,12 +238,19 @@ class Records:
             StoreError: The backend did not answer.
         """
         now = self.now()
-        if protocol.lapsed(lease, now=now):
+        bounded = lease.route.answer_within < inf
+        if bounded and protocol.lapsed(lease, now=now):
             raise self.lost(lease, Lost(None, over=True))
         finished, operation = protocol.first_update(lease, result, now=now)
-        reply = await self.ask(operation)
+        try:  # `ask`, in line
+            reply = await self.backend.execute(operation)
+        except IdempotencyError:
+            raise
+        except Exception as error:
+            raise self._raised(error, operation) from error
         record: Record | Finished = finished
         if not isinstance(reply, Applied):
+            self._check(reply, operation)
             outcome = await self.run_unverified(protocol.completion_refused(lease, result, operation, reply, now=now))
             if isinstance(outcome, Lost):
                 raise self.lost(lease, outcome)
@@ -246,7 +259,7 @@ class Records:
             record = outcome.record
         # Only in layouts by time: a record in a newer window may belong to a successor by now, so the answer came too
         # late.
-        if protocol.lapsed(lease, now=self.now()):
+        if bounded and protocol.lapsed(lease, now=self.now()):
             raise self.lost(lease, Lost(None, over=True))
         self.completed(lease.route, record)
         return record
@@ -256,7 +269,7 @@ class Records:
         self.has_completed, self.uncompleted = True, None
         if self.cache is not None:
             self.cache.put(route.key, model.record_of(record))
-        if self.listens(logging.DEBUG):
+        if self._hook is not None or LOGGER.isEnabledFor(logging.DEBUG):  # `listens`, in line
             self.report(RecordCompleted(route.key))
 
     async def renew(self, lease: Lease) -> Lease:
@@ -393,18 +406,24 @@ class Records:
         except IdempotencyError:
             raise
         except Exception as error:
-            running_loop()  # without a loop of asyncio, most backends raise: a wrong setting, and no outage
-            reason = f"the backend {type(self.backend).__name__} raised {type(error).__name__}"
-            raise StoreError(type(operation).__name__, operation.location.table.name, reason) from error
-        # A write that was applied is nearly every answer; anything else is looked at more closely.
-        if not isinstance(reply, Applied) or not isinstance(operation, _WRITES):
-            wrong = wrong_reply(operation, reply)
-            if wrong is not None:
-                raise ConfigurationError(
-                    f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, "
-                    "which is no reply to the operation; see aioidempotency.backends for the reply to each operation"
-                )
+            raise self._raised(error, operation) from error
+        self._check(reply, operation)
         return reply
+
+    def _raised(self, error: Exception, operation: Operation) -> StoreError:
+        """Make the error for an exception that is none of the library's."""
+        running_loop()  # without a loop of asyncio, most backends raise: a wrong setting, and no outage
+        reason = f"the backend {type(self.backend).__name__} raised {type(error).__name__}"
+        return StoreError(type(operation).__name__, operation.location.table.name, reason)
+
+    def _check(self, reply: Reply, operation: Operation) -> None:
+        """Insist on a reply that belongs to the operation."""
+        wrong = wrong_reply(operation, reply)
+        if wrong is not None:
+            raise ConfigurationError(
+                f"the backend {type(self.backend).__name__} answered {type(operation).__name__} with {wrong}, "
+                "which is no reply to the operation; see aioidempotency.backends for the reply to each operation"
+            )
 
     def used(self, lease: Lease) -> float:
         """Read the age of a lease in seconds, since the request for the lease."""
@@ -428,9 +447,6 @@ def contended(action: str, location: Location) -> StoreError:
     """Make the error for a record that others changed at every attempt."""
     reason = f"{location.key} is contended: others changed it {protocol.ATTEMPTS} times in a row; call again later"
     return StoreError(action, location.table.name, reason, contended=True)
-
-
-_WRITES = (Put, Update, Delete, Transact)
 
 
 @final

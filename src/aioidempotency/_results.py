@@ -95,7 +95,11 @@ def serialize(
             sure = members is not None and {*map(type, result)} <= members  # type: ignore[call-overload]
         if not sure and expected.compares:
             result_class = _compared(result, text, lease, settings, expected=expected, report=report)
-    return _stored(text, lease, settings.compress_over, result_class)
+    # Measuring an item costs more than a comparison, and nearly all results are small.
+    limit = settings.compress_over
+    if len(text) < SURELY_SMALL and (limit is None or len(text) <= limit) and text.isascii():
+        return SerializedResult(text, None, result_class)
+    return _stored(text, lease, limit, result_class)
 
 
 _TEXT = frozenset({str})
@@ -178,7 +182,6 @@ def _stored(text: str, lease: Lease, compress_over: int | None, result_class: st
         encoded = SerializedResult(base64.b64encode(zlib.compress(plain)).decode(), ZLIB, result_class)
     elif not text.isascii():
         _bytes_of(text)
-    # Measuring an item costs more than a comparison, and nearly all results are small.
     if len(encoded.data) < SURELY_SMALL:
         return encoded
     size = model.size(model.finished(lease, encoded, expiration=lease.expiration))

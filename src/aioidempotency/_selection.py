@@ -84,7 +84,7 @@ class Parameters:
             TypeError: The function does not accept the arguments.
         """
         if not kwargs and self.plain is not None and len(args) == len(self.plain):
-            return dict(zip(self.plain, args, strict=True))  # each by position: nothing is left to find out
+            return dict(zip(self.plain, args))  # noqa: B905 - of one length; and nothing is left to find out
         return dict(self.bind(args, kwargs).arguments)
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
@@ -140,7 +140,8 @@ def finder(
     subject = f"{option}= of {name}"
     # An instance says nothing about a request, and seldom has a canonical form.
     if source is None:
-        return parameters.without_receiver, frozenset(parameters.signature.parameters)
+        find = parameters.named if parameters.receiver is None else parameters.without_receiver
+        return find, frozenset(parameters.signature.parameters)
     if isinstance(source, str):
         roots = check_names(source, parameters, types, subject)
         select = selector(source, subject=subject, missing_parts=missing_parts, roots=roots)

@@ -149,9 +149,6 @@ class JsonCodec:
         return "JsonCodec()"
 
 
-_encode: Final = msgspec.json.Encoder(enc_hook=lambda value: _encode_other(value)).encode
-
-
 def _is_json(text: str) -> bool:
     """Tell JSON from other text: Powertools for Java stores a String as plain text."""
     try:
@@ -189,6 +186,9 @@ def _encode_other(value: Any) -> object:
         if isinstance(value, kinds):
             return write(value)
     raise _unwritable(value)
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_encode_other).encode
 
 
 def _decode_other(expected: Any, value: Any) -> object:

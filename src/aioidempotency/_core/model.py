@@ -139,6 +139,8 @@ class Location(Struct, frozen=True):
     A location is also the `Route` of a key whose record has no other location.
     """
 
+    answer_within: ClassVar[float] = inf
+
     table: Table
     partition: str
     sort: str | None = None
@@ -167,11 +169,6 @@ class Location(Struct, frozen=True):
         if self.table.sort_attribute is None or self.sort is None:
             return {self.table.partition_attribute: {"S": self.partition}}
         return {self.table.partition_attribute: {"S": self.partition}, self.table.sort_attribute: {"S": self.sort}}
-
-    @property
-    def answer_within(self) -> float:
-        """No limit: the record has no other location."""
-        return inf
 
     def locations(self, now: float) -> "Locations":
         """Name the only location."""
@@ -318,6 +315,7 @@ Lease.__dataclass_fields__ = _dataclass_fields(Lease)
 Changes = dict[Role, AttributeValue]
 
 _RUNNING: Final[AttributeValue] = {"S": "INPROGRESS"}
+_COMPLETED: Final[AttributeValue] = {"S": "COMPLETED"}
 
 LARGEST_NUMBER = 2**53 - 1
 """The largest number in a record. Any time and any token is far below, and up to here a float is exact.
@@ -340,23 +338,31 @@ def running(lease: Lease) -> Item:
     """Make the item of a running record from its lease."""
     location = lease.location
     names = location.table.names
-    # As `renewed`, in line: each call passes here.
-    item = {
-        **location.item,
+    # Each call passes here, so it is written in line: as `renewed`, and `Location.item`.
+    item: dict[str, AttributeValue] = {
+        names["key"]: {"S": location.partition},
         names["status"]: _RUNNING,
-        names["in_progress_expiration"]: {"N": str(milliseconds(lease.expires_at))},
+        names["in_progress_expiration"]: {"N": str(round(lease.expires_at * 1000))},
         names["expiration"]: {"N": str(lease.expiration)},
+        names["owner"]: {"S": lease.owner},
+        names["fencing_token"]: {"N": str(lease.fencing_token)},
     }
-    return _with_lease(item, lease, names)
+    if location.sort is not None:
+        item[names["sort"]] = {"S": location.sort}
+    if lease.fingerprint is not None:
+        item[names["validation"]] = {"S": lease.fingerprint}
+    if lease.claimed_by is not None:
+        item[names["claimed_by"]] = {"S": lease.claimed_by}
+    if lease.freed_by is not None:
+        item[names["freed_by"]] = {"S": lease.freed_by}
+    return item
 
 
 def finished(lease: Lease, result: SerializedResult, *, expiration: int) -> Item:
     """Make the item of a finished record from its lease and result."""
-    location = lease.location
-    names = location.table.names
-    changes = {**renewed(lease), **completed(result, expiration=expiration)}
-    item = {**location.item, **{names[role]: value for role, value in changes.items()}}
-    return _with_lease(item, lease, names)
+    names = lease.location.table.names
+    changes = completed(result, expiration=expiration)
+    return {**running(lease), **{names[role]: value for role, value in changes.items()}}
 
 
 def vacant(location: Location, *, owner: str, fencing_token: int, expiration: int, freed_by: str) -> Item:
@@ -388,7 +394,7 @@ def renewed(lease: Lease) -> Changes:
 def completed(result: SerializedResult, *, expiration: int) -> Changes:
     """List the changes of a completion. The end of the lease stays, as with Powertools."""
     changes: Changes = {
-        "status": {"S": "COMPLETED"},
+        "status": _COMPLETED,
         "expiration": {"N": str(expiration)},
         "data": {"S": result.data},
     }
@@ -468,19 +474,6 @@ def parse(item: Item, location: Location) -> Record:
 def size(item: Item) -> int:
     """Count the bytes of an item of texts and numbers by DynamoDB's rules; numbers a little too high."""
     return sum(len(name.encode()) + len(str(next(iter(value.values()))).encode()) for name, value in item.items())
-
-
-def _with_lease(item: dict[str, AttributeValue], lease: Lease, names: Mapping[str, str]) -> Item:
-    """Add the attributes that a record keeps of its lease for life."""
-    item[names["owner"]] = {"S": lease.owner}
-    item[names["fencing_token"]] = {"N": str(lease.fencing_token)}
-    if lease.fingerprint is not None:
-        item[names["validation"]] = {"S": lease.fingerprint}
-    if lease.claimed_by is not None:
-        item[names["claimed_by"]] = {"S": lease.claimed_by}
-    if lease.freed_by is not None:
-        item[names["freed_by"]] = {"S": lease.freed_by}
-    return item
 
 
 class _Reader:

@@ -180,7 +180,7 @@ def claim(attempt: Claim) -> Procedure[Decision | Contended]:
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
     """Make the first write of a claim without a read, and the lease granted by the write."""
     locations = attempt.route.locations(attempt.now)
-    lease = grant(attempt, locations[0], model.milliseconds(attempt.now))
+    lease = grant(attempt, locations[0], round(attempt.now * 1000))
     item = model.running(lease)
     if len(locations) == 1:
         return lease, Put(locations[0], item, _ABSENT)
@@ -290,7 +290,9 @@ def complete(lease: Lease, result: SerializedResult, *, now: float) -> Procedure
 
 def first_update(lease: Lease, result: SerializedResult, *, now: float) -> tuple[Finished, Update]:
     """Make the first write of a completion, and the record to come of the write."""
-    expiration = finished_until(lease, now + lease.retention)
+    # As `finished_until` of most leases, in line.
+    usual = lease.freed_by is None and lease.route is lease.location
+    expiration = floor(now + lease.retention) if usual else finished_until(lease, now + lease.retention)
     changes = model.completed(result, expiration=expiration)
     return (
         Finished(lease, result, expiration),
@@ -456,21 +458,22 @@ def take_over(attempt: Claim, found: tuple[FoundRecord, ...], token: int) -> Lea
 def grant(attempt: Claim, location: Location, fencing_token: int) -> Lease:
     """Make the lease that an attempt gets in a location."""
     now, duration = attempt.now, attempt.lease
-    searched_until = attempt.route.searched_until(location)
+    route, searched_until = attempt.route, inf
     # A lease does not outlast the time for which claims look at its location, nor does a record.
-    if searched_until < inf:
+    if route is not location:
+        searched_until = route.searched_until(location)
         duration = min(duration, searched_until - attempt.clock_skew - now)
     ends = floor((now + duration) * 1000) / 1000  # as `model.whole_milliseconds`
     expiration, least = now + attempt.retention, ends + attempt.clock_skew
-    if expiration < least:
+    if expiration < least:  # noqa: PLR1730 - without a call, as this is on the path of every claim
         expiration = least
     return Lease(
         location=location,
-        route=attempt.route,
+        route=route,
         owner=attempt.owner,
         fencing_token=fencing_token,
         expires_at=ends,
-        expiration=floor(expiration if expiration < searched_until else searched_until),
+        expiration=floor(expiration if expiration < searched_until else searched_until),  # noqa: FURB136
         duration=duration,
         retention=attempt.retention,
         fingerprint=attempt.fingerprint,
