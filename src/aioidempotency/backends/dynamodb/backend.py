@@ -54,6 +54,8 @@ def _log(reason: str) -> None:
 class _GivenClient:
     """Sends requests by the caller's client, in the ordinary way: the client writes the bodies."""
 
+    takes_bodies: Final = False
+
     def __init__(self, client: Any) -> None:
         self.client = client
 
@@ -229,8 +231,8 @@ class DynamoDBBackend:
         """
         table = operations[0].location.table
         transport = await self._ready(table.name)
-        gets = [operation for operation in operations if isinstance(operation, Get)]
-        if gets:
+        if isinstance(operations[0], Get):
+            gets = [operation for operation in operations if isinstance(operation, Get)]
             reading = batches.read(transport, gets)
             return await self._answered("BatchGetItem", table.name, reading)
         if not self._probed:

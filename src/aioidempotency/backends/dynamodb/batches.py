@@ -9,7 +9,6 @@
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol, cast, final, runtime_checkable
 
 import msgspec
@@ -17,10 +16,10 @@ from botocore.exceptions import ClientError
 
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.model import Location, Status, Table
-from aioidempotency._core.operations import ConditionFailed, Found, Get, Operation, Reply, Update
+from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Found, Get, Operation, Put, Reply, Update
 from aioidempotency.backends.dynamodb import answers, errors, partiql
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
-from aioidempotency.backends.dynamodb.transport import Transport, encode
+from aioidempotency.backends.dynamodb.transport import Transport
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
 LARGEST_STATEMENT: Final = 8192
@@ -73,6 +72,9 @@ class Alone(msgspec.Struct, frozen=True):
 
     cause: IdempotencyError | None = None
 
+
+_ALONE: Final = Alone()
+_APPLIED: Final = Applied()
 
 Outcome = Reply | str | IdempotencyError | Alone
 """A reply; the code of a failure that a later attempt may cure; an error; or a plain call to make instead."""
@@ -141,38 +143,40 @@ async def probe(transport: Transport, table: Table) -> str | Alone | None:
             raise _unsupported(table, type(outcome).__name__)
 
 
-async def write(transport: Transport, operations: Sequence[Operation]) -> list[Outcome]:
+async def write(transport: Transport, operations: Sequence[Put | Update | Delete]) -> list[Outcome]:
     """Send writes of one table in one request. Each write succeeds or fails alone.
 
     Raises:
         BatchError: A permission is missing.
     """
     table = operations[0].location.table
-    outcomes: list[Outcome] = []
-    statements: list[partiql.Statement] = []
     written: list[bytes] = []
     sent: list[int] = []
-    for operation in operations:
-        statement = partiql.statement(operation)
-        outcomes.append(Alone())
-        with suppress(*errors.UNWRITABLE):
-            text = encode(statement)
-            if len(text) <= LARGEST_STATEMENT or not _is_large(statement, text):
-                sent.append(len(outcomes) - 1)
-                statements.append(statement)
-                written.append(text)
+    for index, operation in enumerate(operations):
+        try:
+            text = partiql.text(operation)
+        except errors.UNWRITABLE:
+            continue
+        if len(text) <= LARGEST_STATEMENT or not _is_large(operation, text):
+            sent.append(index)
+            written.append(text)
+    outcomes: list[Outcome] = [_ALONE] * len(operations)
     if not sent:
         return outcomes
+    parameters: dict[str, object] = {}
+    if not transport.takes_bodies:
+        parameters["Statements"] = [partiql.statement(operations[index]) for index in sent]
     try:
-        body = b'{"Statements":[' + b",".join(written) + b"]}"
-        response = answers.checked(await transport.send(_WRITING, {"Statements": statements}, body))
+        body = b'{"Statements":[%b]}' % b",".join(written)
+        response = answers.checked(await transport.send(_WRITING, parameters, body))
     except ClientError as error:
         refused = _refused(error, _WRITING, table)
         for index in sent:
             outcomes[index] = refused
         return outcomes
     for index, answer in zip(sent, _responses(response, count=len(sent)), strict=True):
-        outcomes[index] = _outcome(answer.get("Error"), table)
+        error = answer.get("Error")
+        outcomes[index] = _APPLIED if error is None else _outcome(error, table)
     return outcomes
 
 
@@ -195,8 +199,8 @@ async def read(transport: Transport, gets: Sequence[Get]) -> list[Outcome]:
     return [item if isinstance(item, str) else Found(item) for item in partiql.found(gets, response)]
 
 
-def _is_large(statement: partiql.Statement, text: bytes) -> bool:
-    return len(text) > LARGEST_SHARED or len(cast("str", statement["Statement"])) > LARGEST_STATEMENT
+def _is_large(operation: Put | Update | Delete, text: bytes) -> bool:
+    return len(text) > LARGEST_SHARED or len(str(partiql.statement(operation)["Statement"])) > LARGEST_STATEMENT
 
 
 def _responses(response: Mapping[str, Any], *, count: int) -> Sequence[Mapping[str, Any]]:

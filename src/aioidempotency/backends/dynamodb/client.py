@@ -271,6 +271,8 @@ def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
 class ClientTransport:
     """Sends requests by an aiobotocore client that the library has opened, with bodies of the library's."""
 
+    takes_bodies: Final = True
+
     def __init__(self, client: Any) -> None:
         self.client = client
 

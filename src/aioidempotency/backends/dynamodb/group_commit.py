@@ -27,14 +27,16 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple, final
 
+from msgspec import Struct
+
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Get, Operation, Put, Reply
+from aioidempotency._core.operations import Applied, Get, Operation, Put, Reply
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
-from aioidempotency.backends.dynamodb.partiql import has_statement, item_key
+from aioidempotency.backends.dynamodb.partiql import has_statement
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 LARGEST_BATCH: Final = 25
@@ -156,17 +158,24 @@ class GroupCommitBackend:
             StoreError: DynamoDB did not answer within the time limit.
             ConfigurationError: The engine has no PartiQL, or the permissions are missing.
         """
-        reads = isinstance(operation, Get)
+        queues = self._queues[asyncio.get_running_loop()]
+        if isinstance(operation, Get):
+            queue = queues.reads
+        elif has_statement(operation):
+            queue = queues.writes
+        else:
+            return await self._inner.execute(operation)
         # A batch is for one table with text keys. A `typed` location is in a table of the caller's own, and
         # another table in the batch would be answered by the wrong attribute names.
-        typed = operation.location.typed is not None
-        if typed or not (reads or has_statement(operation)):
+        if operation.location.typed is not None or (self._plain_until and self._is_plain(operation)):
             return await self._inner.execute(operation)
-        loop = asyncio.get_running_loop()
-        if self._plain_until and loop.time() < self._plain_until.get(type(operation), 0.0):
-            return await self._inner.execute(operation)
-        queues = self._queues[loop]
-        return await (queues.reads if reads else queues.writes).execute(operation)
+        if not queue.in_flight and not queue.waiting and not queue.owners:
+            return await queue.alone(operation)
+        return await queue.put(operation)
+
+    def _is_plain(self, operation: Operation) -> bool:
+        """Tell whether operations of this kind are plain calls for a while."""
+        return asyncio.get_running_loop().time() < self._plain_until.get(type(operation), 0.0)
 
     async def create_table(self, table: Table) -> bool | None:
         """Create the table, as the inner backend does."""
@@ -250,6 +259,7 @@ class BatchQueue:
         self.in_flight = 0
         self._with_owners = 0
         self._inner = inner
+        self._limit = inner.time_limit
         self._settings = settings
         self._falls_back = falls_back
         self._closed = False
@@ -267,33 +277,40 @@ class BatchQueue:
         behind = sum(len(each) for each in self._items_under_way.values() if each)
         return len(self.owners) + len(self.waiting) + behind
 
-    async def execute(self, operation: Operation) -> Reply:
-        """Execute an operation: at once where no request is under way, else in the next batch."""
-        if not self.in_flight and not self.waiting and not self.owners:
-            # A lone caller needs no task and no future, and a cancellation ends the request directly.
-            self.in_flight += 1
-            try:
-                return await self._inner.execute(operation)
-            finally:
-                self.in_flight -= 1
-                if self.waiting or self.owners:
-                    # Send in the loop's next turn, not here: the caller continues first, so the caller's
-                    # next operation joins the batch.
-                    self._send_soon()
+    async def alone(self, operation: Operation) -> Reply:
+        """Execute an operation at once, where no other operation is under way."""
+        # A lone caller needs no task and no future, and a cancellation ends the request directly.
+        self.in_flight += 1
+        try:
+            return await self._inner.execute(operation)
+        finally:
+            self.in_flight -= 1
+            if self.waiting or self.owners:
+                # Send in the loop's next turn, not here: the caller continues first, so the caller's
+                # next operation joins the batch.
+                self._send_soon()
+
+    def put(self, operation: Operation) -> "asyncio.Future[Reply]":
+        """Have an operation executed in one of the next batches. The future gets the reply, or the error."""
         if self._closed:
             raise _unanswered(operation, "the store was closed")
-        queued = _Queued(operation, self._loop, self._inner.time_limit)
-        if queued.is_owners:
+        loop, limit, location = self._loop, self._limit, operation.location
+        answer: asyncio.Future[Reply] = loop.create_future()
+        is_owners = isinstance(operation, OF_OWNERS)
+        item = location.table.name, location.partition, location.sort
+        queued = _Queued(operation, item, is_owners, answer, limit, loop.time() + limit)
+        if is_owners:
             self.owners.append(queued)
-            if not self._with_owners:
+            if not self._with_owners and not self._will_send:
                 # In the next turn: the other owners of this turn, such as those of one batch of claims, join.
                 self._send_soon()
         elif len(self.waiting) < self._settings.max_waiting:
             self.waiting.append(queued)
         else:
             self.late.append(queued)
-        self._send()
-        return await queued.answer
+        if len(self.owners) + len(self.waiting) >= self._settings.max_batch or not self.in_flight:
+            self._send()
+        return answer
 
     async def aclose(self) -> None:
         """Cancel all requests under way, and fail the waiting operations."""
@@ -361,24 +378,29 @@ class BatchQueue:
         """
         batch: list[_Queued] = []
         reads: dict[object, _Queued] = {}
+        under_way, room = self._items_under_way, self._settings.max_batch
         now, heard = self._loop.time(), self._heard
         # Only from here on: an answer after a silence does not make good for those who waited through the silence.
         self._heard = self._answered
         # The request that is kept for owners carries nothing else: claims would fill it as well.
         for queue in (self.owners, self.waiting) if self._has_room else (self.owners,):
-            while len(batch) < self._settings.max_batch and (queue or (queue is self.waiting and self._admit())):
+            while len(batch) < room and (queue or (queue is self.waiting and self._admit())):
                 queued = queue.popleft()
-                item = item_key(queued.operation.location)
-                if queued.is_over(now, heard):
+                if (now > queued.until or queued.answer.done()) and queued.is_over(now, heard):
                     if queued.has_item:
-                        self._free(item)
+                        self._free(queued)
                 elif isinstance(queued.operation, Get):
-                    if (first := reads.setdefault(item, queued)) is queued:
+                    if (first := reads.setdefault(queued.item, queued)) is queued:
                         batch.append(queued)
                     else:
-                        first.followers.append(queued)
-                elif self._takes(item, queued):
+                        first.followers = (*first.followers, queued)
+                elif queued.has_item or queued.item not in under_way:
+                    queued.has_item = True
+                    under_way.setdefault(queued.item, None)
                     batch.append(queued)
+                else:
+                    behind = under_way[queued.item] = under_way[queued.item] or deque()
+                    behind.append(queued)
         self._admit()
         return batch
 
@@ -388,25 +410,15 @@ class BatchQueue:
             self.waiting.append(self.late.popleft())
         return bool(self.waiting)
 
-    def _takes(self, item: object, write: "_Queued") -> bool:
-        """Mark an item as under way for a write. False: the write waits behind the item."""
-        if not write.has_item and item in self._items_under_way:
-            behind = self._items_under_way[item] = self._items_under_way[item] or deque()
-            behind.append(write)
-            return False
-        write.has_item = True
-        self._items_under_way.setdefault(item, None)
-        return True
-
-    def _free(self, item: object) -> None:
-        """Give an item to the next write that waits behind it, at the head of the queue."""
-        behind = self._items_under_way[item]
-        if not behind:
-            del self._items_under_way[item]
-            return
-        queued = behind.popleft()
-        queued.has_item = True
-        (self.owners if queued.is_owners else self.waiting).appendleft(queued)
+    def _free(self, done: "_Queued") -> None:
+        """Give a write's item to the next write that waits behind it, at the head of the queue."""
+        done.has_item = False
+        behind = self._items_under_way.pop(done.item)
+        if behind:
+            queued = behind.popleft()
+            queued.has_item = True
+            self._items_under_way[done.item] = behind
+            (self.owners if queued.is_owners else self.waiting).appendleft(queued)
 
     async def _run(self, batch: "list[_Queued]", *, has_owners: bool) -> None:
         """Execute a batch, and resolve every operation in all circumstances."""
@@ -425,8 +437,7 @@ class BatchQueue:
         """Note the end of a batch, and send the next one."""
         for queued in batch:
             if queued.has_item:
-                queued.has_item = False
-                self._free(item_key(queued.operation.location))
+                self._free(queued)
         self.in_flight -= 1
         self._with_owners -= has_owners
         self._send(of_any_size=True)
@@ -438,10 +449,13 @@ class BatchQueue:
         outcomes = await self._outcomes([queued.operation for queued in batch])
         alone: list[_Queued] = []
         for queued, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Applied):  # nearly every answer, and a write has no followers
+                if not queued.answer.done():
+                    queued.answer.set_result(outcome)
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.
-            if isinstance(outcome, str):
+            elif isinstance(outcome, str):
                 # Each by itself from here on: a follower may have more time left than the first reader.
-                followers, queued.followers = queued.followers, []
+                followers, queued.followers = queued.followers, ()
                 for each in (queued, *followers):
                     self._retry(each, outcome)
             elif isinstance(outcome, Alone | IdempotencyError) and self._falls_back(queued.operation, outcome):
@@ -449,7 +463,8 @@ class BatchQueue:
             else:
                 assert not isinstance(outcome, Alone)  # noqa: S101 - an operation alone always falls back
                 queued.resolve(outcome)
-        await asyncio.gather(*map(self._execute_alone, alone))
+        if alone:
+            await asyncio.gather(*map(self._execute_alone, alone))
 
     async def _outcomes(self, operations: Sequence[Operation]) -> Sequence[Outcome]:
         """Send operations in one request. A request that fails as a whole is an outcome of each operation."""
@@ -506,29 +521,28 @@ class BatchQueue:
 
 
 @final
-class _Queued:
+class _Queued(Struct, eq=False):
     """One operation from its arrival to its answer.
 
     Attributes:
+        item: The operation's item: table, partition and sort key.
         is_owners: Whether it is a completion, a renewal or a release.
         limit: How many seconds after its arrival the operation is sent at the latest.
         until: The loop's time after those seconds.
         backoff: The pauses between attempts. None before the first throttling.
         has_item: Whether its item is under way for this operation, and for no other.
-        followers: Reads of the same item that get the same answer. None before the send.
+        followers: Reads of the same item that get the same answer.
     """
 
-    __slots__ = ("answer", "backoff", "followers", "has_item", "is_owners", "limit", "operation", "until")
-
-    def __init__(self, operation: Operation, loop: asyncio.AbstractEventLoop, limit: float) -> None:
-        self.operation = operation
-        self.is_owners = isinstance(operation, OF_OWNERS)
-        self.answer: asyncio.Future[Reply] = loop.create_future()
-        self.limit = limit
-        self.until = loop.time() + limit
-        self.backoff: Backoff | None = None
-        self.has_item = False
-        self.followers: list[_Queued] = []
+    operation: Operation
+    item: tuple[str, str, str | None]
+    is_owners: bool
+    answer: asyncio.Future[Reply]
+    limit: float
+    until: float
+    backoff: Backoff | None = None
+    has_item: bool = False
+    followers: tuple["_Queued", ...] = ()
 
     def is_over(self, now: float, heard: float) -> bool:
         """Tell whether nobody waits for an answer any more. Whoever waited too long is answered here.

@@ -47,6 +47,8 @@ class LeanTransport:
         clock: Returns epoch seconds.
     """
 
+    takes_bodies: Final = True
+
     def __init__(
         self, client: Any, instead: Callable[[str], Transport], *, clock: Callable[[], float] = time.time
     ) -> None:

@@ -8,15 +8,24 @@ item, and `BatchGetItem` serves many reads. Two answers differ from plain calls:
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, final
+
+from msgspec import Struct
 
 from aioidempotency._core import conditions
 from aioidempotency._core.conditions import Absent, HeldBy, Requirement
-from aioidempotency._core.model import AttributeValue, Item, Location, Role, Table
+from aioidempotency._core.model import AttributeValue, Item, Location, Role, Status, Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Get, Operation, Put, Update
+from aioidempotency.backends.dynamodb.transport import encode
 
 Statement = dict[str, object]
 
+MOST_HEADS: Final = 1024
+"""The most templates in memory; a table has about four."""
+
+_RETURNING: Final = b',"ReturnValuesOnConditionCheckFailure":"ALL_OLD"}'
+_RUNNING: Final[AttributeValue] = {"S": Status.INPROGRESS.value}
+_NO_CHANGES: Final[Mapping[Role, AttributeValue]] = {}
 _APPLIED: Final = Applied()
 _DUPLICATE, _REFUSED = "DuplicateItem", "ConditionalCheckFailed"
 
@@ -28,13 +37,10 @@ def item_key(location: Location) -> tuple[str, str, str | None]:
 
 def has_statement(operation: Operation) -> bool:
     """Tell whether PartiQL can express an operation."""
-    match operation:
-        # Never `Unchanged`: the condition may ask for an absent attribute, and engines differ in the syntax for
-        # absence.
-        case Put(_, _, Absent()) | Update(_, _, HeldBy()) | Delete(_, HeldBy()):
-            return True
-        case _:
-            return False
+    # Never `Unchanged`: the condition may ask for an absent attribute, and engines differ in the syntax for absence.
+    if isinstance(operation, Put):
+        return isinstance(operation.condition, Absent)
+    return isinstance(operation, Update | Delete) and isinstance(operation.condition, HeldBy)
 
 
 def statement(operation: Operation) -> Statement:
@@ -51,6 +57,29 @@ def statement(operation: Operation) -> Statement:
             return _conditional(location, _delete(location.table, _roles(wanted)), wanted, ())
         case _:
             raise TypeError(f"PartiQL cannot say {type(operation).__name__} under this condition")
+
+
+def text(operation: Put | Update | Delete) -> bytes:
+    """Write the statement of an operation as JSON: the bytes of `statement`, made from a template.
+
+    Raises:
+        ValueError: A value has no form in JSON, such as half of a surrogate pair.
+    """
+    location = operation.location
+    if isinstance(operation, Put):
+        head = _insert_head(location.table.name, tuple(operation.item))
+        return b"%b%b}" % (head, encode([*operation.item.values()]))
+    condition = operation.condition
+    assert isinstance(condition, HeldBy)  # noqa: S101 - see `has_statement`
+    until = condition.until
+    changes = operation.changes if isinstance(operation, Update) else _NO_CHANGES
+    shape = (type(operation), id(location.table), tuple(changes), until is None)
+    head = (_heads.get(shape) or _head(shape, operation, HeldBy("", until))).text
+    # In the order of `requirements`.
+    values = [*changes.values(), *location.item.values(), {"S": condition.owner}, _RUNNING]
+    if until is not None:
+        values.append({"N": str(until)})
+    return b"%b%b%b" % (head, encode(values), _RETURNING)
 
 
 def answer(error: Mapping[str, Any] | None) -> Applied | ConditionFailed | str:
@@ -100,6 +129,38 @@ def _conditional(
         "Parameters": [*values, *location.item.values(), *[value for _, value in wanted]],
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
+
+
+@final
+class _Head(Struct, frozen=True, eq=False):
+    """The part of a statement's JSON before the values. It holds its table, so no other table can get the same id."""
+
+    table: Table
+    text: bytes
+
+
+# Keyed by `id(table)`, as the templates of `requests`.
+_heads: Final[dict[tuple[object, ...], _Head]] = {}
+
+
+def _head(shape: tuple[object, ...], like: Update | Delete, condition: HeldBy) -> _Head:
+    """Make and store the template of all statements of one kind in one table."""
+    table = like.location.table
+    roles = _roles(conditions.requirements(condition, table))
+    said = _update(table, tuple(like.changes), roles) if isinstance(like, Update) else _delete(table, roles)
+    if len(_heads) >= MOST_HEADS:
+        _heads.clear()
+    head = _heads[shape] = _Head(table, _opened(said))
+    return head
+
+
+@lru_cache
+def _insert_head(table_name: str, names: tuple[str, ...]) -> bytes:
+    return _opened(_insert(table_name, names))
+
+
+def _opened(statement: str) -> bytes:
+    return b'{"Statement":%b,"Parameters":' % encode(statement)
 
 
 @lru_cache

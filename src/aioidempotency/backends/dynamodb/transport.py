@@ -22,6 +22,11 @@ class Transport(Protocol):
     """Sends requests to DynamoDB."""
 
     @property
+    def takes_bodies(self) -> bool:
+        """Whether a body that is given is sent. Else the parameters count alone, and must be whole."""
+        ...
+
+    @property
     def client(self) -> Any:
         """The aiobotocore client, for requests about tables."""
         ...
@@ -33,6 +38,7 @@ class Transport(Protocol):
 
         Args:
             operation: The operation's name in DynamoDB's API.
+            parameters: The parameters; beside a body, the names of the tables are enough.
             body: The parameters as JSON text, if written already.
 
         Raises:
