@@ -50,9 +50,10 @@ from aioidempotency._options import (
     one_of,
     patience,
 )
-from aioidempotency._parts import PartsInUse
+from aioidempotency._parts import Parts, PartsInUse
+from aioidempotency._records import Records
 from aioidempotency._result_types import ResultType
-from aioidempotency._waiting import InFlightCall, Left, follow, poll
+from aioidempotency._waiting import InFlightCall, Left, RunningCalls, follow, poll
 from aioidempotency.events import (
     CompletionFailed,
     FailedOpen,
@@ -86,7 +87,7 @@ REFUSALS = 3
 
 
 @final
-class Execution(Nested):
+class Execution(Nested, eq=False):
     """One call inside its block: whether the body has to run, and the result.
 
     ```python
@@ -110,43 +111,15 @@ class Execution(Nested):
         record: The finished record in a replay, else None.
     """
 
-    __slots__ = (
-        "_effects",
-        "_pending",
-        "_running",
-        "_unclaimed",
-        "key",
-        "lease",
-        "record",
-        "replayed",
-        "result",
-    )
     key: str
-    replayed: bool
-    result: object
-    lease: Lease | None
-    record: Record | None
-
-    def __init__(
-        self,
-        key: str,
-        *,
-        lease: Lease | None = None,
-        record: Record | None = None,
-        effects: Effects | None = None,
-        unclaimed: StoreError | ConfigurationError | None = None,
-    ) -> None:
-        self.key = key
-        self.lease = lease
-        self.record = record
-        self.replayed = record is not None
-        self.result = None if record is None else record.result
-        self._effects = effects
-        self._unclaimed = unclaimed
-        self._pending: PendingWrites | None = None
-        self._left = False
-        self._outer = None
-        self._running: RunningLease | None = None
+    lease: Lease | None = None
+    record: Record | None = None
+    replayed: bool = False
+    result: object = None
+    _effects: Effects | None = None
+    _unclaimed: StoreError | ConfigurationError | None = None
+    _pending: PendingWrites | None = None
+    _running: RunningLease | None = None
 
     @property
     def lost(self) -> bool:
@@ -314,64 +287,47 @@ class CallOptions(Struct, frozen=True, kw_only=True):
             MissingKeyError: The key is None or empty.
             SerializationError: The key has no canonical form.
         """
-        settings = self.in_use.parts.settings
+        parts = self.in_use.parts
+        settings = parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
-        return Call(self, key, settings.route_of(key), os.urandom(16).hex(), fingerprint, result_type)
+        return Call(self, key, settings.route_of(key), os.urandom(16).hex(), fingerprint, result_type, parts, parts.records)
+
+
+NOT_ENTERED: Any = None
+"""Stands for the calls of the running loop, which the entry of a block finds."""
 
 
 @final
-class Call:
+class Call(Struct, eq=False):
     """The block around one call. Entry claims the key; exit completes the record, or releases the key.
-
-    Args:
-        key: The record's key, `namespace#digest`.
-        route: Where the record may be.
-        owner: 128 random bits, which mark the record as owned by this call.
-        fingerprint: The digest of the payload, or None.
-        result_type: The type of the result.
 
     Attributes:
         parts: The parts of the store that the call uses.
+        _key: The record's key, `namespace#digest`.
+        _route: Where the record may be.
+        _owner: 128 random bits, which mark the record as owned by this call.
+        _fingerprint: The digest of the payload, or None.
+        _result_type: The type of the result.
     """
 
-    __slots__ = (
-        "_began",
-        "_execution",
-        "_fingerprint",
-        "_here",
-        "_key",
-        "_mine",
-        "_options",
-        "_owner",
-        "_records",
-        "_result_type",
-        "_route",
-        "_running",
-        "_used",
-        "parts",
-    )
+    _options: CallOptions
+    _key: str
+    _route: Route
+    _owner: str
+    _fingerprint: str | None
+    _result_type: ResultType
+    parts: Parts
+    _records: Records
+    _used: bool = False
+    _execution: Execution | None = None
+    _running: RunningLease | None = None
+    _mine: InFlightCall | None = None
+    _here: RunningCalls = NOT_ENTERED
+    _began: float = 0.0
 
-    def __init__(
-        self,
-        options: CallOptions,
-        key: str,
-        route: Route,
-        owner: str,
-        fingerprint: str | None,
-        result_type: ResultType,
-    ) -> None:
-        self._options = options
-        self.parts = options.in_use.parts
-        self._records = self.parts.records
-        self._route = route
-        self._key = key
-        self._owner = owner
-        self._fingerprint = fingerprint
-        self._result_type = result_type
-        self._execution: Execution | None = None
-        self._running: RunningLease | None = None
-        self._mine: InFlightCall | None = None
-        self._used = False
+    # The arguments of a call are the caller's.
+    def __repr__(self) -> str:
+        return f"<Call {self._key}>"
 
     async def __aenter__(self) -> Execution:  # noqa: C901 - the way into a block is read in one piece
         """Claim the key. Raises the errors of `AsyncIdempotencyStore.execute`."""
@@ -542,7 +498,7 @@ class Call:
 
     def _unprotected(self, cause: StoreError | ConfigurationError) -> Execution:
         """Enter the block without a record."""
-        execution = self._execution = Execution(self._key, unclaimed=cause)
+        execution = self._execution = Execution(self._key, _unclaimed=cause)
         execution._outer = innermost(CURRENT.get())  # noqa: SLF001 - a block makes its execution
         CURRENT.set(execution)
         return execution
@@ -557,9 +513,8 @@ class Call:
             # As `Records.used`, in line: each call passes here.
             used = records.now() - (lease.expires_at - lease.duration)
             heartbeat = options.heartbeat if DEADLINE.get() is None or time_left() is None else None
-            running = self._running = RunningLease(
-                lease, since=loop.time() - used if used > 0 else loop.time(), interval=heartbeat or 0.0, loop=loop
-            )
+            since = loop.time() - used if used > 0 else loop.time()
+            running = self._running = RunningLease.of(lease, since, heartbeat or 0.0, loop)
             records.held[lease.owner] = running
             mine = self._mine
             if mine is not None:
@@ -570,9 +525,7 @@ class Call:
                 self._here.leases.keep(running)
             if records.listens(logging.DEBUG):
                 records.report(decided(decision))
-            execution = Execution(self._key, lease=lease, effects=self.parts.effects)
-            execution._running = running  # noqa: SLF001 - a block makes its execution
-            return execution
+            return Execution(self._key, lease, _effects=self.parts.effects, _running=running)
         if records.listens(logging.DEBUG):
             records.report(decided(decision))
         match decision:
@@ -580,7 +533,7 @@ class Call:
                 if records.cache is not None:
                     records.cache.put(self._key, record)
                 decoded = _results.decode(record, self._result_type, options.store_errors, options.upgrade)
-                return Execution(self._key, record=replace(record, result=decoded))
+                return Execution(self._key, record=replace(record, result=decoded), replayed=True, result=decoded)
             case InProgress(record, retry_after):
                 raise InProgressError(record, retry_after)
             case Mismatch(record):

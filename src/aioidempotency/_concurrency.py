@@ -11,6 +11,7 @@ from threading import Lock
 from typing import Final, Generic, Self, TypeVar, final
 
 import anyio
+from msgspec import Struct
 
 from aioidempotency.exceptions import ConfigurationError, LeaseLostError
 
@@ -77,7 +78,7 @@ class PerLoop(dict[asyncio.AbstractEventLoop, T], Generic[T]):
         return made
 
 
-class Nested:
+class Nested(Struct, eq=False, kw_only=True):
     """What a block puts around the code inside, found through a context variable.
 
     A block may be entered in one task or context, and left in another one. Each task, and each context, has a copy of
@@ -85,9 +86,8 @@ class Nested:
     Therefore a block that was left is marked, and a reader of the variable skips marked ones, see `innermost`.
     """
 
-    __slots__ = ("_left", "_outer")
-    _left: bool
-    _outer: Self | None
+    _left: bool = False
+    _outer: Self | None = None
 
 
 N = TypeVar("N", bound=Nested)

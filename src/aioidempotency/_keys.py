@@ -63,19 +63,20 @@ def digest(material: object, *, subject: str = "the key material") -> str:
     """Digest key material: hex SHA-256 of the canonical form."""
     # The common keys are a text, or arguments that are texts. For these, the encoder of `canonical` would write the same,
     # by a longer way.
-    kind = type(material)
-    if kind is str:
+    text = None
+    if type(material) is str:
         text = _escaped(material)
-    elif kind is dict and {*map(type, material), *map(type, material.values())} == _TEXT:
-        if len(material) == 1:
-            ((name, member),) = material.items()
-            text = f"{{{_escaped(name)}: {_escaped(member)}}}"
+    elif type(material) is dict and (len(material) == 1 or {*map(type, material)} == _TEXT):
+        members = []
+        for name in sorted(material):
+            member = material[name]
+            if type(member) is not str or type(name) is not str:
+                break
+            members.append(f"{_escaped(name)}: {_escaped(member)}")
         else:
-            members = [f"{_escaped(name)}: {_escaped(member)}" for name, member in sorted(material.items())]
             text = f"{{{', '.join(members)}}}"
-    else:
-        return hashlib.sha256(canonical(material, subject=subject)).hexdigest()
-    return hashlib.sha256(text.encode()).hexdigest()
+    encoded = canonical(material, subject=subject) if text is None else text.encode()
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def record_key(material: object, store_namespace: str, namespace: str) -> str:

@@ -25,10 +25,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import inf, isnan
-from typing import Final, final
+from typing import Any, Final, Self, final
 from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
+from msgspec import Struct
 
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import CLEANUP_LIMIT, PROCESS, Nested, innermost
@@ -49,19 +50,14 @@ SAFE_PART = 0.9
 
 
 @final
-class Deadline(Nested):
+class Deadline(Nested, eq=False):
     """One `deadline` block.
 
     Attributes:
         ends: The instant of `time.monotonic` before which calls must end.
     """
 
-    __slots__ = ("ends",)
-
-    def __init__(self, ends: float) -> None:
-        self.ends = ends
-        self._left = False
-        self._outer = None
+    ends: float
 
     def leave(self) -> None:
         """End the deadline, in all tasks and contexts that it has reached."""
@@ -146,63 +142,56 @@ BACKGROUND: Final[WeakSet["asyncio.Task[None]"]] = WeakSet()
 """The renewals and releases under way, of all stores: whoever waits for the end of a loop's work lets them end."""
 
 
-@final
-class RunningLease:
-    """One lease while the body runs.
+def due_after(since: float, interval: float, lease: Lease) -> float:
+    """Tell when the next renewal is due. A lease cut by the end of a time window is renewed after its own third."""
+    third = lease.duration / 3
+    return since + (interval if interval < third else third)  # noqa: FURB136 - without a call, on the path of every call
 
-    Args:
-        lease: The lease as granted.
-        since: The loop's time of the request for the lease.
-        interval: Seconds between two renewals.
-        loop: The running loop.
+
+@final
+class RunningLease(Struct, eq=False):
+    """One lease while the body runs.
 
     Attributes:
         lease: The lease as last renewed.
+        since: The loop's time from which the lease counts: that of the request for the lease.
+        interval: Seconds between two renewals.
+        due: The loop's time at which the next renewal is due, see `due_after`.
         lost: Whether the lease was lost while the body ran.
         record: The successor's record, if known.
         cause: The last error of a renewal, if the lease was lost for want of an answer.
         ended: Whether the body has ended. No renewal and no cancellation follows.
-        since: The loop's time from which the lease counts.
-        due: The loop's time at which the next renewal is due.
         timer: The end of a lease that nobody renews any more; or, while a task with two lost leases unwinds, the
             cancellation for this one.
         renewing: Whether a renewal is under way.
         request: The time limit of a renewal under way.
     """
 
-    __slots__ = (
-        "_cancelling",
-        "_loop",
-        "_task",
-        "cause",
-        "due",
-        "ended",
-        "interval",
-        "lease",
-        "lost",
-        "record",
-        "renewing",
-        "request",
-        "since",
-        "timer",
-    )
+    lease: Lease
+    since: float
+    interval: float
+    due: float
+    _loop: asyncio.AbstractEventLoop
+    _task: "asyncio.Task[Any] | None"
+    _cancelling: int
+    lost: bool = False
+    record: Record | None = None
+    cause: Exception | None = None
+    ended: bool = False
+    timer: asyncio.TimerHandle | None = None
+    renewing: bool = False
+    request: anyio.CancelScope | None = None
 
-    def __init__(self, lease: Lease, *, since: float, interval: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.lease = lease
-        self.since = since
-        self.interval = interval
-        # A lease may have been cut by the end of a time window. The interval then follows the lease's real duration.
-        self.due = since + min(interval, lease.duration / 3)
-        self.renewing = False
-        self.lost = False
-        self.ended = False
-        self.record: Record | None = None
-        self.cause: Exception | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.request: anyio.CancelScope | None = None
-        self._loop = loop
-        task = self._task = asyncio.current_task(loop)
-        self._cancelling = 0 if task is None else task.cancelling()
+    @classmethod
+    def of(cls, lease: Lease, since: float, interval: float, loop: asyncio.AbstractEventLoop) -> Self:
+        """Hold a lease for the running task."""
+        task = asyncio.current_task(loop)
+        cancelling = 0 if task is None else task.cancelling()
+        return cls(lease, since, interval, due_after(since, interval, lease), loop, task, cancelling)
+
+    # The lease names the record, and nothing else is of interest.
+    def __repr__(self) -> str:
+        return f"<RunningLease: {self.lease!r}{', lost' if self.lost else ''}{', ended' if self.ended else ''}>"
 
     def take_back(self, error: BaseException | None) -> bool:
         """Take back the cancellation of a lost lease, if this lease holds one.
@@ -241,7 +230,7 @@ class RunningLease:
         """Accept a renewal, requested at the loop's time `since`."""
         self.lease = lease
         self.since = since
-        self.due = since + min(self.interval, lease.duration / 3)
+        self.due = due_after(since, self.interval, lease)
 
     def lose(self, record: Record | None, cause: Exception | None = None) -> None:
         """Cancel the task of the body, once. A task that another lost block has cancelled is on its way out."""

@@ -31,6 +31,7 @@ from aioidempotency import (
 )
 from aioidempotency import _results as results
 from aioidempotency import exceptions as errors
+from aioidempotency._backoff import Backoff
 from aioidempotency._call import CallOptions
 from aioidempotency._core import operations
 from aioidempotency._core.conditions import Condition, Unchanged
@@ -40,6 +41,7 @@ from aioidempotency._core.protocol import claim, claim_refused, complete
 from aioidempotency._effects import commits, ids, outbox
 from aioidempotency._effects.commits import Commit
 from aioidempotency._effects.outbox import Outbox
+from aioidempotency._effects.pending import PendingWrites
 from aioidempotency._effects.store import Effects
 from aioidempotency._effects.writes import Items
 from aioidempotency._lease import RunningLease
@@ -48,6 +50,7 @@ from aioidempotency._options import Settings
 from aioidempotency._parts import Parts, PartsInUse
 from aioidempotency._records import LocalCache, Records
 from aioidempotency._result_types import ResultType
+from aioidempotency._waiting import RunningCalls
 from aioidempotency.codecs import Codec, JsonCodec
 from tests.core.playing import NOW, RENAMED, SIMPLE, attempt, held, play
 
@@ -138,6 +141,12 @@ MADE: dict[object, Callable[[], Any]] = {
     aioidempotency.partitioning.Partitioning: lambda: HashBuckets(2),
     RunningLease: lambda: None,
     anyio.Event: lambda: None,
+    asyncio.Future[operations.Reply]: lambda: None,
+    ResultType: lambda: ResultType(Any, JsonCodec()),
+    PendingWrites: lambda: None,
+    RunningCalls: lambda: None,
+    Backoff: lambda: Backoff(1.0, 2.0),
+    typing.Self: lambda: None,
     Condition: lambda: Unchanged(ITEM),
     BaseException: lambda: errors.StoreError("PutItem", "orders", "down"),
     IdempotencyError: lambda: errors.StoreError("PutItem", "orders", "down"),
@@ -161,6 +170,8 @@ MADE: dict[object, Callable[[], Any]] = {
     ("Parameters", "receiver"): lambda: "self",
     ("Parameters", "plain"): lambda: ("order_id",),
     ("Parameters", "keywords"): lambda: "kwargs",
+    ("Call", "_key"): lambda: DIGEST,
+    ("_Queued", "followers"): lambda: (),
     ("_Queues", "reads"): lambda: None,
     ("_Queues", "writes"): lambda: None,
 }

@@ -189,15 +189,15 @@ class DynamoDBBackend:
 
     async def _send(self, transport: Transport, operation: Operation) -> Reply:
         """Send an operation, and repeat the send after a conflict with a transaction, or without an answer."""
-        request = requests.request(operation)
-        name, parameters = request.operation, request.parameters
+        request = requests.written(operation) if transport.takes_bodies else requests.request(operation)
+        name, parameters, body = request.operation, request.parameters, request.body
         if isinstance(operation, Transact) and "ClientRequestToken" not in parameters:
             # One token for all attempts: a repetition of an applied transaction is answered as the first one would be.
             parameters = {**parameters, "ClientRequestToken": str(uuid4())}
         backoff: Backoff | None = None
         while True:
             try:
-                return requests.reply(operation, await transport.send(name, parameters))
+                return requests.reply(operation, await transport.send(name, parameters, body))
             except NoAnswerError:
                 backoff = backoff or Backoff(*CONFLICT_PAUSES, tries=NO_ANSWER_TRIES)
                 pause = backoff.next(asyncio.get_running_loop().time())

@@ -544,6 +544,9 @@ class _Queued(Struct, eq=False):
     has_item: bool = False
     followers: tuple["_Queued", ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Queued {self.operation!r}>"
+
     def is_over(self, now: float, heard: float) -> bool:
         """Tell whether nobody waits for an answer any more. Whoever waited too long is answered here.
 

@@ -138,6 +138,9 @@ class _Head(Struct, frozen=True, eq=False):
     table: Table
     text: bytes
 
+    def __repr__(self) -> str:
+        return f"<Head of statements on {self.table.name}>"
+
 
 # Keyed by `id(table)`, as the templates of `requests`.
 _heads: Final[dict[tuple[object, ...], _Head]] = {}

@@ -39,6 +39,7 @@ from aioidempotency._core.operations import (
     Write,
 )
 from aioidempotency.backends.dynamodb.answers import NO_ANSWER, NoAnswerError
+from aioidempotency.backends.dynamodb.transport import encode
 from aioidempotency.exceptions import Reason
 
 REFUSAL: Final = "ConditionalCheckFailedException"
@@ -67,6 +68,9 @@ _REFUSED: Final = "ConditionalCheckFailed"
 _NOT_REFUSED: Final = "None"
 """The code of a transaction's part without a failure."""
 
+_DIFFERENT: Final = frozenset({"Item", "Key", "ExpressionAttributeValues"})
+"""The parameters that differ between two writes of one kind in one table."""
+
 _APPLIED: Final = Applied()
 _ABSENT: Final = Absent()
 _NO_CHANGES: Final[Mapping[Role, AttributeValue]] = {}
@@ -74,12 +78,16 @@ _NO_CHANGES: Final[Mapping[Role, AttributeValue]] = {}
 
 @final
 class Request(Struct, frozen=True):
-    """One call of DynamoDB's API: the operation's name and the parameters."""
+    """One call of DynamoDB's API: the operation's name and the parameters.
+
+    Beside a body, which is the parameters as JSON, the parameters have only what leads to the table.
+    """
 
     operation: str
     parameters: Mapping[str, object]
+    body: bytes | None = None
 
-    # The parameters hold items.
+    # The parameters hold items, and so does the body.
     def __repr__(self) -> str:
         return f"<Request {self.operation}>"
 
@@ -94,6 +102,8 @@ class Template(Struct, frozen=True, eq=False):
         names: The attributes' names by placeholder.
         values: The values by placeholder. Each request replaces the owner, the lease's end and the new values.
         changed: The placeholders of the new values, in the order of the changes.
+        pieces: The parameters as JSON, without the item or the key, and without the values.
+        routing: The parameters that lead to the table.
     """
 
     table: Table
@@ -101,6 +111,8 @@ class Template(Struct, frozen=True, eq=False):
     names: dict[str, str]
     values: dict[str, AttributeValue]
     changed: tuple[str, ...]
+    pieces: tuple[bytes, ...]
+    routing: dict[str, object]
 
     # The sample holds the item of one call.
     def __repr__(self) -> str:
@@ -136,6 +148,25 @@ def request(operation: Operation) -> Request:  # noqa: PLR0911 - one for each ki
             return Request(name, {**_partition(location), "Limit": limit, "ConsistentRead": True})
         case _ as never:
             assert_never(never)
+
+
+def written(operation: Operation) -> Request:
+    """Make the request of an operation for a transport that takes bodies: as `request`, and for the usual writes as bytes.
+
+    Raises:
+        ValueError: A value has no form in JSON, such as half of a surrogate pair.
+    """
+    if isinstance(operation, Put):
+        if isinstance(operation.condition, Absent):
+            template = _templates.get((Put, id(operation.location.table))) or _template(operation, _ABSENT)
+            head, tail = template.pieces
+            return Request("PutItem", template.routing, b"%b%b%b" % (head, encode(operation.item), tail))
+    elif isinstance(operation, Update) and isinstance(operation.condition, HeldBy):
+        template, values = _of_owner(operation, operation.condition, operation.changes)
+        head, middle, tail = template.pieces
+        body = b"%b%b%b%b%b" % (head, encode(operation.location.item), middle, encode(values), tail)
+        return Request("UpdateItem", template.routing, body)
+    return request(operation)
 
 
 def reply(operation: Operation, response: Mapping[str, object]) -> Reply:
@@ -200,8 +231,7 @@ def reasons(response: Mapping[str, object]) -> tuple[str, ...]:
 
 def _put_if_absent(write: Put) -> Request:
     """Make the request of a put when `Absent`, from the template."""
-    key = Put, id(write.location.table)
-    template = _templates.get(key) or _template(key, write, _ABSENT)
+    template = _templates.get((Put, id(write.location.table))) or _template(write, _ABSENT)
     # The names are copied, because a client of the caller's may change its arguments.
     parameters = {**template.parameters, "Item": write.item, "ExpressionAttributeNames": template.names.copy()}
     return Request("PutItem", parameters)
@@ -211,9 +241,23 @@ def _write_of_owner(
     name: str, write: Update | Delete, condition: HeldBy, changes: Mapping[Role, AttributeValue]
 ) -> Request:
     """Make the request of an update or a delete when `HeldBy`, from the template."""
-    location, until = write.location, condition.until
-    key = name, id(location.table), tuple(changes), until is None
-    template = _templates.get(key) or _template(key, write, HeldBy("", until))
+    template, values = _of_owner(write, condition, changes)
+    parameters = {
+        **template.parameters,
+        "Key": write.location.item,
+        "ExpressionAttributeNames": template.names.copy(),
+        "ExpressionAttributeValues": values,
+    }
+    return Request(name, parameters)
+
+
+def _of_owner(
+    write: Update | Delete, condition: HeldBy, changes: Mapping[Role, AttributeValue]
+) -> tuple[Template, dict[str, AttributeValue]]:
+    """Find the template of an update or a delete when `HeldBy`, and make the values."""
+    until = condition.until
+    key = type(write), id(write.location.table), tuple(changes), until is None
+    template = _templates.get(key) or _template(write, HeldBy("", until))
     # A replaced value keeps its place in the dictionary, so the order is the same as in `_condition`.
     values = template.values.copy()
     # Every call must set the owner of its own condition: the owner of an earlier call would let a stale owner write.
@@ -221,16 +265,10 @@ def _write_of_owner(
     if until is not None:
         values[":in_progress_expiration"] = {"N": str(until)}
     values.update(zip(template.changed, changes.values(), strict=True))
-    parameters = {
-        **template.parameters,
-        "Key": location.item,
-        "ExpressionAttributeNames": template.names.copy(),
-        "ExpressionAttributeValues": values,
-    }
-    return Request(name, parameters)
+    return template, values
 
 
-def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) -> Template:
+def _template(like: Write, condition: Absent | HeldBy) -> Template:
     """Make and store the template of all writes of one kind.
 
     The template is made from a sample, so that no key and no value of a caller stays in memory.
@@ -238,6 +276,7 @@ def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) 
     location = Location(table=like.location.table, partition="")
     changed: tuple[Role, ...] = ()
     sample: Write
+    key: tuple[object, ...] = type(like), id(location.table)
     match like:
         case Put():
             sample = Put(location, {}, condition)
@@ -248,6 +287,8 @@ def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) 
             sample = Delete(location, condition)
         case _ as never:
             assert_never(never)
+    if isinstance(condition, HeldBy):
+        key = *key, changed, condition.until is None
     parameters = _write(sample)
     template = Template(
         table=location.table,
@@ -255,11 +296,26 @@ def _template(key: tuple[object, ...], like: Write, condition: Absent | HeldBy) 
         names=cast("dict[str, str]", parameters["ExpressionAttributeNames"]),
         values=cast("dict[str, AttributeValue]", parameters.get("ExpressionAttributeValues", {})),
         changed=tuple([f":new_{role}" for role in changed]),
+        pieces=_pieces(parameters),
+        routing={"TableName": location.table.name},
     )
     if len(_templates) >= MOST_TEMPLATES:
         _templates.clear()
     _templates[key] = template
     return template
+
+
+def _pieces(parameters: Mapping[str, object]) -> tuple[bytes, ...]:
+    """Write parameters as JSON, and leave out what differs from request to request."""
+    pieces, text = [], b"{"
+    for number, (name, value) in enumerate(parameters.items()):
+        text += (b"," if number else b"") + encode(name) + b":"
+        if name in _DIFFERENT:
+            pieces.append(text)
+            text = b""
+        else:
+            text += encode(value)
+    return (*pieces, text + b"}")
 
 
 def _write(write: Write | Check) -> dict[str, object]:
