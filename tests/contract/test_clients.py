@@ -303,7 +303,7 @@ async def test_a_request_leaves_after_two_awaits_of_the_backend(operation: Write
         sys.setprofile(None)
     assert depths == [2, 2]
     written = "_put_if_absent" if isinstance(operation, Put) else "_write_of_owner"
-    key = [] if isinstance(operation, Put) else [("model.py", "item")]
+    key = [] if isinstance(operation, Put) else [("requests.py", "_of_owner"), ("model.py", "item")]
     assert passed == [
         ("backend.py", "execute"),
         ("backend.py", "_send"),

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
-from uuid import uuid4
 
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.exceptions import HTTPClientError
@@ -82,8 +81,11 @@ class LeanTransport:
         if body is None:
             body = encode(parameters)
         tables = _tables(parameters)
-        # The service tells the attempts of one call by this header.
-        call = f"amz-sdk-invocation-id: {uuid4()}\r\n{self._trace() if self._in_lambda else ''}"
+        # The service tells the attempts of one call by this header: a random UUID, written in line.
+        bits = os.urandom(16).hex()
+        call = f"amz-sdk-invocation-id: {bits[:8]}-{bits[8:12]}-4{bits[13:16]}-8{bits[17:20]}-{bits[20:]}\r\n"
+        if self._in_lambda:
+            call += self._trace()
         failures: _Failures | None = None
         while True:
             # Credentials may change between two attempts.
