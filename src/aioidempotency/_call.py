@@ -352,8 +352,16 @@ class Call(Struct, eq=False):
             if self._records.cache is not None:
                 decision = self._records.cached(self._key, self.attempt)
             if decision is None and self._key not in here.in_flight:
-                decision = await self._claim()
-            if decision is None or isinstance(decision, InProgress):
+                # As `_claim`, in line.
+                self._mine = here.in_flight[self._key] = InFlightCall()
+                try:
+                    decision = await self._records.claim(self.attempt())
+                except BaseException as error:
+                    self._end(None, error if isinstance(error, StoreError) else None)
+                    raise
+                if type(decision) is not Claimed:
+                    self._end(decision.record)
+            if decision is None or type(decision) is InProgress:
                 decision = await self._wait(decision)
         except StoreError as error:
             if error.contended or error.refused or not parts.settings.fail_open:
@@ -508,7 +516,7 @@ class Call(Struct, eq=False):
         options = self._options
         records = self._records
         # Before anything that can raise: `__aenter__` then finds the lease to release.
-        if isinstance(decision, Claimed):
+        if type(decision) is Claimed:
             lease = decision.lease
             # As `Records.used`, in line: each call passes here.
             used = records.now() - (lease.expires_at - lease.duration)

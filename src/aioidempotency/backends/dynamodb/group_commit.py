@@ -36,7 +36,7 @@ from aioidempotency._core.operations import Applied, Get, Operation, Put, Reply
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
-from aioidempotency.backends.dynamodb.partiql import has_statement
+from aioidempotency.backends.dynamodb.partiql import STATEMENTS
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 LARGEST_BATCH: Final = 25
@@ -69,10 +69,6 @@ A permission seldom returns, and each try costs a refused request.
 
 MOST_CAUSES: Final = 100
 """The most causes of a fallback that are told, each once. There are as many as DynamoDB has error codes."""
-
-STATEMENTS: Final = (Put, *OF_OWNERS)
-"""The operations that need PartiQL to share a request."""
-
 
 FellBack = Callable[[IdempotencyError], object]
 FallsBack = Callable[[Operation, Alone | IdempotencyError], bool]
@@ -159,9 +155,10 @@ class GroupCommitBackend:
             ConfigurationError: The engine has no PartiQL, or the permissions are missing.
         """
         queues = self._queues[asyncio.get_running_loop()]
-        if isinstance(operation, Get):
+        kind = type(operation)
+        if kind is Get:
             queue = queues.reads
-        elif has_statement(operation):
+        elif kind in STATEMENTS and type(operation.condition) is STATEMENTS[kind]:  # `has_statement`, in line
             queue = queues.writes
         else:
             return await self._inner.execute(operation)
@@ -171,7 +168,7 @@ class GroupCommitBackend:
             return await self._inner.execute(operation)
         if not queue.in_flight and not queue.waiting and not queue.owners:
             return await queue.alone(operation)
-        return await queue.put(operation)
+        return await queue.put(operation, is_owners=kind in OF_OWNERS)
 
     def _is_plain(self, operation: Operation) -> bool:
         """Tell whether operations of this kind are plain calls for a while."""
@@ -212,7 +209,7 @@ class GroupCommitBackend:
         elif of_owner or self._settings.fallback:
             cause = outcome
             # A missing permission concerns one kind of statement, a missing PartiQL all.
-            kinds = (type(operation),) if outcome.denied or isinstance(operation, Get) else STATEMENTS
+            kinds = (type(operation),) if outcome.denied or isinstance(operation, Get) else tuple(STATEMENTS)
             until = asyncio.get_running_loop().time() + PLAIN_FOR
             self._plain_until |= dict.fromkeys(kinds, until)
         else:
@@ -290,13 +287,12 @@ class BatchQueue:
                 # next operation joins the batch.
                 self._send_soon()
 
-    def put(self, operation: Operation) -> "asyncio.Future[Reply]":
+    def put(self, operation: Operation, *, is_owners: bool) -> "asyncio.Future[Reply]":
         """Have an operation executed in one of the next batches. The future gets the reply, or the error."""
         if self._closed:
             raise _unanswered(operation, "the store was closed")
         loop, limit, location = self._loop, self._limit, operation.location
         answer: asyncio.Future[Reply] = loop.create_future()
-        is_owners = isinstance(operation, OF_OWNERS)
         item = location.table.name, location.partition, location.sort
         queued = _Queued(operation, item, is_owners, answer, limit, loop.time() + limit)
         if is_owners:
@@ -308,7 +304,7 @@ class BatchQueue:
             self.waiting.append(queued)
         else:
             self.late.append(queued)
-        if len(self.owners) + len(self.waiting) >= self._settings.max_batch or not self.in_flight:
+        if not self.in_flight or len(self.owners) + len(self.waiting) >= self._settings.max_batch:
             self._send()
         return answer
 
@@ -389,7 +385,7 @@ class BatchQueue:
                 if (now > queued.until or queued.answer.done()) and queued.is_over(now, heard):
                     if queued.has_item:
                         self._free(queued)
-                elif isinstance(queued.operation, Get):
+                elif type(queued.operation) is Get:
                     if (first := reads.setdefault(queued.item, queued)) is queued:
                         batch.append(queued)
                     else:
@@ -449,7 +445,7 @@ class BatchQueue:
         outcomes = await self._outcomes([queued.operation for queued in batch])
         alone: list[_Queued] = []
         for queued, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Applied):  # nearly every answer, and a write has no followers
+            if type(outcome) is Applied:  # nearly every answer, and a write has no followers
                 if not queued.answer.done():
                     queued.answer.set_result(outcome)
             # DynamoDB answers HTTP 200 even when statements were throttled, so botocore never retries one.

@@ -13,12 +13,18 @@ from typing import Any, Final, final
 from msgspec import Struct
 
 from aioidempotency._core import conditions
-from aioidempotency._core.conditions import Absent, HeldBy, Requirement
+from aioidempotency._core.conditions import Absent, Condition, HeldBy, Requirement
 from aioidempotency._core.model import AttributeValue, Item, Location, Role, Status, Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Delete, Get, Operation, Put, Update
 from aioidempotency.backends.dynamodb.transport import encode
 
 Statement = dict[str, object]
+
+STATEMENTS: Final[Mapping[type[Operation], type[Condition]]] = {Put: Absent, Update: HeldBy, Delete: HeldBy}
+"""The writes that PartiQL can express, and under which condition.
+
+Never `Unchanged`: the condition may ask for an absent attribute, and engines differ in the syntax for absence.
+"""
 
 MOST_HEADS: Final = 1024
 """The most templates in memory; a table has about four."""
@@ -37,10 +43,8 @@ def item_key(location: Location) -> tuple[str, str, str | None]:
 
 def has_statement(operation: Operation) -> bool:
     """Tell whether PartiQL can express an operation."""
-    # Never `Unchanged`: the condition may ask for an absent attribute, and engines differ in the syntax for absence.
-    if isinstance(operation, Put):
-        return isinstance(operation.condition, Absent)
-    return isinstance(operation, Update | Delete) and isinstance(operation.condition, HeldBy)
+    wanted = STATEMENTS.get(type(operation))
+    return wanted is not None and type(operation.condition) is wanted  # type: ignore[union-attr] # only writes are listed
 
 
 def statement(operation: Operation) -> Statement:
@@ -66,13 +70,13 @@ def text(operation: Put | Update | Delete) -> bytes:
         ValueError: A value has no form in JSON, such as half of a surrogate pair.
     """
     location = operation.location
-    if isinstance(operation, Put):
+    if type(operation) is Put:
         head = _insert_head(location.table.name, tuple(operation.item))
         return b"%b%b}" % (head, encode([*operation.item.values()]))
     condition = operation.condition
     assert isinstance(condition, HeldBy)  # noqa: S101 - see `has_statement`
     until = condition.until
-    changes = operation.changes if isinstance(operation, Update) else _NO_CHANGES
+    changes = operation.changes if type(operation) is Update else _NO_CHANGES
     shape = (type(operation), id(location.table), tuple(changes), until is None)
     head = (_heads.get(shape) or _head(shape, operation, HeldBy("", until))).text
     # In the order of `requirements`.
