@@ -290,7 +290,9 @@ class CallOptions(Struct, frozen=True, kw_only=True):
         parts = self.in_use.parts
         settings = parts.settings
         key = keys.record_key(material, settings.namespace, namespace)
-        return Call(self, key, settings.route_of(key), os.urandom(16).hex(), fingerprint, result_type, parts, parts.records)
+        return Call(
+            self, key, settings.route_of(key), os.urandom(16).hex(), fingerprint, result_type, parts, parts.records
+        )
 
 
 NOT_ENTERED: Any = None
@@ -329,7 +331,7 @@ class Call(Struct, eq=False):
     def __repr__(self) -> str:
         return f"<Call {self._key}>"
 
-    async def __aenter__(self) -> Execution:  # noqa: C901 - the way into a block is read in one piece
+    async def __aenter__(self) -> Execution:  # noqa: C901, PLR0912 - the way into a block is read in one piece
         """Claim the key. Raises the errors of `AsyncIdempotencyStore.execute`."""
         if self._used:
             # A second entry would find the claim of the first one, take it for its own, and run beside the first.

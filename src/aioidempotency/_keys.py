@@ -91,7 +91,7 @@ def record_key(material: object, store_namespace: str, namespace: str) -> str:
     kind = type(material)
     if kind is str:
         missing = not material
-    elif kind is dict and material and next(iter(material.values())) is not None:
+    elif kind is dict and material and next(iter(material.values())) is not None:  # type: ignore[attr-defined]
         missing = False
     else:
         missing = is_missing(material)

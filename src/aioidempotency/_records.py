@@ -32,7 +32,6 @@ from aioidempotency._core.operations import (
     Put,
     Reply,
     Transact,
-    Update,
     wrong_reply,
 )
 from aioidempotency._core.placements import Procedure
@@ -113,7 +112,7 @@ class Records:
         if self.opening is not None:
             self.opening.again()
 
-    async def claim(self, attempt: Claim) -> Decision:
+    async def claim(self, attempt: Claim) -> Decision:  # noqa: C901, PLR0912 - the line of a claim is read in one piece
         """Claim a key, or return the reason against it.
 
         A cancelled claim is given back, even if nobody knows whether the claim was written. After a late answer, the

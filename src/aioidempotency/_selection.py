@@ -140,8 +140,8 @@ def finder(
     subject = f"{option}= of {name}"
     # An instance says nothing about a request, and seldom has a canonical form.
     if source is None:
-        find = parameters.named if parameters.receiver is None else parameters.without_receiver
-        return find, frozenset(parameters.signature.parameters)
+        all_named = parameters.named if parameters.receiver is None else parameters.without_receiver
+        return all_named, frozenset(parameters.signature.parameters)
     if isinstance(source, str):
         roots = check_names(source, parameters, types, subject)
         select = selector(source, subject=subject, missing_parts=missing_parts, roots=roots)

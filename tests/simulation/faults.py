@@ -132,8 +132,8 @@ def _lease_from_the_wait(patch: pytest.MonkeyPatch) -> None:
         entered[self] = anyio.current_time()
         return await enter(self)
 
-    def deciding(self: Call, decision: Any) -> Any:
-        execution = decided(self, decision)
+    def deciding(self: Call, decision: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        execution = decided(self, decision, loop)
         if self._running is not None:
             self._running.since = entered[self]
         return execution

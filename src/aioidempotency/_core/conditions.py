@@ -24,7 +24,7 @@ class Absent(Struct, frozen=True):
 
 
 @final
-class HeldBy(Struct, frozen=True):
+class HeldBy(Struct, frozen=True, gc=False):
     """The record is running and belongs to this owner. A finished record belongs to nobody.
 
     With `until`, the lease must also still end at that millisecond. Else a renewal delayed on the network could

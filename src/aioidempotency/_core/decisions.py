@@ -8,7 +8,7 @@ from aioidempotency._core.model import Lease, Record
 
 
 @final
-class Claimed(Struct, frozen=True):
+class Claimed(Struct, frozen=True, gc=False):
     """The caller owns the key, as long as the lease lasts."""
 
     lease: Lease

@@ -8,7 +8,8 @@ for Python writes them. Items of the other Powertools are read, too: `data` may 
 native attributes.
 
 Each call makes many values, so most are `msgspec.Struct`s, at a tenth of the cost of a frozen dataclass. Users hold `Lease`
-and `Record`, so `dataclasses.replace`, `fields` and `asdict` take both, as if they were dataclasses.
+and `Record`, so `dataclasses.replace`, `fields` and `asdict` take both, as if they were dataclasses. The values of a call
+form no cycles, so the garbage collector does not look at them (`gc=False`).
 """
 
 import json
@@ -131,7 +132,7 @@ class Route(Protocol):
 
 
 @final
-class Location(Struct, frozen=True):
+class Location(Struct, frozen=True, gc=False):
     """The location of one record. `sort` is None in a table without a sort key.
 
     `typed` holds the attributes of a key in a table of the caller's own, where keys need not be texts.
@@ -185,8 +186,8 @@ Locations = tuple[Location, ...]
 
 def _dataclass_fields(kind: type[Struct]) -> dict[str, Field[Any]]:
     """Make the fields by which the functions of `dataclasses` know a class."""
-    names = [(name, Any, field(default=None)) for name in kind.__struct_fields__]
-    return make_dataclass(kind.__name__, names).__dataclass_fields__
+    made = make_dataclass(kind.__name__, [(name, Any, field(default=None)) for name in kind.__struct_fields__])
+    return {each.name: each for each in fields(made)}
 
 
 @final
@@ -247,7 +248,7 @@ Record.__dataclass_fields__ = _dataclass_fields(Record)
 
 
 @final
-class SerializedResult(Struct, frozen=True):
+class SerializedResult(Struct, frozen=True, gc=False):
     """A result in its stored form.
 
     Attributes:
@@ -265,7 +266,7 @@ class SerializedResult(Struct, frozen=True):
 
 
 @final
-class Lease(Struct, frozen=True, kw_only=True):
+class Lease(Struct, frozen=True, kw_only=True, gc=False):
     """The right to run one key until `expires_at`, as granted by the table.
 
     Attributes:
@@ -406,7 +407,7 @@ def completed(result: SerializedResult, *, expiration: int) -> Changes:
 
 
 @final
-class Finished(Struct, frozen=True):
+class Finished(Struct, frozen=True, gc=False):
     """A completion as written. Most completions have no observer, so the record is made when somebody asks."""
 
     lease: Lease

@@ -18,7 +18,7 @@ from aioidempotency.exceptions import Reason
 
 
 @final
-class Put(Struct, frozen=True):
+class Put(Struct, frozen=True, gc=False):
     """Write a whole item. The reply is `Applied`, or `ConditionFailed` with the existing item.
 
     Attributes:
@@ -36,7 +36,7 @@ class Put(Struct, frozen=True):
 
 
 @final
-class Update(Struct, frozen=True):
+class Update(Struct, frozen=True, gc=False):
     """Set some attributes of an item, and keep the others. The replies are those of a `Put`.
 
     Attributes:

@@ -69,7 +69,7 @@ ATTEMPTS = 5
 
 
 @final
-class Claim(Struct, frozen=True, kw_only=True):
+class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """One attempt to own a key, with every argument decided before the first request.
 
     `now` is the instant at which the attempt began. A slow store makes `now` stale, which is safe: the granted

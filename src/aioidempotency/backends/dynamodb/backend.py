@@ -7,7 +7,7 @@ an owner recognises its own write (`protocol`, rule 1).
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, final, get_args
+from typing import Any, Final, TypeVar, cast, final, get_args
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -241,7 +241,7 @@ class DynamoDBBackend:
             if doubt is not None:
                 return [doubt for _ in operations]
             self._probed = True
-        writing = batches.write(transport, operations)
+        writing = batches.write(transport, cast("Sequence[Put | Update | Delete]", operations))
         return await self._answered("BatchExecuteStatement", table.name, writing)
 
     async def create_table(self, table: Table) -> bool:

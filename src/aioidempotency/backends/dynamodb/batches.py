@@ -175,8 +175,8 @@ async def write(transport: Transport, operations: Sequence[Put | Update | Delete
             outcomes[index] = refused
         return outcomes
     for index, answer in zip(sent, _responses(response, count=len(sent)), strict=True):
-        error = answer.get("Error")
-        outcomes[index] = _APPLIED if error is None else _outcome(error, table)
+        failure = answer.get("Error")
+        outcomes[index] = _APPLIED if failure is None else _outcome(failure, table)
     return outcomes
 
 

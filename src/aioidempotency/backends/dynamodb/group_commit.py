@@ -32,7 +32,7 @@ from msgspec import Struct
 from aioidempotency._backoff import Backoff
 from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
-from aioidempotency._core.operations import Applied, Get, Operation, Put, Reply
+from aioidempotency._core.operations import Applied, Get, Operation, Reply
 from aioidempotency.backends import DescribesKeys
 from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
@@ -158,7 +158,8 @@ class GroupCommitBackend:
         kind = type(operation)
         if kind is Get:
             queue = queues.reads
-        elif kind in STATEMENTS and type(operation.condition) is STATEMENTS[kind]:  # `has_statement`, in line
+        # `has_statement`, in line.
+        elif kind in STATEMENTS and type(operation.condition) is STATEMENTS[kind]:  # type: ignore[union-attr]
             queue = queues.writes
         else:
             return await self._inner.execute(operation)

@@ -66,7 +66,9 @@ class LeanTransport:
         self._routes: dict[object, Route] = {}
         self._in_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ
 
-    async def send(self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None) -> Mapping[str, Any]:
+    async def send(  # noqa: C901 - a request is read in one piece
+        self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None
+    ) -> Mapping[str, Any]:
         """Send a request.
 
         Raises:
