@@ -16,8 +16,6 @@ from typing import Any, Final, cast, final
 from urllib.parse import quote, urlsplit
 
 from aiobotocore import __version__ as aiobotocore_version
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.signers import AioRequestSigner
 from botocore.auth import SIGNED_HEADERS_BLACKLIST
 from botocore.awsrequest import HeadersDict
 from botocore.exceptions import NoCredentialsError
@@ -139,6 +137,9 @@ def obstacle(client: Any) -> str | None:
 
 
 def _obstacles(parts: Mapping[str, Any]) -> Iterator[str]:
+    from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415 - the client is there, so it is loaded
+    from aiobotocore.signers import AioRequestSigner  # noqa: PLC0415 - the same
+
     client, session, signer = parts["client"], parts["session"], parts["signer"]
     kind: type = type(session)
     if kind is not AIOHTTPSession:

@@ -13,23 +13,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from importlib.metadata import version
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, final
 
-import anyio
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ConfigParseError
 
 from aioidempotency._concurrency import PerLoop, running_loop
 from aioidempotency.backends.dynamodb import answers, credentials
+from aioidempotency.backends.dynamodb.arguments import Call, Config, Session
 from aioidempotency.backends.dynamodb.borrowed import obstacle
+from aioidempotency.backends.dynamodb.configuration import Configuration
 from aioidempotency.backends.dynamodb.lean import LeanTransport
 from aioidempotency.backends.dynamodb.transport import Choice, Transport, encode
 from aioidempotency.exceptions import ConfigurationError
-
-Call = Callable[..., Awaitable[Mapping[str, Any]]]
-Session: TypeAlias = AioSession
 
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
@@ -48,48 +43,6 @@ METHODS: Final = {
 """The client's method for each request of a transport."""
 
 
-class DynamoDBClient(Protocol):
-    """An open aiobotocore client for DynamoDB, reduced to the operations of the library."""
-
-    @property
-    def put_item(self) -> Call:
-        """Send PutItem."""
-        ...
-
-    @property
-    def get_item(self) -> Call:
-        """Send GetItem."""
-        ...
-
-    @property
-    def update_item(self) -> Call:
-        """Send UpdateItem."""
-        ...
-
-    @property
-    def delete_item(self) -> Call:
-        """Send DeleteItem."""
-        ...
-
-    @property
-    def transact_write_items(self) -> Call:
-        """Send TransactWriteItems."""
-        ...
-
-    @property
-    def transact_get_items(self) -> Call:
-        """Send TransactGetItems."""
-        ...
-
-
-class Config(Protocol):
-    """A botocore or aiobotocore configuration."""
-
-    def merge(self, other_config: Any) -> Any:
-        """Merge two configurations. The other one wins."""
-        ...
-
-
 @final
 class OwnClients:
     """The clients opened by one backend, one for each event loop, and what sends by them.
@@ -100,7 +53,7 @@ class OwnClients:
 
     def __init__(
         self,
-        session: AioSession | None,
+        session: Session | None,
         config: Config | None,
         *,
         endpoint_url: str | None,
@@ -111,8 +64,8 @@ class OwnClients:
     ) -> None:
         self._transport = transport
         self._fell_back = fell_back
-        self._session = session or get_session()
-        self._config = tuned(time_limit) if config is None else merged(tuned(time_limit), config)
+        self._session = session
+        self._config = Configuration(time_limit, config)
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         # A client is bound to one event loop: a connection from another loop fails, or hangs.
         self._connections: PerLoop[_Connection] = PerLoop(_Connection)
@@ -134,7 +87,7 @@ class OwnClients:
         connection = self._connections[running_loop()]
         async with connection.lock:
             if connection.transport is None:
-                creating = self._session.create_client("dynamodb", config=self._config, **self._options)
+                creating = self._aio_session().create_client("dynamodb", config=self._config.aio(), **self._options)
                 try:
                     connection.client = await connection.resources.enter_async_context(creating)
                 except (ValueError, ConfigParseError) as error:
@@ -154,6 +107,13 @@ class OwnClients:
                     await connection.guard.aclose()
                     raise
             return connection.transport
+
+    def _aio_session(self) -> Session:
+        if self._session is None:
+            from aiobotocore.session import get_session  # noqa: PLC0415 - loads aiohttp, and a system's authorities
+
+            self._session = get_session()
+        return self._session
 
     def _chosen(self, connection: "_Connection") -> Transport:
         """Choose the transport of an open client."""
@@ -204,67 +164,11 @@ class _Connection:
     """The client of one event loop, with its lock and its resources."""
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock()
+        self.lock = asyncio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
         self.transport: Transport | None = None
         self.guard: AsyncGenerator[None] | None = None
-
-
-def tuned(time_limit: float) -> AioConfig:
-    """Make the configuration of a client for many small calls.
-
-    Parameter validation, and botocore's user agent, which is built twice in each call, take a fifth of the processor
-    time of a call (477 instead of 613 microseconds, measured on two cores).
-    """
-    return AioConfig(
-        parameter_validation=False,
-        user_agent=f"aioidempotency/{version('aioidempotency')}",
-        # botocore's ten connections would be a queue without a time limit.
-        max_pool_connections=256,
-        # Short enough for a second attempt within the time limit. botocore's own limit is 60 s.
-        connect_timeout=min(1.0, time_limit / 3),
-        read_timeout=min(3.0, time_limit / 3),
-        # Not botocore's ten attempts in 25 s: the caller's time limit would end the call in the middle of a pause.
-        retries={"mode": "standard", "total_max_attempts": 3},
-        connector_args={"keepalive_timeout": 60},
-    )
-
-
-def merged(ours: AioConfig, given: Config) -> AioConfig:
-    """Put the caller's configuration over the tuned one, member by member: one of `retries` leaves the others.
-
-    `merge` of aiobotocore would take the caller's `retries` as a whole, and older versions ignore `connector_args`.
-    """
-    options, theirs = _options(ours), _options(given)
-    # Two names of one setting, and botocore would take ours.
-    if "max_attempts" in (theirs.get("retries") or {}):
-        options["retries"] = {name: value for name, value in options["retries"].items() if name != "total_max_attempts"}
-    return AioConfig(**_over(options, theirs))
-
-
-def _options(config: Any) -> dict[str, Any]:
-    """List the options of a configuration that were set."""
-    options = dict(config._user_provided_options)  # noqa: SLF001 - botocore tells it nowhere else
-    # aiobotocore before version 3 does not count its own options among them, and fills in defaults.
-    if isinstance(config, AioConfig):
-        usual = AioConfig()
-        set_ones = {
-            name: value for name, value in config.connector_args.items() if usual.connector_args.get(name) != value
-        }
-        options.setdefault("connector_args", set_ones)
-        options.setdefault("http_session_cls", config.http_session_cls)
-    return options
-
-
-def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings, and the mappings inside. Theirs win."""
-    nested = {
-        name: _over(ours[name], value)
-        for name, value in theirs.items()
-        if isinstance(value, Mapping) and isinstance(ours.get(name), Mapping)
-    }
-    return {**ours, **theirs, **nested}
 
 
 @final
