@@ -1,6 +1,7 @@
 """What `import aioidempotency` brings, and what it leaves to those who ask for it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,10 +36,17 @@ PARTS = ("asgi", "fastapi", "aiohttp", "aws_lambda", "opentelemetry", "powertool
 """The library's own modules that a user asks for."""
 
 
-def loaded_by(statement: str) -> set[str]:
+def loaded_by(statement: str, **environment: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after a statement."""
     program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=50)
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=50,
+    )
     return set(json.loads(ran.stdout))
 
 
@@ -128,6 +136,13 @@ def test_making_a_store_loads_no_aiobotocore() -> None:
     """U4: a store on DynamoDB loads aiobotocore and aiohttp when it opens a client, and not when it is made."""
     made = "from aioidempotency import AsyncIdempotencyStore\nAsyncIdempotencyStore('orders')"
     assert not loaded_by(made) & {"aiobotocore.session", "aiohttp"}
+
+
+def test_a_snapshot_of_lambda_holds_aiobotocore() -> None:
+    """L1: what is loaded before the snapshot is there after each restore, where calls will need aiobotocore."""
+    made = "from aioidempotency import AsyncIdempotencyStore\nAsyncIdempotencyStore('orders')"
+    loaded = loaded_by(made, AWS_LAMBDA_INITIALIZATION_TYPE="snap-start")
+    assert {"aiobotocore.session", "aiohttp"} <= loaded
 
 
 def test_names_that_load_botocore_are_names_like_others() -> None:

@@ -10,6 +10,7 @@ botocore may send other requests in the same context, such as `DescribeEndpoints
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
@@ -18,16 +19,20 @@ from typing import Any, Final, final
 from botocore.exceptions import ConfigParseError
 
 from aioidempotency._concurrency import PerLoop, running_loop
-from aioidempotency.backends.dynamodb import answers, credentials
+from aioidempotency.backends.dynamodb import answers, credentials, early
 from aioidempotency.backends.dynamodb.arguments import Call, Config, Session
 from aioidempotency.backends.dynamodb.borrowed import obstacle
 from aioidempotency.backends.dynamodb.configuration import Configuration
+from aioidempotency.backends.dynamodb.early import EarlyClient
 from aioidempotency.backends.dynamodb.lean import LeanTransport
 from aioidempotency.backends.dynamodb.transport import Choice, Transport, encode
 from aioidempotency.exceptions import ConfigurationError
 
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
+
+_KIND_OF_START: Final = "AWS_LAMBDA_INITIALIZATION_TYPE"
+"""The environment variable by which AWS Lambda says why it starts a process."""
 
 METHODS: Final = {
     "GetItem": "get_item",
@@ -65,10 +70,15 @@ class OwnClients:
         self._transport = transport
         self._fell_back = fell_back
         self._session = session
+        self._early_session: Any = None
         self._config = Configuration(time_limit, config)
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         # A client is bound to one event loop: a connection from another loop fails, or hangs.
         self._connections: PerLoop[_Connection] = PerLoop(_Connection)
+        if os.environ.get(_KIND_OF_START) == "snap-start":
+            # The snapshot keeps what is loaded by now, and a restored process needs aiobotocore: it has no credentials
+            # in its environment variables.
+            self._aio_session()
 
     def opened(self) -> Transport | None:
         """Find the running loop's transport. None before `open`."""
@@ -79,7 +89,7 @@ class OwnClients:
             raise
 
     async def open(self) -> Transport:
-        """Open the running loop's client, only once for any number of tasks.
+        """Open the running loop's transport, only once for any number of tasks.
 
         Raises:
             ConfigurationError: botocore cannot make a client with these settings, or `lean` cannot serve the client.
@@ -87,26 +97,46 @@ class OwnClients:
         connection = self._connections[running_loop()]
         async with connection.lock:
             if connection.transport is None:
-                creating = self._aio_session().create_client("dynamodb", config=self._config.aio(), **self._options)
-                try:
-                    connection.client = await connection.resources.enter_async_context(creating)
-                except (ValueError, ConfigParseError) as error:
-                    trouble = (
-                        f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
-                    )
-                    raise ConfigurationError(trouble) from error
-                connection.client.meta.events.register("before-call.dynamodb", _replace_body)
-                answers.watch(connection.client)
-                credentials.watch(connection.client)
-                # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
-                connection.guard = self._guard(connection)
-                await anext(connection.guard)
-                try:
-                    connection.transport = self._chosen(connection)
-                except ConfigurationError:
-                    await connection.guard.aclose()
-                    raise
+                connection.transport = await self._begun(connection) or await self._by_client(connection)
             return connection.transport
+
+    async def _begun(self, connection: "_Connection") -> Transport | None:
+        """Begin without aiobotocore, by a client of botocore's own. None where aiobotocore's is needed, see `early`."""
+        if self._session is not None or self._transport == "client" or not early.is_possible():
+            return None
+        self._early_session = self._early_session or early.session()
+
+        async def full() -> Transport:
+            async with connection.lock:
+                if connection.client is None or connection.transport is None:
+                    connection.transport = await self._by_client(connection)
+                return connection.transport
+
+        client = early.client(self._early_session, self._config, full, **self._options)
+        if client is None or obstacle(client) is not None:
+            return None
+        lean = LeanTransport(client, lambda _: Following(client))
+        connection.resources.push_async_callback(lean.aclose)
+        await self._guarded(connection)
+        return lean
+
+    async def _by_client(self, connection: "_Connection") -> Transport:
+        """Open aiobotocore's client, and choose what sends."""
+        creating = self._aio_session().create_client("dynamodb", config=self._config.aio(), **self._options)
+        try:
+            connection.client = await connection.resources.enter_async_context(creating)
+        except (ValueError, ConfigParseError) as error:
+            trouble = f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
+            raise ConfigurationError(trouble) from error
+        connection.client.meta.events.register("before-call.dynamodb", _replace_body)
+        answers.watch(connection.client)
+        credentials.watch(connection.client)
+        guard = await self._guarded(connection)
+        try:
+            return self._chosen(connection)
+        except ConfigurationError:
+            await guard.aclose()
+            raise
 
     def _aio_session(self) -> Session:
         if self._session is None:
@@ -145,12 +175,19 @@ class OwnClients:
             if connection.guard is not None:
                 await connection.guard.aclose()
 
+    async def _guarded(self, connection: "_Connection") -> AsyncGenerator[None]:
+        # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
+        if connection.guard is None:
+            connection.guard = self._guard(connection)
+            await anext(connection.guard)
+        return connection.guard
+
     async def _guard(self, connection: "_Connection") -> AsyncGenerator[None]:
         """Close a client when this generator is closed: by `aclose`, or with the loop, by `asyncio.run`."""
         try:
             yield
         finally:
-            connection.client = connection.transport = None
+            connection.client = connection.transport = connection.guard = None
             await connection.resources.aclose()
 
     @property
@@ -169,6 +206,19 @@ class _Connection:
         self.client: Any = None
         self.transport: Transport | None = None
         self.guard: AsyncGenerator[None] | None = None
+
+
+@final
+class Following:
+    """Sends by what follows on an early client: the client of aiobotocore, or the lean transport on it."""
+
+    def __init__(self, client: EarlyClient) -> None:
+        self.client = client
+
+    async def send(self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None) -> Mapping[str, Any]:
+        """Send a request."""
+        following = await self.client.full()
+        return await following.send(operation, parameters, body)
 
 
 @final
