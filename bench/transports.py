@@ -70,13 +70,10 @@ def main(arguments: Sequence[str]) -> None:
 def measured(rounds: int) -> dict[str, Any]:
     """Measure everything."""
     with tempfile.TemporaryDirectory() as folder:
-        authority = trustme.CA()
-        bundle, certificate = Path(folder, "authority.pem"), Path(folder, "server.pem")
-        authority.cert_pem.write_to_path(bundle)
-        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+        bundle, certificate = certified(Path(folder))
         # botocore trusts an authority of one's own by this variable.
-        environment = {"AWS_CA_BUNDLE": str(bundle)}
-        with _serving(str(certificate)) as port, ExitStack() as workers:
+        environment = {"AWS_CA_BUNDLE": bundle}
+        with serving(certificate) as port, ExitStack() as workers:
             url = f"https://127.0.0.1:{port}"
             asked = {each: workers.enter_context(_working(each, url, environment)) for each in _CONTESTANTS}
             taken: dict[str, list[float]] = {each: [] for each in _CONTESTANTS}
@@ -92,11 +89,20 @@ def measured(rounds: int) -> dict[str, Any]:
             "processor_ratio": spread(ratios)._asdict(),
         }
         if shutil.which("valgrind") is not None:
-            with _serving() as port:
+            with serving() as port:
                 counts = {each: _instructions(each, f"http://127.0.0.1:{port}") for each in _CONTESTANTS}
             found["thousand_instructions"] = {name: round(each / 1e3) for name, each in counts.items()}
             found["instructions_ratio"] = round(counts["lean"] / counts["client"], 4)
     return found
+
+
+def certified(folder: Path) -> tuple[str, str]:
+    """Write an authority's certificate, and one of this machine's with its key. Name both files."""
+    authority = trustme.CA()
+    bundle, certificate = folder / "authority.pem", folder / "server.pem"
+    authority.cert_pem.write_to_path(bundle)
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    return str(bundle), str(certificate)
 
 
 class TwoLeanCalls:
@@ -173,7 +179,8 @@ async def _serve(certificate: Sequence[str]) -> None:
 
 
 @contextmanager
-def _serving(*certificate: str) -> Iterator[int]:
+def serving(*certificate: str) -> Iterator[int]:
+    """Run the server, over TLS with a certificate. Tell its port."""
     with _process("serve", *certificate) as process:
         assert process.stdout is not None
         yield int(process.stdout.readline())
@@ -201,7 +208,7 @@ def _instructions(contestant: str, url: str) -> float:
         done = subprocess.run(
             [*command, "-m", "bench.transports", "work", contestant, url, str(_AT_ONCE), str(pairs)],
             cwd=_ROOT,
-            env=_environment({"PYTHONHASHSEED": "0"}),
+            env=surroundings({"PYTHONHASHSEED": "0"}),
             capture_output=True,
             text=True,
             check=True,
@@ -217,7 +224,7 @@ def _instructions(contestant: str, url: str) -> float:
 def _process(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-m", "bench.transports", *arguments]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=_ROOT, env=_environment(environment or {}), **pipes) as process:
+    with subprocess.Popen(command, cwd=_ROOT, env=surroundings(environment or {}), **pipes) as process:
         try:
             yield process
         finally:
@@ -225,7 +232,8 @@ def _process(*arguments: str, environment: Mapping[str, str] | None = None) -> I
             process.communicate(timeout=30)
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def surroundings(more: Mapping[str, str]) -> dict[str, str]:
+    """Make the environment of a process that is measured."""
     return {name: os.environ[name] for name in _KEPT if name in os.environ} | AWS | dict(more)
 
 

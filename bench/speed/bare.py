@@ -14,7 +14,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from aioidempotency import AsyncIdempotencyStore
-from aioidempotency.backends.dynamodb.client import tuned as tuned_as_ours
+from aioidempotency.backends.dynamodb.configuration import tuned as tuned_as_ours
 from bench.speed.calls import Calls
 from bench.speed.jobs import TABLE
 from bench.speed.ours import Decorated

@@ -13,7 +13,7 @@ print(await charge("1"))
 ```
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aioidempotency._call import Execution
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -23,9 +23,8 @@ from aioidempotency._lease import deadline
 from aioidempotency._namespaces import namespace_of
 from aioidempotency._options import Wait
 from aioidempotency._store import AsyncIdempotencyStore
+from aioidempotency._version import __version__ as __version__
 from aioidempotency.backends import Backend
-from aioidempotency.backends.dynamodb import DynamoDBBackend
-from aioidempotency.backends.dynamodb.group_commit import GroupCommit
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import (
@@ -53,8 +52,23 @@ from aioidempotency.partitioning import (
     TimeBuckets,
 )
 
-# Written out: to ask the installed package's metadata would cost every import some milliseconds.
-__version__: Final = "0.1.0"
+if TYPE_CHECKING:
+    from aioidempotency.backends.dynamodb import DynamoDBBackend, GroupCommit
+else:  # unseen by type checkers, which would take any name for one of this module
+    _OF_DYNAMODB: Final = frozenset({"DynamoDBBackend", "GroupCommit"})
+
+    def __getattr__(name: str) -> object:
+        """Load what needs botocore at its first use."""
+        if name not in _OF_DYNAMODB:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from aioidempotency.backends import dynamodb  # noqa: PLC0415 - see above
+
+        found = globals()[name] = getattr(dynamodb, name)  # only once
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AsyncIdempotencyStore",

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import Lock
 from types import TracebackType
-from typing import Generic, TypeVar, final
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from msgspec import Struct
 
@@ -25,10 +25,11 @@ from aioidempotency._options import Settings, check_function, check_methods, fla
 from aioidempotency._records import Records
 from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, Table
-from aioidempotency.backends.dynamodb.batches import Batches
-from aioidempotency.backends.dynamodb.group_commit import GroupCommit, grouped
 from aioidempotency.events import GroupCommitUnavailable, Hook, report
 from aioidempotency.partitioning import table_layout
+
+if TYPE_CHECKING:
+    from aioidempotency.backends.dynamodb import GroupCommit
 
 S = TypeVar("S")
 
@@ -71,7 +72,7 @@ class PartsOptions(Struct, frozen=True, kw_only=True):
 
     hook: Hook | None
     local_cache: int
-    group_commit: GroupCommit | None
+    group_commit: "GroupCommit | None"
     verify_layout: bool
     outbox_table: str | None
 
@@ -83,6 +84,8 @@ class PartsOptions(Struct, frozen=True, kw_only=True):
         """
         if self.group_commit is None:
             return backend
+        from aioidempotency.backends.dynamodb.group_commit import grouped  # noqa: PLC0415 - loads botocore
+
         hook, name = self.hook, settings.table.name
         return grouped(
             backend,
@@ -252,13 +255,18 @@ class Override(AbstractContextManager[S], Generic[S]):
             settings = replace(settings, clock=clock, disabled=disabled)
         backend, closes_backend = outer.backend, outer.closes_backend
         if self._backend is not None:
+            backend, closes_backend = self._backend, False
             # A backend that takes no batches, such as a `MemoryBackend`, takes each operation alone.
-            batches = isinstance(self._backend, Batches)
-            closes_backend = batches and self._options.group_commit is not None
-            backend = self._backend
-            if batches:
+            if self._options.group_commit is not None and _takes_batches(backend):
                 backend = self._options.grouped(backend, settings, closes_inner=False)
+                closes_backend = True
         return self._options.parts(settings, backend, closes_backend=closes_backend, promised=outer.records.promised)
+
+
+def _takes_batches(backend: Backend) -> bool:
+    from aioidempotency.backends.dynamodb.batches import Batches  # noqa: PLC0415 - loads botocore
+
+    return isinstance(backend, Batches)
 
 
 OUT_OF_ORDER = (

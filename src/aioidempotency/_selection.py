@@ -9,22 +9,13 @@ Hence these rules:
 4. an object with an answer for every attribute is refused, because such an object says nothing about a call.
 """
 
-import base64
-import difflib
-import gzip
 import inspect
-import json
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Self, TypeGuard, Union, final
-
-import jmespath
-import jmespath.exceptions
-import jmespath.functions
-import jmespath.visitor
+from typing import Literal, Self, TypeGuard, Union, final
 
 from aioidempotency import _keys as keys
 from aioidempotency._signatures import first_name, receiver_name
@@ -42,9 +33,6 @@ Find = Callable[[tuple[object, ...], Mapping[str, object]], object]
 
 Select = Callable[[Mapping[str, object]], object]
 """Finds key or fingerprint material in named arguments."""
-
-Node = Mapping[str, Any]
-"""A node of a parsed JMESPath expression."""
 
 
 @final
@@ -191,7 +179,7 @@ def check_names(
     Raises:
         ConfigurationError: The expression is no JMESPath, or a path can never find anything.
     """
-    paths = tuple(_paths(_compiled(expression, subject).parsed))
+    paths = tuple(_paths(expression, subject))
     known = list(parameters.signature.parameters)
     for path in paths:
         if path and path[0] not in known and parameters.keywords is None:
@@ -202,7 +190,17 @@ def check_names(
     return None if () in paths else frozenset(path[0] for path in paths)
 
 
+def _paths(expression: str, subject: str) -> Iterator[tuple[str, ...]]:
+    if _DOTTED.fullmatch(expression):
+        return iter([tuple(expression.split("."))])
+    from aioidempotency import _expressions as expressions  # noqa: PLC0415 - loads JMESPath
+
+    return expressions.paths(expressions.compiled(expression, subject).parsed)
+
+
 def _advice(name: str, known: "list[str]", what: str = "parameters") -> str:
+    import difflib  # noqa: PLC0415 - for an error's text alone
+
     close = difflib.get_close_matches(name, known, n=1)
     if close:
         return f"; write {close[0]!r}"
@@ -251,68 +249,6 @@ def _members(annotation: object) -> dict[str, object] | None:
     return {name: hints.get(name) for name in names}
 
 
-def _paths(node: Node) -> Iterator[tuple[str, ...]]:
-    """Find the paths of an expression that begin at the arguments. An empty path stands for all arguments (`@`)."""
-    match node["type"]:
-        case "field":
-            yield (node["value"],)
-        case "current" | "identity":
-            yield ()
-        case "subexpression" | "pipe" | "index_expression" | "projection" | "value_projection" | "filter_projection":
-            first, then = node["children"][0], node["children"][1:]
-            # `@.a` and `@ | a` begin with `a`.
-            if first["type"] in {"current", "identity"} and node["type"] in {"subexpression", "pipe"}:
-                yield from _paths({"type": node["type"], "children": then})
-            else:
-                for path in _paths(first):
-                    names = _names_of(then) if node["type"] == "subexpression" else ()
-                    yield (*path, *names) if path else path
-        # `&id` in `sort_by(orders, &id)` begins at an element, not at the arguments.
-        case "expref" | "literal":
-            return
-        case _:
-            for child in node["children"]:
-                if isinstance(child, Mapping):
-                    yield from _paths(child)
-
-
-def _names_of(nodes: "list[Node]") -> tuple[str, ...]:
-    """Read the plain names that continue a path."""
-    names: list[str] = []
-    for node in nodes:
-        if node["type"] != "field":
-            break
-        names.append(node["value"])
-    return tuple(names)
-
-
-def _built(node: Node) -> Iterator[Node]:
-    """Find the multi-selects (`[a, b]`, `{a: b}`) that make up the key: those in the last stage, outside of conditions."""
-    match node["type"]:
-        case "pipe" | "subexpression":
-            yield from _built(node["children"][-1])
-        case "projection" | "value_projection" | "filter_projection" | "and_expression":
-            yield from _built(node["children"][1])
-        # A comparison yields true or false, and a null inside is no part of the key.
-        case "comparator" | "not_expression":
-            return
-        case kind:
-            if kind in {"multi_select_list", "multi_select_dict"}:
-                yield node
-            for child in node["children"]:
-                if isinstance(child, Mapping):
-                    yield from _built(child)
-
-
-def _text(node: Node, position: str) -> str:
-    """Name a part of a key: by its path in the expression if the path is plain, else by position."""
-    if node["type"] == "key_val_pair":
-        return f"{node['value']!r}"
-    names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
-    is_plain = len(names) == (len(node["children"]) or 1)
-    return f"{'.'.join(names)!r}" if is_plain else position
-
-
 def selector(
     expression: str,
     *,
@@ -334,13 +270,15 @@ def selector(
     # Most expressions are dotted names. The interpreter would convert all members of an argument, used or not.
     if _DOTTED.fullmatch(expression):
         return _member_selector(expression)
-    compiled = _compiled(expression, subject)
-    built = frozenset(map(id, _built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
+    from aioidempotency import _expressions as expressions  # noqa: PLC0415 - loads JMESPath
+
+    compiled = expressions.compiled(expression, subject)
+    built = frozenset(map(id, expressions.built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
 
     def select(arguments: Mapping[str, object]) -> object:
         # Converting an argument costs time and may fail, so only the named arguments are converted.
         names = arguments if roots is None else roots & arguments.keys()
-        interpreter = _Interpreter(built)
+        interpreter = expressions.Interpreter(built)
         try:
             found = interpreter.visit(compiled.parsed, {name: _plain(arguments[name]) for name in names})
         except IdempotencyError:
@@ -353,13 +291,6 @@ def selector(
         return found.inner if isinstance(found, _Attributes) else found
 
     return select
-
-
-def _compiled(expression: str, subject: str) -> Any:
-    try:
-        return jmespath.compile(expression)
-    except jmespath.exceptions.JMESPathError as error:
-        raise ConfigurationError(f"{subject}: {expression!r} is not a JMESPath expression: {error}") from error
 
 
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -404,32 +335,6 @@ def _failed(expression: str, error: Exception) -> SerializationError:
     """Make the error of a failed evaluation. The first error's own text may contain data, and is left out."""
     advice = f"{expression!r} could not be evaluated; check it against the arguments"
     return SerializationError("the arguments", f"a value that makes JMESPath raise {type(error).__name__}", advice)
-
-
-class _Interpreter(jmespath.visitor.TreeInterpreter):
-    """Evaluates one expression on one call's arguments. `null_part` is the first null part of a built key."""
-
-    def __init__(self, built: frozenset[int]) -> None:
-        super().__init__(_OPTIONS)
-        self._built_nodes = built
-        self.null_part: str | None = None
-
-    def visit_multi_select_list(self, node: Any, value: Any) -> Any:
-        parts = super().visit_multi_select_list(node, value)
-        return self._noted(node, parts, parts or ())
-
-    def visit_multi_select_dict(self, node: Any, value: Any) -> Any:
-        parts = super().visit_multi_select_dict(node, value)
-        return self._noted(node, parts, (parts or {}).values())
-
-    def _noted(self, node: Node, made: object, parts: "typing.Iterable[object]") -> object:
-        # By identity, because an expression may hold equal nodes in several places.
-        if self.null_part is None and id(node) in self._built_nodes:
-            for position, (child, part) in enumerate(zip(node["children"], parts, strict=False)):
-                if part is None:
-                    self.null_part = _text(child, f"part {position + 1} of {len(node['children'])}")
-                    break
-        return made
 
 
 def _plain(value: object) -> object:
@@ -533,22 +438,3 @@ class _MappingView(dict[str, object]):
 
 # JMESPath's functions accept an object only if the name of its class is `dict`.
 _MappingView.__name__ = "dict"
-
-
-class _PowertoolsFunctions(jmespath.functions.Functions):
-    """The three functions that Powertools adds to JMESPath, with the same names."""
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_json(self, value: str) -> object:
-        return json.loads(value)
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_base64(self, value: str) -> str:
-        return base64.b64decode(value).decode()
-
-    @jmespath.functions.signature({"types": ["string"]})
-    def _func_powertools_base64_gzip(self, value: str) -> str:
-        return gzip.decompress(base64.b64decode(value)).decode()
-
-
-_OPTIONS = jmespath.Options(custom_functions=_PowertoolsFunctions())

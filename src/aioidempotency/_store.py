@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, final
 
 import anyio
 
@@ -45,14 +45,18 @@ from aioidempotency._parts import Override, Parts, PartsInUse, PartsOptions, ver
 from aioidempotency._result_types import ResultType, check_codec
 from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency.backends import Backend, CreatesTables
-from aioidempotency.backends.dynamodb import Choice, Config, DynamoDBBackend, DynamoDBClient, GroupCommit, Session
+from aioidempotency.backends.dynamodb import Choice, Config, DynamoDBClient, Session
 from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
+from aioidempotency.backends.dynamodb.checks import is_dynamodb
 from aioidempotency.backends.dynamodb.transport import DEFAULT
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TransportFellBack, TtlUnavailable, decided, report
 from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms
+
+if TYPE_CHECKING:
+    from aioidempotency.backends.dynamodb import GroupCommit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,7 +143,7 @@ class AsyncIdempotencyStore:
         transport: Choice = DEFAULT,
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
-        group_commit: GroupCommit | None = None,
+        group_commit: "GroupCommit | None" = None,
         local_cache: int = 0,
         read_first: bool = False,
         clock_skew: Duration = 1.0,
@@ -183,11 +187,13 @@ class AsyncIdempotencyStore:
         )
         if backend is not None:
             _check_backend(backend)
-        if backend is None or isinstance(backend, DynamoDBBackend):
+        if backend is None or is_dynamodb(backend):
             check_dynamodb_name(table_name)
             if outbox_table is not None:
                 check_dynamodb_name(outbox_table, "outbox_table")
         if (target := backend) is None:
+            from aioidempotency.backends.dynamodb import DynamoDBBackend  # noqa: PLC0415 - loads botocore
+
             target = DynamoDBBackend(
                 client,
                 session=session,

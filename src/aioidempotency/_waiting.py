@@ -44,8 +44,9 @@ class InFlightCall(Struct, eq=False):
     left: Left = None
     over: bool = False
     failure: StoreError | None = None
-    # Most calls have no duplicate, and an event for each call would cost every one of them.
-    changed: anyio.Event | None = None
+    # Most calls have no duplicate, and an event for each call would cost every one of them. The type is quoted, because
+    # anyio loads the half of itself when somebody asks for `Event`.
+    changed: "anyio.Event | None" = None
 
     @property
     def record(self) -> Record | None:

@@ -437,15 +437,15 @@ def test_one_of_the_retries_leaves_the_others(kind: Any, given: Any, wanted: Any
     """O23: the caller's number of attempts does not bring back the mode of ten years ago."""
     observed = ObservedSession()
     store = DynamoDBBackend(session=observed, config=kind(retries=given))
-    assert store._own._config.retries == wanted
-    assert store._own._config.connect_timeout == 1
+    assert store._own._config.aio().retries == wanted
+    assert store._own._config.aio().connect_timeout == 1
 
 
 def test_one_of_the_connector_arguments_leaves_the_others() -> None:
     """O23: members inside are merged like those outside."""
     backend = DynamoDBBackend(config=AioConfig(connector_args={"ttl_dns_cache": 5}))
-    assert backend._own._config.connector_args == {"keepalive_timeout": 60, "ttl_dns_cache": 5}
-    assert backend._own._config.read_timeout == 3
+    assert backend._own._config.aio().connector_args == {"keepalive_timeout": 60, "ttl_dns_cache": 5}
+    assert backend._own._config.aio().read_timeout == 3
 
 
 def test_no_event_loop_of_asyncio_is_named() -> None:

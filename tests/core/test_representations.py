@@ -25,6 +25,7 @@ from aioidempotency import (
     AsyncIdempotencyStore,
     CompositeKey,
     CustomPartition,
+    GroupCommit,
     HashBuckets,
     IdempotencyError,
     MemoryBackend,
@@ -254,7 +255,7 @@ def instance(kind: Any) -> Any:
     if kind in MADE:
         return MADE[kind]()
     # Names that are quoted, or imported for the type checker alone.
-    around = {**vars(operations), "Record": Record, "BatchQueue": object}
+    around = {**vars(operations), "Record": Record, "BatchQueue": object, "GroupCommit": GroupCommit}
     hints = typing.get_type_hints(kind, vars(importlib.import_module(kind.__module__)) | around)
     given = {name: made(hints[name], kind.__name__, name) for name in fields_of(kind)}
     try:

@@ -15,7 +15,7 @@ from botocore.retries.standard import RetryQuotaChecker
 
 from aioidempotency.backends.dynamodb import borrowed
 from aioidempotency.backends.dynamodb.borrowed import CALLED, READ, Borrowed, obstacle, parts_of
-from aioidempotency.backends.dynamodb.client import tuned
+from aioidempotency.backends.dynamodb.configuration import tuned
 from aioidempotency.backends.dynamodb.connections import Origin
 
 PARTS = [(owner, name) for group in (CALLED, READ) for owner, names in group.items() for name in names]

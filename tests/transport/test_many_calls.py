@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import itertools
 import json
 import os
 import random
@@ -25,8 +26,9 @@ from tests.conftest import store_options
 from tests.support.engines import Engine
 from tests.support.proxy import Fault, FaultProxy
 from tests.support.wire_server import APPLIED, Request, WireServer, error
-from tests.transport.conftest import PUT, Backends, put
+from tests.transport.conftest import PUT, Backends, fitting, put
 
+NUMBERS = itertools.count()
 CALLS = int(os.environ.get("AIOIDEMPOTENCY_CALLS", "1000"))
 
 
@@ -48,15 +50,17 @@ async def test_many_calls_over_connections_that_are_cut(
     config = AioConfig(retries={"total_max_attempts": 12, "mode": "standard"})
     async with FaultProxy(ministack.endpoint_url) as proxy:
         options = {**store_options(ministack, session), "endpoint_url": proxy.url, "config": config}
+        name = f"cuts-{os.getpid()}-{next(NUMBERS)}"
+        async with AsyncIdempotencyStore(name, **options) as creating:
+            await creating.create_table()
         store = AsyncIdempotencyStore(
-            f"cuts-{os.getpid()}-{transport}-{group_commit is None}",
+            name,
             transport=transport,
             group_commit=group_commit,
             verify_layout=False,
-            **options,
+            **fitting(options, session),
         )
         async with store:
-            await store.create_table()
             # Two requests for a call, or a share of two batches.
             requests = 2 * CALLS if group_commit is None else CALLS // 10
             for _ in range(requests // 8):

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aioidempotency.backends.dynamodb.borrowed import Borrowed, retry_header
-from aioidempotency.backends.dynamodb.client import tuned
+from aioidempotency.backends.dynamodb.configuration import tuned
 from aioidempotency.backends.dynamodb.signature import Signer
 
 WORDS = st.text(string.ascii_letters + string.digits + "/+=", min_size=1, max_size=60)

@@ -31,9 +31,8 @@ from aioidempotency._options import Duration, Settings, check_table_name, second
 from aioidempotency._records import Records, contended
 from aioidempotency._result_types import ResultType
 from aioidempotency.backends import DescribesKeys
-from aioidempotency.backends.dynamodb import DynamoDBBackend
 from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
-from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
+from aioidempotency.backends.dynamodb.checks import is_dynamodb
 from aioidempotency.codecs import JsonCodec
 from aioidempotency.events import decided
 from aioidempotency.exceptions import (
@@ -191,7 +190,7 @@ class Effects:
     ) -> dict[str, object]:
         """Store an item unless one with the same key exists. See `AsyncIdempotencyStore.put_if_absent`."""
         check_table_name(table_name)
-        if isinstance(self._records.backend, DynamoDBBackend | GroupCommitBackend):
+        if is_dynamodb(self._records.backend):
             check_dynamodb_name(table_name)
         if not isinstance(item, Mapping):
             raise ConfigurationError(f"item= takes a mapping of attributes: not {type(item).__name__}")

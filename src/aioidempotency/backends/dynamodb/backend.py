@@ -19,8 +19,9 @@ from aioidempotency._core.model import Item, Table
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Transact, Update
 from aioidempotency.backends.dynamodb import answers, batches, checks, credentials, errors, requests, tables
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
+from aioidempotency.backends.dynamodb.arguments import Config, DynamoDBClient, Session
 from aioidempotency.backends.dynamodb.batches import Outcome
-from aioidempotency.backends.dynamodb.client import METHODS, Config, DynamoDBClient, OwnClients, Session
+from aioidempotency.backends.dynamodb.client import METHODS, OwnClients
 from aioidempotency.backends.dynamodb.room import Room
 from aioidempotency.backends.dynamodb.transport import DEFAULT, Choice, Transport
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError

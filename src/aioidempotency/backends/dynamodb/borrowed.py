@@ -1,5 +1,8 @@
 """What the lean transport takes from inside an aiobotocore client. Nothing else of the library touches these parts.
 
+The client may also be botocore's own, in the beginning of a process (`early`). Its parts are of the same names, and
+answer at once where those of aiobotocore must be awaited.
+
 Endpoint rules, credentials, TLS settings, time limits, the judgement on retries with its quota, headers and parsers are
 the client's own: the library states none of AWS's rules again but the signature. botocore calls none of these parts
 public. So `obstacle` says why a client cannot be served, a missing part included, and the transport then falls back to
@@ -8,23 +11,28 @@ the client. `tests/transport/test_borrowed.py` names each part, and fails where 
 
 import asyncio
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from functools import lru_cache, partial
+from inspect import isawaitable
 from types import FunctionType, MethodType
 from typing import Any, Final, cast, final
 from urllib.parse import quote, urlsplit
 
 from aiobotocore import __version__ as aiobotocore_version
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.signers import AioRequestSigner
 from botocore.auth import SIGNED_HEADERS_BLACKLIST
 from botocore.awsrequest import HeadersDict
 from botocore.exceptions import NoCredentialsError
+from botocore.hooks import first_non_none_response
+from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.parsers import create_parser
+from botocore.signers import RequestSigner
 from botocore.utils import normalize_url_path
 
+from aioidempotency.backends.dynamodb import early
+from aioidempotency.backends.dynamodb.configuration import KEEP
 from aioidempotency.backends.dynamodb.connections import Origin, Response
+from aioidempotency.backends.dynamodb.early import EarlyClient
 from aioidempotency.backends.dynamodb.signature import Credentials, Signer
 
 OPERATIONS: Final = (
@@ -70,9 +78,11 @@ _KNOWN: Final = frozenset(
         "botocore.handlers._set_auth_scheme_preference_signer",
         "botocore.discovery.block_endpoint_discovery_required_operations",
         "aiobotocore.signers.AioRequestSigner.handler",
+        "botocore.signers.RequestSigner.handler",
         "botocore.useragent.UserAgentString.rebuild_and_replace_user_agent_handler",
         # The retries of the standard mode, which `Borrowed.is_to_repeat` asks.
         "aiobotocore.retries.standard.AioRetryHandler.needs_retry",
+        "botocore.retries.standard.RetryHandler.needs_retry",
         "botocore.retries.standard.RetryQuotaChecker.release_retry_quota",
         "botocore.retries.standard.MaxAttemptsSeeder.seed_max_attempts",
         # An import of Powertools registers this hook for all sessions. The hook only adds to the user agent.
@@ -100,11 +110,15 @@ CALLED: Final = {
 READ: Final = {
     "client": ("_service_model", "exceptions", "meta"),
     "endpoint": ("http_session",),
-    "session": ("_proxy_config", "_cert_file", "_connector_args", "_timeout", "_max_pool_connections"),
+    "session": ("_proxy_config", "_cert_file", "_connector_args"),
     "signer": ("_credentials", "_region_name", "_signing_name", "_signature_version"),
     "emitter": ("_handlers", "_lookup_cache"),
 }
 """The attributes that are read here."""
+
+CALLED_EARLY: Final = {**CALLED, "session": ("send", "_get_ssl_context")}
+READ_EARLY: Final = {**READ, "session": ("_proxy_config", "_cert_file", "_verify")}
+"""The same of botocore's own client."""
 
 _IN_PATHS: Final = "/%:@!$&'()*+,;=~"
 """The characters of a path that are sent as they are. A space would end the path."""
@@ -128,34 +142,55 @@ class Route:
 
 def obstacle(client: Any) -> str | None:
     """Say why the lean transport cannot serve a client. None if nothing is in the way."""
+    is_early = isinstance(client, EarlyClient)
+    if is_early and early.is_over():
+        return early.OVER
     try:
-        parts = parts_of(client)
-        for owner, names in READ.items():
+        parts = parts_of(client.inner if is_early else client)
+        for owner, names in (READ_EARLY if is_early else READ).items():
             for name in names:
                 getattr(parts[owner], name)
-        return next(_obstacles(parts), None)
+        return next(_obstacles_early(parts) if is_early else _obstacles(parts), None)
     except (AttributeError, KeyError, TypeError) as error:
         return f"aiobotocore {aiobotocore_version} is another inside than the library knows ({type(error).__name__})"
 
 
 def _obstacles(parts: Mapping[str, Any]) -> Iterator[str]:
-    client, session, signer = parts["client"], parts["session"], parts["signer"]
+    from aiobotocore.httpsession import AIOHTTPSession  # noqa: PLC0415 - the client is there, so it is loaded
+    from aiobotocore.signers import AioRequestSigner  # noqa: PLC0415 - the same
+
+    session = parts["session"]
     kind: type = type(session)
     if kind is not AIOHTTPSession:
         yield f"the client sends by another HTTP session ({kind.__name__})"
         return
+    if unserved := sorted(set(session._connector_args) - _SERVED_ARGUMENTS):  # noqa: SLF001 - this file's purpose
+        yield f"connector_args= has settings of aiohttp ({', '.join(unserved)})"
+    yield from _obstacles_of_both(parts, CALLED, AioRequestSigner)
+
+
+def _obstacles_early(parts: Mapping[str, Any]) -> Iterator[str]:
+    if type(parts["session"]) is not URLLib3Session:
+        yield "the client sends by another HTTP session"
+        return
+    yield from _obstacles_of_both(parts, CALLED_EARLY, RequestSigner)
+
+
+def _obstacles_of_both(
+    parts: Mapping[str, Any], called: Mapping[str, tuple[str, ...]], kind_of_signer: type
+) -> Iterator[str]:
+    client, session, signer = parts["client"], parts["session"], parts["signer"]
     if session._proxy_config.proxy_url_for(client.meta.endpoint_url):  # noqa: SLF001 - this file's purpose
         yield "requests go through a proxy"
     if session._cert_file:  # noqa: SLF001 - the same
         yield "a client certificate is set"
-    if unserved := sorted(set(session._connector_args) - _SERVED_ARGUMENTS):  # noqa: SLF001 - the same
-        yield f"connector_args= has settings of aiohttp ({', '.join(unserved)})"
-    if type(signer) is not AioRequestSigner or signer._signature_version != "v4":  # noqa: SLF001 - the same
+    version = signer._signature_version  # noqa: SLF001 - the same
+    if type(signer) is not kind_of_signer or version != "v4":
         yield "requests are signed in another way than by Signature Version 4"
     if (mode := client.meta.config.retries["mode"]) != "standard":
         yield f"the retry mode is {mode}"
     wrapped = [
-        name for owner, names in CALLED.items() for name in names if not _is_genuine(getattr(parts[owner], name))
+        name for owner, names in called.items() for name in names if not _is_genuine(getattr(parts[owner], name))
     ]
     if wrapped:
         yield f"somebody has wrapped {', '.join(wrapped)}, as tracing libraries do"
@@ -220,21 +255,34 @@ class Borrowed:
     """The parts of one client. Made for a client without an obstacle.
 
     Attributes:
+        credentials: Returns the credentials of this instant. Refreshable ones are refreshed as the client refreshes
+            them. Raises `NoCredentialsError` if there are none.
+        has_changed: Tells whether somebody may have wrapped the client, or registered a hook, since it was looked at.
+            Every call asks.
         connect_timeout: Seconds, or None for no limit.
         read_timeout: Seconds, or None for no limit.
         keep: Seconds that an idle connection is kept.
         limit: The most connections.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, given: Any) -> None:
+        is_early = isinstance(given, EarlyClient)
+        self._client = client = given.inner if is_early else given
         self._endpoint = client._endpoint  # noqa: SLF001 - this file's purpose
         self._session = session = self._endpoint.http_session
         self._signer = client._request_signer  # noqa: SLF001 - the same
-        self.connect_timeout: float | None = session._timeout.sock_connect  # noqa: SLF001 - the same
-        self.read_timeout: float | None = session._timeout.sock_read  # noqa: SLF001 - the same
-        self.limit: int = session._max_pool_connections  # noqa: SLF001 - the same
-        self.keep: float = session._connector_args["keepalive_timeout"]  # noqa: SLF001 - the same
+        config = client.meta.config
+        self.connect_timeout: float | None = config.connect_timeout
+        self.read_timeout: float | None = config.read_timeout
+        self.limit: int = config.max_pool_connections
+        self.keep: float = KEEP if is_early else session._connector_args["keepalive_timeout"]  # noqa: SLF001 - the same
+        self.credentials: Callable[[], Coroutine[Any, Any, Credentials]] = (
+            self._credentials_at_hand if is_early else self._credentials_fetched
+        )
+        self.has_changed: Callable[[], bool] = early.is_over if is_early else self._has_changed
+        self._needs_retry = self._asked_early if is_early else self._endpoint._needs_retry  # noqa: SLF001 - the same
+        self._answered = _Answered if is_early else _AnsweredLater
+        self._build_tls: Callable[[], ssl.SSLContext] = partial(_tls_early if is_early else _tls, session)
         emitter = client.meta.events._emitter  # noqa: SLF001 - the same
         self._emitter = emitter
         self._seen = emitter._lookup_cache  # noqa: SLF001 - the same
@@ -244,11 +292,8 @@ class Borrowed:
         self._context: ssl.SSLContext | None = None
         self._building = asyncio.Lock()
 
-    def has_changed(self) -> bool:
-        """Tell whether somebody may have wrapped the client, or registered a hook, since it was looked at.
-
-        Every call asks. The emitter replaces its cache when a hook is registered.
-        """
+    def _has_changed(self) -> bool:
+        # The emitter replaces its cache when a hook is registered.
         call = self._client._make_api_call  # noqa: SLF001 - this file's purpose
         return (
             type(call) is not MethodType
@@ -256,12 +301,10 @@ class Borrowed:
             or self._emitter._lookup_cache is not self._seen  # noqa: SLF001 - the same
         )
 
-    async def credentials(self) -> Credentials:
-        """Return the credentials of this instant. Refreshable ones are refreshed as the client refreshes them.
+    async def _credentials_at_hand(self) -> Credentials:
+        return cast("Credentials", self._signer._credentials.get_frozen_credentials())  # noqa: SLF001 - this file's purpose
 
-        Raises:
-            NoCredentialsError: There are none.
-        """
+    async def _credentials_fetched(self) -> Credentials:
         found = self._signer._credentials  # noqa: SLF001 - this file's purpose
         if found is None:
             raise NoCredentialsError
@@ -272,9 +315,7 @@ class Borrowed:
         async with self._building:
             if (context := self._context) is None:
                 # It reads files.
-                build = self._session._build_ssl_contexts  # noqa: SLF001 - this file's purpose
-                context, _ = await asyncio.to_thread(build, None)
-                self._context = context
+                self._context = context = await asyncio.to_thread(self._build_tls)
             return context
 
     async def route(self, operation: str, parameters: Mapping[str, Any]) -> Route | str:
@@ -293,10 +334,10 @@ class Borrowed:
             "unsigned_payload": model.unsigned_payload,
             "auth_options": client._service_model.metadata.get("auth"),  # noqa: SLF001 - the same
         }
-        url, more, properties = await client._resolve_endpoint_ruleset(model, parameters, context)  # noqa: SLF001 - the same
+        url, more, properties = await _settled(client._resolve_endpoint_ruleset(model, parameters, context))  # noqa: SLF001 - the same
         if properties:
             context["endpoint_properties"] = properties
-        made = await client._convert_to_request_dict(parameters, model, url, context, more)  # noqa: SLF001 - the same
+        made = await _settled(client._convert_to_request_dict(parameters, model, url, context, more))  # noqa: SLF001 - the same
         if context["auth_type"] not in {None, "v4"} or model.unsigned_payload:
             return "requests are signed in another way than by Signature Version 4"
         parts = urlsplit(made["url"])
@@ -336,13 +377,32 @@ class Borrowed:
             context: What the handler remembers of a call.
         """
         context.setdefault("retries", {"attempt": attempts})
-        answered = None if response is None else (_Answered(response), parsed)
+        answered = None if response is None else (self._answered(response), parsed)
         request = {"context": context}
-        again: bool = await self._endpoint._needs_retry(attempts, route.model, request, answered, error)  # noqa: SLF001 - this file's purpose
+        again: bool = await self._needs_retry(attempts, route.model, request, answered, error)
         if again:
             context.setdefault("client_config", self._client.meta.config)
-            self._endpoint._update_retries_context(context, attempts + 1, answered)  # noqa: SLF001 - the same
+            self._endpoint._update_retries_context(context, attempts + 1, answered)  # noqa: SLF001 - this file's purpose
         return again
+
+    async def _asked_early(
+        self, attempts: int, model: Any, request: Mapping[str, Any], answered: object, error: Exception | None
+    ) -> bool:
+        """Ask the retry handler of botocore's own client, as its endpoint does, which then sleeps in the event loop."""
+        responses = self._client.meta.events.emit(
+            f"needs-retry.dynamodb.{model.name}",
+            response=answered,
+            endpoint=self._endpoint,
+            operation=model,
+            attempts=attempts,
+            caught_exception=error,
+            request_dict=request,
+        )
+        pause = first_non_none_response(responses)
+        if pause is None or pause is False:
+            return False
+        await asyncio.sleep(pause)
+        return True
 
     def succeeded(self, context: Mapping[str, Any]) -> None:
         """Give to the retry quota what a success gives."""
@@ -382,7 +442,30 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-@final
+async def _settled(found: Any) -> Any:
+    """Return an answer of a client. botocore's own answers at once, and aiobotocore's is to be awaited."""
+    return await found if isawaitable(found) else found
+
+
+def _tls(session: Any) -> ssl.SSLContext:
+    """Build the TLS settings of aiobotocore's client."""
+    context, _ = session._build_ssl_contexts(None)  # noqa: SLF001 - this file's purpose
+    return cast("ssl.SSLContext", context)
+
+
+def _tls_early(session: Any) -> ssl.SSLContext:
+    """Build the TLS settings of botocore's own client, with the host's name checked here and not by urllib3."""
+    context: ssl.SSLContext = session._get_ssl_context()  # noqa: SLF001 - this file's purpose
+    if verify := session._verify:  # noqa: SLF001 - the same
+        context.check_hostname = True
+        if (authorities := get_cert_path(verify)) is not None:
+            context.load_verify_locations(authorities)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class _Answered:
     """A response, in the form of botocore."""
 
@@ -394,8 +477,20 @@ class _Answered:
         self._body = response.body
 
     @property
-    async def content(self) -> bytes:
-        """The body. A retry handler awaits the body, to check the CRC32."""
+    def content(self) -> Any:
+        """The body. A retry handler reads the body, to check the CRC32."""
+        return self._body
+
+
+@final
+class _AnsweredLater(_Answered):
+    """A response, in the form of aiobotocore: its retry handler awaits the body."""
+
+    @property
+    def content(self) -> Any:
+        return self._later()
+
+    async def _later(self) -> bytes:
         return self._body
 
 

@@ -5,6 +5,8 @@ So each check raises `ConfigurationError`, when the store is made where possible
 a call, because the client was closed later, or because its event loop has ended: `trouble_of` finds these.
 
 Wrappers and stubs of a client pass: a check asks for the operations, and refuses only known kinds of wrong objects.
+
+No check loads botocore or aiobotocore: an object of theirs cannot exist before its module is loaded, see `is_a`.
 """
 
 import inspect
@@ -13,12 +15,6 @@ import sys
 from math import inf
 from typing import Any, Final
 from urllib.parse import urlsplit
-
-from aiobotocore.client import AioBaseClient
-from aiobotocore.session import AioSession
-from botocore.client import BaseClient
-from botocore.config import Config as BotocoreConfig
-from botocore.session import Session as BotocoreSession
 
 from aioidempotency._concurrency import running_loop
 from aioidempotency.exceptions import ConfigurationError
@@ -34,6 +30,10 @@ PER_LOOP: Final = (
     "client= out, and the store opens one for each loop"
 )
 
+_CLIENT: Final = "botocore.client", "BaseClient"
+_AIO_CLIENT: Final = "aiobotocore.client", "AioBaseClient"
+_AIO_SESSION: Final = "aiobotocore.session", "AioSession"
+
 _TABLE: Final = re.compile(r"(arn:[a-z-]+:dynamodb:[a-z0-9-]*:[0-9]*:table/)?[A-Za-z0-9_.-]{3,255}")
 """A table's name, or an ARN that ends with the name."""
 
@@ -48,7 +48,7 @@ def check_client(client: Any) -> None:
     if inspect.iscoroutine(client):
         client.close()  # else Python warns that nobody has awaited the coroutine
         trouble = "is a coroutine, and no client"
-    elif isinstance(client, BaseClient) and not isinstance(client, AioBaseClient):
+    elif is_a(client, *_CLIENT) and not is_a(client, *_AIO_CLIENT):
         # Its call would write inside the event loop, and fail only when the answer is awaited.
         trouble = "is a client of boto3, which blocks the event loop; this library needs a client of aiobotocore"
     elif (service := _service(client)) not in {None, "dynamodb"}:
@@ -70,15 +70,15 @@ def check_session(session: Any) -> None:
     Raises:
         ConfigurationError: The session is another library's.
     """
-    if isinstance(session, AioSession):
+    if is_a(session, *_AIO_SESSION):
         return
     inner = getattr(session, "_session", None)
-    if isinstance(inner, AioSession):  # aioboto3's
+    if is_a(inner, *_AIO_SESSION):  # aioboto3's
         raise ConfigurationError(
             'session= takes a session of aiobotocore; with aioboto3, open a client by `async with session.client("dynamodb") '
             "as client`, and give client="
         )
-    is_blocking = any(isinstance(each, BotocoreSession) for each in (session, inner))
+    is_blocking = any(is_a(each, "botocore.session", "Session") for each in (session, inner))
     if is_blocking or isinstance(session, type) or not callable(getattr(session, "create_client", None)):
         raise ConfigurationError(
             "session= takes a session of aiobotocore, as from aiobotocore.session.get_session(): "
@@ -88,7 +88,7 @@ def check_session(session: Any) -> None:
 
 def check_config(config: Any) -> None:
     """Require a configuration of botocore or aiobotocore."""
-    if not isinstance(config, BotocoreConfig):
+    if not is_a(config, "botocore.config", "Config"):
         raise ConfigurationError(
             f"config= takes aiobotocore.config.AioConfig(...) or botocore.config.Config(...): not {_kind(config)}"
         )
@@ -120,6 +120,12 @@ def check_table_name(table_name: str, name: str = "table_name") -> None:
         )
 
 
+def is_dynamodb(backend: object) -> bool:
+    """Tell whether a backend is the library's own for DynamoDB, alone or with group commit."""
+    ours = f"{__package__}."
+    return any(kind.__module__.startswith(ours) for kind in type(backend).__mro__)
+
+
 def trouble_of(client: Any, error: BaseException) -> str | None:
     """Say why a call of the caller's client failed, if the fault is the client's use. None for every other failure."""
     loop = running_loop()
@@ -147,7 +153,7 @@ def is_mocked() -> bool:
 
 def _service(client: Any) -> str | None:
     """Name the service of a client. None for a stub."""
-    if not isinstance(client, BaseClient):
+    if not is_a(client, *_CLIENT):
         return None
     name = client.meta.service_model.service_name
     return name if isinstance(name, str) else None
@@ -155,14 +161,13 @@ def _service(client: Any) -> str | None:
 
 def _is_resource(client: Any) -> bool:
     """Tell whether an object is a resource of boto3 or aioboto3, such as a `Table`."""
-    base: Any = sys.modules.get("boto3.resources.base")  # a resource cannot exist without this module
-    return base is not None and isinstance(client, base.ServiceResource)
+    return is_a(client, "boto3.resources.base", "ServiceResource")
 
 
 def _is_closed(client: Any) -> bool:
     """Tell whether a client of aiobotocore has no HTTP session: the client was never opened, or was closed."""
     # aiobotocore has no public way to ask. Where a version keeps its sessions otherwise, the client passes.
-    return isinstance(client, AioBaseClient) and getattr(_http(client), "_sessions", "") is None
+    return is_a(client, *_AIO_CLIENT) and getattr(_http(client), "_sessions", "") is None
 
 
 def _http_sessions(client: Any) -> list[Any]:
@@ -184,6 +189,12 @@ def _is_url(given: Any) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+
+
+def is_a(value: object, module: str, name: str) -> bool:
+    """Tell whether a value is an instance of a class, without loading the module of the class."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def _kind(value: object) -> str:

@@ -10,29 +10,29 @@ botocore may send other requests in the same context, such as `DescribeEndpoints
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from importlib.metadata import version
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, final
 
-import anyio
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ConfigParseError
 
 from aioidempotency._concurrency import PerLoop, running_loop
-from aioidempotency.backends.dynamodb import answers, credentials
+from aioidempotency.backends.dynamodb import answers, credentials, early
+from aioidempotency.backends.dynamodb.arguments import Call, Config, Session
 from aioidempotency.backends.dynamodb.borrowed import obstacle
+from aioidempotency.backends.dynamodb.configuration import Configuration
+from aioidempotency.backends.dynamodb.early import EarlyClient
 from aioidempotency.backends.dynamodb.lean import LeanTransport
 from aioidempotency.backends.dynamodb.transport import Choice, Transport, encode
 from aioidempotency.exceptions import ConfigurationError
 
-Call = Callable[..., Awaitable[Mapping[str, Any]]]
-Session: TypeAlias = AioSession
-
 _body: Final[ContextVar[tuple[str, bytes] | None]] = ContextVar("aioidempotency_request_body", default=None)
 """The operation's name and the body of the request that this context is about to send."""
+
+_KIND_OF_START: Final = "AWS_LAMBDA_INITIALIZATION_TYPE"
+"""The environment variable by which AWS Lambda says why it starts a process."""
 
 METHODS: Final = {
     "GetItem": "get_item",
@@ -48,48 +48,6 @@ METHODS: Final = {
 """The client's method for each request of a transport."""
 
 
-class DynamoDBClient(Protocol):
-    """An open aiobotocore client for DynamoDB, reduced to the operations of the library."""
-
-    @property
-    def put_item(self) -> Call:
-        """Send PutItem."""
-        ...
-
-    @property
-    def get_item(self) -> Call:
-        """Send GetItem."""
-        ...
-
-    @property
-    def update_item(self) -> Call:
-        """Send UpdateItem."""
-        ...
-
-    @property
-    def delete_item(self) -> Call:
-        """Send DeleteItem."""
-        ...
-
-    @property
-    def transact_write_items(self) -> Call:
-        """Send TransactWriteItems."""
-        ...
-
-    @property
-    def transact_get_items(self) -> Call:
-        """Send TransactGetItems."""
-        ...
-
-
-class Config(Protocol):
-    """A botocore or aiobotocore configuration."""
-
-    def merge(self, other_config: Any) -> Any:
-        """Merge two configurations. The other one wins."""
-        ...
-
-
 @final
 class OwnClients:
     """The clients opened by one backend, one for each event loop, and what sends by them.
@@ -100,7 +58,7 @@ class OwnClients:
 
     def __init__(
         self,
-        session: AioSession | None,
+        session: Session | None,
         config: Config | None,
         *,
         endpoint_url: str | None,
@@ -111,11 +69,16 @@ class OwnClients:
     ) -> None:
         self._transport = transport
         self._fell_back = fell_back
-        self._session = session or get_session()
-        self._config = tuned(time_limit) if config is None else merged(tuned(time_limit), config)
+        self._session = session
+        self._early_session: Any = None
+        self._config = Configuration(time_limit, config)
         self._options = {"endpoint_url": endpoint_url, "region_name": region_name}
         # A client is bound to one event loop: a connection from another loop fails, or hangs.
         self._connections: PerLoop[_Connection] = PerLoop(_Connection)
+        if os.environ.get(_KIND_OF_START) == "snap-start":
+            # The snapshot keeps what is loaded by now, and a restored process needs aiobotocore: it has no credentials
+            # in its environment variables.
+            self._aio_session()
 
     def opened(self) -> Transport | None:
         """Find the running loop's transport. None before `open`."""
@@ -126,7 +89,7 @@ class OwnClients:
             raise
 
     async def open(self) -> Transport:
-        """Open the running loop's client, only once for any number of tasks.
+        """Open the running loop's transport, only once for any number of tasks.
 
         Raises:
             ConfigurationError: botocore cannot make a client with these settings, or `lean` cannot serve the client.
@@ -134,26 +97,53 @@ class OwnClients:
         connection = self._connections[running_loop()]
         async with connection.lock:
             if connection.transport is None:
-                creating = self._session.create_client("dynamodb", config=self._config, **self._options)
-                try:
-                    connection.client = await connection.resources.enter_async_context(creating)
-                except (ValueError, ConfigParseError) as error:
-                    trouble = (
-                        f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
-                    )
-                    raise ConfigurationError(trouble) from error
-                connection.client.meta.events.register("before-call.dynamodb", _replace_body)
-                answers.watch(connection.client)
-                credentials.watch(connection.client)
-                # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
-                connection.guard = self._guard(connection)
-                await anext(connection.guard)
-                try:
-                    connection.transport = self._chosen(connection)
-                except ConfigurationError:
-                    await connection.guard.aclose()
-                    raise
+                connection.transport = await self._begun(connection) or await self._by_client(connection)
             return connection.transport
+
+    async def _begun(self, connection: "_Connection") -> Transport | None:
+        """Begin without aiobotocore, by a client of botocore's own. None where aiobotocore's is needed, see `early`."""
+        if self._session is not None or self._transport == "client" or not early.is_possible():
+            return None
+        self._early_session = self._early_session or early.session()
+
+        async def full() -> Transport:
+            async with connection.lock:
+                if connection.client is None or connection.transport is None:
+                    connection.transport = await self._by_client(connection)
+                return connection.transport
+
+        client = early.client(self._early_session, self._config, full, **self._options)
+        if client is None or obstacle(client) is not None:
+            return None
+        lean = LeanTransport(client, lambda _: Following(client))
+        connection.resources.push_async_callback(lean.aclose)
+        await self._guarded(connection)
+        return lean
+
+    async def _by_client(self, connection: "_Connection") -> Transport:
+        """Open aiobotocore's client, and choose what sends."""
+        creating = self._aio_session().create_client("dynamodb", config=self._config.aio(), **self._options)
+        try:
+            connection.client = await connection.resources.enter_async_context(creating)
+        except (ValueError, ConfigParseError) as error:
+            trouble = f"no client could be made: {error}; check region_name=, endpoint_url= and AWS's own settings"
+            raise ConfigurationError(trouble) from error
+        connection.client.meta.events.register("before-call.dynamodb", _replace_body)
+        answers.watch(connection.client)
+        credentials.watch(connection.client)
+        guard = await self._guarded(connection)
+        try:
+            return self._chosen(connection)
+        except ConfigurationError:
+            await guard.aclose()
+            raise
+
+    def _aio_session(self) -> Session:
+        if self._session is None:
+            from aiobotocore.session import get_session  # noqa: PLC0415 - loads aiohttp, and a system's authorities
+
+            self._session = get_session()
+        return self._session
 
     def _chosen(self, connection: "_Connection") -> Transport:
         """Choose the transport of an open client."""
@@ -185,12 +175,19 @@ class OwnClients:
             if connection.guard is not None:
                 await connection.guard.aclose()
 
+    async def _guarded(self, connection: "_Connection") -> AsyncGenerator[None]:
+        # asyncio closes the generators of a loop that ends: so one closes the client, where nobody does.
+        if connection.guard is None:
+            connection.guard = self._guard(connection)
+            await anext(connection.guard)
+        return connection.guard
+
     async def _guard(self, connection: "_Connection") -> AsyncGenerator[None]:
         """Close a client when this generator is closed: by `aclose`, or with the loop, by `asyncio.run`."""
         try:
             yield
         finally:
-            connection.client = connection.transport = None
+            connection.client = connection.transport = connection.guard = None
             await connection.resources.aclose()
 
     @property
@@ -204,67 +201,24 @@ class _Connection:
     """The client of one event loop, with its lock and its resources."""
 
     def __init__(self) -> None:
-        self.lock = anyio.Lock()
+        self.lock = asyncio.Lock()
         self.resources = AsyncExitStack()
         self.client: Any = None
         self.transport: Transport | None = None
         self.guard: AsyncGenerator[None] | None = None
 
 
-def tuned(time_limit: float) -> AioConfig:
-    """Make the configuration of a client for many small calls.
+@final
+class Following:
+    """Sends by what follows on an early client: the client of aiobotocore, or the lean transport on it."""
 
-    Parameter validation, and botocore's user agent, which is built twice in each call, take a fifth of the processor
-    time of a call (477 instead of 613 microseconds, measured on two cores).
-    """
-    return AioConfig(
-        parameter_validation=False,
-        user_agent=f"aioidempotency/{version('aioidempotency')}",
-        # botocore's ten connections would be a queue without a time limit.
-        max_pool_connections=256,
-        # Short enough for a second attempt within the time limit. botocore's own limit is 60 s.
-        connect_timeout=min(1.0, time_limit / 3),
-        read_timeout=min(3.0, time_limit / 3),
-        # Not botocore's ten attempts in 25 s: the caller's time limit would end the call in the middle of a pause.
-        retries={"mode": "standard", "total_max_attempts": 3},
-        connector_args={"keepalive_timeout": 60},
-    )
+    def __init__(self, client: EarlyClient) -> None:
+        self.client = client
 
-
-def merged(ours: AioConfig, given: Config) -> AioConfig:
-    """Put the caller's configuration over the tuned one, member by member: one of `retries` leaves the others.
-
-    `merge` of aiobotocore would take the caller's `retries` as a whole, and older versions ignore `connector_args`.
-    """
-    options, theirs = _options(ours), _options(given)
-    # Two names of one setting, and botocore would take ours.
-    if "max_attempts" in (theirs.get("retries") or {}):
-        options["retries"] = {name: value for name, value in options["retries"].items() if name != "total_max_attempts"}
-    return AioConfig(**_over(options, theirs))
-
-
-def _options(config: Any) -> dict[str, Any]:
-    """List the options of a configuration that were set."""
-    options = dict(config._user_provided_options)  # noqa: SLF001 - botocore tells it nowhere else
-    # aiobotocore before version 3 does not count its own options among them, and fills in defaults.
-    if isinstance(config, AioConfig):
-        usual = AioConfig()
-        set_ones = {
-            name: value for name, value in config.connector_args.items() if usual.connector_args.get(name) != value
-        }
-        options.setdefault("connector_args", set_ones)
-        options.setdefault("http_session_cls", config.http_session_cls)
-    return options
-
-
-def _over(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings, and the mappings inside. Theirs win."""
-    nested = {
-        name: _over(ours[name], value)
-        for name, value in theirs.items()
-        if isinstance(value, Mapping) and isinstance(ours.get(name), Mapping)
-    }
-    return {**ours, **theirs, **nested}
+    async def send(self, operation: str, parameters: Mapping[str, Any], body: bytes | None = None) -> Mapping[str, Any]:
+        """Send a request."""
+        following = await self.client.full()
+        return await following.send(operation, parameters, body)
 
 
 @final

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from aioidempotency._core.model import Item, Table
 from aioidempotency.backends.dynamodb import errors
 from aioidempotency.backends.dynamodb.answers import checked
+from aioidempotency.backends.dynamodb.early import sending
 from aioidempotency.exceptions import ConfigurationError
 
 
@@ -19,6 +20,7 @@ async def create(client: Any, table: Table) -> bool:
         Whether the table has a TTL. Some engines have none, and are of use all the same: every reader compares the
         time itself.
     """
+    client = await sending(client)
     with suppress(client.exceptions.ResourceInUseException):
         checked(await client.create_table(**_table_definition(table)))
     # A second process may have begun the creation, so the wait comes also after `ResourceInUseException`.
@@ -35,6 +37,7 @@ async def create(client: Any, table: Table) -> bool:
 
 async def key_of(client: Any, table_name: str) -> frozenset[str]:
     """Read the names of a table's key attributes."""
+    client = await sending(client)
     described = checked(await client.describe_table(TableName=table_name))
     return frozenset(key["AttributeName"] for key in described["Table"]["KeySchema"])
 
@@ -47,6 +50,7 @@ async def count(
     A page is one read of DynamoDB, up to 1 MB, and costs the read units of all items on the page. The layout item
     has no expiration, and is not counted.
     """
+    client = await sending(client)
     page = checked(await client.query(**_unexpired(table, partition, now, after), Select="COUNT"))
     return int(page["Count"]), page.get("LastEvaluatedKey") or None
 
@@ -57,6 +61,7 @@ async def keys(
     """List the sort keys of the unexpired records on one page of a partition, as `count` counts the records."""
     parameters = _unexpired(table, partition, now, after)
     parameters["ExpressionAttributeNames"]["#sort"] = table.sort_attribute
+    client = await sending(client)
     page = checked(await client.query(**parameters, ProjectionExpression="#sort"))
     return [str(item[table.sort_attribute]["S"]) for item in page["Items"]], page.get("LastEvaluatedKey") or None
 
