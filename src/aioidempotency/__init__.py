@@ -13,7 +13,7 @@ print(await charge("1"))
 ```
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aioidempotency._call import Execution
 from aioidempotency._core.decisions import Claimed, Decision, InProgress, Mismatch, Replay
@@ -25,6 +25,7 @@ from aioidempotency._options import Wait
 from aioidempotency._store import AsyncIdempotencyStore
 from aioidempotency._version import __version__ as __version__
 from aioidempotency.backends import Backend
+from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.backends.memory import MemoryBackend
 from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.exceptions import (
@@ -53,17 +54,16 @@ from aioidempotency.partitioning import (
 )
 
 if TYPE_CHECKING:
-    from aioidempotency.backends.dynamodb import DynamoDBBackend, GroupCommit
+    from aioidempotency.backends.dynamodb import DynamoDBBackend
 else:  # unseen by type checkers, which would take any name for one of this module
-    _OF_DYNAMODB: Final = frozenset({"DynamoDBBackend", "GroupCommit"})
 
     def __getattr__(name: str) -> object:
         """Load what needs botocore at its first use."""
-        if name not in _OF_DYNAMODB:
+        if name != "DynamoDBBackend":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from aioidempotency.backends import dynamodb  # noqa: PLC0415 - see above
 
-        found = globals()[name] = getattr(dynamodb, name)  # only once
+        found = globals()[name] = dynamodb.DynamoDBBackend  # only once
         return found
 
     def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import Generic, TypeVar, final
 
 from msgspec import Struct
 
@@ -25,11 +25,9 @@ from aioidempotency._options import Settings, check_function, check_methods, fla
 from aioidempotency._records import Records
 from aioidempotency._waiting import RunningCalls
 from aioidempotency.backends import Backend, Closes, Table
+from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.events import GroupCommitUnavailable, Hook, report
 from aioidempotency.partitioning import table_layout
-
-if TYPE_CHECKING:
-    from aioidempotency.backends.dynamodb import GroupCommit
 
 S = TypeVar("S")
 
@@ -72,7 +70,7 @@ class PartsOptions(Struct, frozen=True, kw_only=True):
 
     hook: Hook | None
     local_cache: int
-    group_commit: "GroupCommit | None"
+    group_commit: GroupCommit | None
     verify_layout: bool
     outbox_table: str | None
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, final
+from typing import Any, Literal, ParamSpec, Self, TypeVar, final
 
 import anyio
 
@@ -46,6 +46,7 @@ from aioidempotency._result_types import ResultType, check_codec
 from aioidempotency._signatures import check_awaitable, return_type
 from aioidempotency.backends import Backend, CreatesTables
 from aioidempotency.backends.dynamodb import Choice, Config, DynamoDBClient, Session
+from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.backends.dynamodb.checks import check_table_name as check_dynamodb_name
 from aioidempotency.backends.dynamodb.checks import is_dynamodb
 from aioidempotency.backends.dynamodb.transport import DEFAULT
@@ -54,9 +55,6 @@ from aioidempotency.codecs import Codec, JsonCodec
 from aioidempotency.events import Hook, KeyMissing, StoreDisabled, TransportFellBack, TtlUnavailable, decided, report
 from aioidempotency.exceptions import ConfigurationError, InProgressError
 from aioidempotency.partitioning import CompositeKey, KeySchema, SimpleKey, Terms
-
-if TYPE_CHECKING:
-    from aioidempotency.backends.dynamodb import GroupCommit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -143,7 +141,7 @@ class AsyncIdempotencyStore:
         transport: Choice = DEFAULT,
         backend: Backend | None = None,
         codec: Codec = JsonCodec(),  # noqa: B008 - it has no state
-        group_commit: "GroupCommit | None" = None,
+        group_commit: GroupCommit | None = None,
         local_cache: int = 0,
         read_first: bool = False,
         clock_skew: Duration = 1.0,

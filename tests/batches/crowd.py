@@ -9,8 +9,9 @@ from aioidempotency import AttributeNames, IdempotencyError, MemoryBackend
 from aioidempotency._core.conditions import Absent, HeldBy
 from aioidempotency._core.model import Location, Table
 from aioidempotency._core.operations import Delete, Get, Operation, Put, Reply, Update
+from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.backends.dynamodb.batches import Outcome
-from aioidempotency.backends.dynamodb.group_commit import GroupCommit, GroupCommitBackend
+from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
 
 TABLE = Table("records", "id", None, AttributeNames())
 Fault = Callable[[Operation], Outcome | None]

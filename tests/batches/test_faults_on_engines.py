@@ -22,8 +22,8 @@ from aioidempotency import (
 from aioidempotency._core.conditions import HeldBy
 from aioidempotency._core.operations import Applied, Delete, Found, Get, Operation, Put, Update
 from aioidempotency.backends import Absent, Location, Table
+from aioidempotency.backends.dynamodb.arguments import LARGEST_BATCH
 from aioidempotency.backends.dynamodb.batches import LARGEST_SHARED, Alone
-from aioidempotency.backends.dynamodb.group_commit import LARGEST_BATCH
 from aioidempotency.events import CompletionFailed, Event, GroupCommitUnavailable, ResultDropped
 from tests.batches.test_on_engines import CALLS, RECEIPTS, grouped
 from tests.support.engines import Engine, client_options

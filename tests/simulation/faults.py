@@ -3,6 +3,7 @@
 This is white-box by nature.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final

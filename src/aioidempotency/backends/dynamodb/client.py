@@ -212,6 +212,8 @@ class _Connection:
 class Following:
     """Sends by what follows on an early client: the client of aiobotocore, or the lean transport on it."""
 
+    takes_bodies: Final = True
+
     def __init__(self, client: EarlyClient) -> None:
         self.client = client
 

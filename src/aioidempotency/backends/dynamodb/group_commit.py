@@ -23,7 +23,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
 from math import inf
 from typing import Final, NamedTuple, final
 
@@ -34,13 +33,11 @@ from aioidempotency._concurrency import PerLoop
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Applied, Get, Operation, Reply
 from aioidempotency.backends import DescribesKeys
+from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
 from aioidempotency.backends.dynamodb.partiql import STATEMENTS
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
-
-LARGEST_BATCH: Final = 25
-"""The most statements in one request, by DynamoDB's limit for `BatchExecuteStatement`."""
 
 ENOUGH_IN_FLIGHT: Final = 2
 """With so many requests under way, only full batches are sent.
@@ -72,48 +69,6 @@ MOST_CAUSES: Final = 100
 
 FellBack = Callable[[IdempotencyError], object]
 FallsBack = Callable[[Operation, Alone | IdempotencyError], bool]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class GroupCommit:
-    """Settings of group commit: concurrent operations share requests, and cost less processor time each.
-
-    ```python
-    from aioidempotency import AsyncIdempotencyStore, GroupCommit
-
-    store = AsyncIdempotencyStore("idempotency", group_commit=GroupCommit(max_in_flight=8))
-    ```
-
-    A lone call is sent as without group commit. Batches cost the same write units as plain calls. Besides
-    the permissions of plain calls, batches need `dynamodb:PartiQLInsert`, `PartiQLUpdate`, `PartiQLDelete` and
-    `BatchGetItem`. A batch is no transaction: each operation succeeds or fails alone.
-
-    Args:
-        max_batch: The most operations in one request, 25 at the most, by DynamoDB's limit.
-        max_in_flight: The most requests under way at a time, for reads and for writes each; one more for owners.
-        max_waiting: The most claims, or reads, waiting to be sent. Further callers wait until there is room.
-        fallback: Whether to send claims and reads as plain calls where batches cannot be had, because permissions are
-            missing or the engine has no PartiQL. Without the fallback, that is a `ConfigurationError`. Completions,
-            renewals and releases always fall back. An event says so, and why.
-
-    Raises:
-        ConfigurationError: A number is out of bounds.
-    """
-
-    max_batch: int = LARGEST_BATCH
-    max_in_flight: int = 4
-    max_waiting: int = field(default=10_000, kw_only=True)
-    fallback: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        bounds = {"max_batch": LARGEST_BATCH, "max_in_flight": 1000, "max_waiting": 10_000_000}
-        for name, most in bounds.items():
-            given = getattr(self, name)
-            if not isinstance(given, int) or isinstance(given, bool) or not 1 <= given <= most:
-                raise ConfigurationError(f"GroupCommit takes {name}= as a whole number from 1 to {most}: not {given!r}")
-        if not isinstance(self.fallback, bool):
-            raise ConfigurationError(f"GroupCommit takes fallback= as True or False: not {self.fallback!r}")
 
 
 def grouped(inner: object, settings: GroupCommit, *, closes_inner: bool, fell_back: FellBack) -> "GroupCommitBackend":
