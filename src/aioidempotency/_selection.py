@@ -14,7 +14,6 @@ import difflib
 import gzip
 import inspect
 import json
-import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +83,9 @@ class Parameters:
             TypeError: The function does not accept the arguments.
         """
         if not kwargs and self.plain is not None and len(args) == len(self.plain):
-            return dict(zip(self.plain, args, strict=True))  # each by position: nothing is left to find out
+            # Each by position: nothing is left to find out. The lengths are equal, and saying so again would cost as much
+            # as the rest.
+            return dict(zip(self.plain, args))  # noqa: B905
         return dict(self.bind(args, kwargs).arguments)
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
@@ -307,9 +308,8 @@ def _text(node: Node, position: str) -> str:
     """Name a part of a key: by its path in the expression if the path is plain, else by position."""
     if node["type"] == "key_val_pair":
         return f"{node['value']!r}"
-    names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
-    is_plain = len(names) == (len(node["children"]) or 1)
-    return f"{'.'.join(names)!r}" if is_plain else position
+    names = _dotted_names(node)
+    return position if names is None else f"{'.'.join(names)!r}"
 
 
 def selector(
@@ -330,10 +330,11 @@ def selector(
     Raises:
         ConfigurationError: The expression is no JMESPath.
     """
-    # Most expressions are dotted names. The interpreter would convert all members of an argument, used or not.
-    if _DOTTED.fullmatch(expression):
-        return _member_selector(expression)
     compiled = _compiled(expression, subject)
+    # Most expressions are names with dots between. The interpreter would convert all members of an argument, used or not.
+    names = _dotted_names(compiled.parsed)
+    if names is not None:
+        return _member_selector(expression, names)
     built = frozenset(map(id, _built(compiled.parsed))) if missing_parts == "raise" else frozenset[int]()
 
     def select(arguments: Mapping[str, object]) -> object:
@@ -361,12 +362,15 @@ def _compiled(expression: str, subject: str) -> Any:
         raise ConfigurationError(f"{subject}: {expression!r} is not a JMESPath expression: {error}") from error
 
 
-_DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+def _dotted_names(node: Node) -> tuple[str, ...] | None:
+    """Read the names of an expression like `order.id` or `headers."x-id"`. None for an expression with other parts."""
+    nodes = node["children"] if node["type"] == "subexpression" else [node]
+    names = _names_of(nodes)
+    return names if len(names) == len(nodes) else None
 
 
-def _member_selector(expression: str) -> Select:
-    """Make the selector of a dotted name. No interpreter runs, and only the named values are read."""
-    names = expression.split(".")
+def _member_selector(expression: str, names: tuple[str, ...]) -> Select:
+    """Make the selector of names with dots between. No interpreter runs, and only the named values are read."""
 
     def select(arguments: Mapping[str, object]) -> object:
         found: object = arguments
