@@ -159,8 +159,9 @@ MADE: dict[object, Callable[[], Any]] = {
     ("WriteSet", "tables"): lambda: {"orders": instance(Items)},
     # The names of a function's parameters.
     ("Parameters", "receiver"): lambda: "self",
-    ("Parameters", "plain"): lambda: ("order_id",),
     ("Parameters", "keywords"): lambda: "kwargs",
+    ("PlainParameters", "by_position"): lambda: ("order_id",),
+    ("PlainParameters", "after"): lambda: ((frozenset({"order_id"}), frozenset({"order_id"})),),
     ("_Queues", "reads"): lambda: None,
     ("_Queues", "writes"): lambda: None,
 }
