@@ -112,7 +112,7 @@ class Parameters:
 @final
 @dataclass(frozen=True, slots=True)
 class PlainParameters:
-    """The parameters of a function whose arguments all have names. `Signature.bind` takes ten times as long.
+    """The parameters of a function whose arguments all have names. `Signature.bind` takes several times as long.
 
     Attributes:
         by_position: The names of the parameters that may be given by position, in order.

@@ -30,10 +30,12 @@ from aioidempotency import (
     TimeBuckets,
     deadline,
 )
+from aioidempotency._concurrency import Once
 from aioidempotency._core import model
 from aioidempotency._core.freeing import Forgotten
-from aioidempotency._core.model import Item, Lease, Location, Route, SerializedResult
+from aioidempotency._core.model import Item, Lease, Location, Record, Route, SerializedResult
 from aioidempotency._core.protocol import Claim
+from aioidempotency._records import Records
 from aioidempotency.partitioning.key_schemas import KeySchema
 from aioidempotency.partitioning.strategy import Terms
 from tests.core.playing import RENAMED, SIMPLE, stored
@@ -385,6 +387,53 @@ def test_the_histories_come_to_every_answer(runner: asyncio.Runner) -> None:
     for seed in range(1000):
         seen |= runner.run(play("windows", draw(Random(seed), "windows")))
     assert not ANSWERS - seen
+
+
+@pytest.mark.parametrize(("layout", "longest"), [("simple", 30.0), ("windows", 10.0)])
+async def test_a_claim_that_is_answered_in_time_ends_at_once(
+    layout: str, longest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C1: one request, and no look at the lease. White-box: the longer way would give the same answer, only later."""
+    for seconds in (0.0, longest):
+        line = Line(Table(incidents=[Incident(kind="late", seconds=seconds)]))
+        attempt = Claim(
+            route=route_in(layout), owner="ann", now=line.table.now, lease=60.0, retention=9.0, clock_skew=SKEW
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "_relied_on", None)
+            patch.setattr(Records, "run_unverified", None)
+            answer = await line.claim(attempt)
+            assert isinstance(answer, Claimed)
+            assert isinstance(await line.complete(answer.lease, SerializedResult("1")), Record)
+        assert len(line.table.sent) == 2
+
+
+@pytest.mark.parametrize("read_first", [False, True])
+async def test_a_first_claim_waits_for_the_check_of_the_layout(read_first: bool) -> None:
+    """P5: nothing is sent before the check, and nothing at all if it fails; later claims ask for no check."""
+    line = Line(Table())
+    route = route_in("simple")
+    attempt = Claim(
+        route=route,
+        owner="ann",
+        now=line.table.now,
+        lease=60.0,
+        retention=9.0,
+        clock_skew=SKEW,
+        read_first=read_first,
+    )
+    checks: list[int] = []
+
+    async def check() -> None:
+        checks.append(len(line.table.sent))
+        if len(checks) == 1:
+            raise ConfigurationError("the table has another layout")
+
+    line.records.opening = Once(check)
+    assert _kind(await line.claim(attempt)) == "ConfigurationError"
+    assert _kind(await line.claim(attempt)) == "Claimed"
+    assert _kind(await line.claim(attempt)) == "Claimed"
+    assert checks == [0, 0]
 
 
 @pytest.fixture
