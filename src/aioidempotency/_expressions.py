@@ -71,6 +71,13 @@ def _names_of(nodes: list[Node]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def dotted_names(node: Node) -> tuple[str, ...] | None:
+    """Read the names of an expression like `order.id` or `headers."x-id"`. None for an expression with other parts."""
+    nodes = node["children"] if node["type"] == "subexpression" else [node]
+    names = _names_of(nodes)
+    return names if len(names) == len(nodes) else None
+
+
 def built(node: Node) -> Iterator[Node]:
     """Find the multi-selects (`[a, b]`, `{a: b}`) that make up the key: those in the last stage, outside of conditions."""
     match node["type"]:
@@ -93,9 +100,8 @@ def _text(node: Node, position: str) -> str:
     """Name a part of a key: by its path in the expression if the path is plain, else by position."""
     if node["type"] == "key_val_pair":
         return f"{node['value']!r}"
-    names = _names_of(node["children"] if node["type"] == "subexpression" else [node])
-    is_plain = len(names) == (len(node["children"]) or 1)
-    return f"{'.'.join(names)!r}" if is_plain else position
+    names = dotted_names(node)
+    return position if names is None else f"{'.'.join(names)!r}"
 
 
 class Interpreter(jmespath.visitor.TreeInterpreter):

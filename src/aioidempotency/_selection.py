@@ -13,7 +13,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import UnionType
 from typing import Literal, Self, TypeGuard, Union, final
 
@@ -43,26 +43,26 @@ class Parameters:
     Attributes:
         signature: The function's signature, without `self` if bound.
         receiver: The parameter for a method's instance or class. None for a function.
-        plain: All names, if every argument may be given by position. Otherwise None.
         keywords: The name of `**kwargs`. None for a function without further arguments.
+        plain: Reads the arguments of most calls. None for a function with `*args`, `**kwargs` or arguments by position
+            alone.
     """
 
     signature: inspect.Signature
     receiver: str | None
-    plain: tuple[str, ...] | None
     keywords: str | None
+    plain: "PlainParameters | None"
 
     @classmethod
     def of(cls, function: AnyFunction) -> Self:
         """Read a function's parameters. By convention, a method's first parameter is `self` or `cls`."""
         signature = inspect.signature(function)
         parameters = signature.parameters.values()
-        by_position = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
         return cls(
             signature,
             receiver_name(function),
-            tuple(signature.parameters) if by_position else None,
             next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None),
+            PlainParameters.of(signature),
         )
 
     def named(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
@@ -71,9 +71,8 @@ class Parameters:
         Raises:
             TypeError: The function does not accept the arguments.
         """
-        if not kwargs and self.plain is not None and len(args) == len(self.plain):
-            return dict(zip(self.plain, args))  # noqa: B905 - of one length; and nothing is left to find out
-        return dict(self.bind(args, kwargs).arguments)
+        named = None if self.plain is None else self.plain.named(args, kwargs)
+        return dict(self.bind(args, kwargs).arguments) if named is None else named
 
     def bind(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> inspect.BoundArguments:
         """Bind the arguments of a call, defaults included.
@@ -97,6 +96,49 @@ class Parameters:
         named = self.named(args, kwargs)
         gathered = named.get(self.keywords or "")
         return {**gathered, **named} if isinstance(gathered, dict) else named
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PlainParameters:
+    """The parameters of a function whose arguments all have names. `Signature.bind` takes several times as long.
+
+    Attributes:
+        by_position: The names of the parameters that may be given by position, in order.
+        defaults: All names in order, each with its default. None stands for a missing default.
+        after: The names that may, and those that must, be given by name after each number of arguments by position.
+    """
+
+    by_position: tuple[str, ...]
+    defaults: Mapping[str, object] = field(repr=False)
+    after: tuple[tuple[frozenset[str], frozenset[str]], ...]
+
+    @classmethod
+    def of(cls, signature: inspect.Signature) -> Self | None:
+        """Read a signature. None for one with other parameters."""
+        parameters = tuple(signature.parameters.values())
+        if any(each.kind not in {each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY} for each in parameters):
+            return None
+        by_position = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
+        required = {each.name for each in parameters if each.default is each.empty}
+        named = [frozenset(signature.parameters) - {*by_position[:count]} for count in range(len(by_position) + 1)]
+        return cls(
+            by_position,
+            {each.name: None if each.default is each.empty else each.default for each in parameters},
+            tuple((names, names & required) for names in named),
+        )
+
+    def named(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object] | None:
+        """Name the arguments of a call, in the order of the parameters. None for a call that the function refuses."""
+        if len(args) >= len(self.after):
+            return None
+        may, must = self.after[len(args)]
+        fits = must <= kwargs.keys() <= may if kwargs else not must
+        if not fits:
+            return None
+        # There are no more arguments than names. To have `zip` check that again would cost as much as the rest.
+        named = dict(zip(self.by_position, args))  # noqa: B905
+        return {**self.defaults, **named, **kwargs} if may else named
 
 
 def finder(
@@ -139,7 +181,20 @@ def finder(
         if parameters.keywords is not None:
             named = parameters.with_keywords
         in_key = frozenset(parameters.signature.parameters) if roots is None else roots
-        return lambda args, kwargs: select(named(args, kwargs)), in_key
+        names, plain = _dotted_names(source, subject), parameters.plain
+        if names is None or plain is None or names[0] not in plain.by_position:
+            return lambda args, kwargs: select(named(args, kwargs)), in_key
+        read, index = _member_reader(source, names[1:]), plain.by_position.index(names[0])
+        # So many arguments by position include the one to be read, and are a complete call.
+        complete = frozenset(count for count, (_, must) in enumerate(plain.after) if count > index and not must)
+
+        def find_member(args: tuple[object, ...], kwargs: Mapping[str, object]) -> object:
+            # The usual call gives its arguments by position, and the others need no names.
+            if not kwargs and len(args) in complete:
+                return read(args[index])
+            return select(named(args, kwargs))
+
+        return find_member, in_key
     if not callable(source) or _is_async(source):
         raise ConfigurationError(f"{subject} takes a JMESPath text or a plain callable: not {type(source).__name__}")
     # A callable that does not take `self` gets the other arguments only.
@@ -267,9 +322,10 @@ def selector(
     Raises:
         ConfigurationError: The expression is no JMESPath.
     """
-    # Most expressions are dotted names. The interpreter would convert all members of an argument, used or not.
-    if _DOTTED.fullmatch(expression):
-        return _member_selector(expression)
+    # Most expressions are names with dots between. The interpreter would convert all members of an argument, used or not.
+    names = _dotted_names(expression, subject)
+    if names is not None:
+        return _member_reader(expression, names)
     from aioidempotency import _expressions as expressions  # noqa: PLC0415 - loads JMESPath
 
     compiled = expressions.compiled(expression, subject)
@@ -296,12 +352,20 @@ def selector(
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
-def _member_selector(expression: str) -> Select:
-    """Make the selector of a dotted name. No interpreter runs, and only the named values are read."""
-    names = expression.split(".")
+def _dotted_names(expression: str, subject: str) -> tuple[str, ...] | None:
+    """Read the names of an expression like `order.id` or `headers."x-id"`. None for an expression with other parts."""
+    if _DOTTED.fullmatch(expression):
+        return tuple(expression.split("."))
+    from aioidempotency import _expressions as expressions  # noqa: PLC0415 - loads JMESPath
 
-    def select(arguments: Mapping[str, object]) -> object:
-        found: object = arguments
+    return expressions.dotted_names(expressions.compiled(expression, subject).parsed)
+
+
+def _member_reader(expression: str, names: tuple[str, ...]) -> Callable[[object], object]:
+    """Make the function that follows names with dots between. No interpreter runs, and only the named values are read."""
+
+    def read(value: object) -> object:
+        found = value
         try:
             for name in names:
                 found = found.get(name) if type(found) is dict else _member(found, name)
@@ -314,7 +378,7 @@ def _member_selector(expression: str) -> Select:
             raise _failed(expression, error) from None
         return plain.inner if isinstance(plain, _Attributes) else plain
 
-    return select
+    return read
 
 
 def _member(value: object, name: str) -> object:

@@ -1,14 +1,17 @@
 """What is decorated: whether it can be awaited, what it is called, what it takes and returns."""
 
 import functools
+import inspect
 from collections.abc import AsyncIterator, Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aioidempotency._namespaces import namespace_of
-from aioidempotency._selection import Parameters
+from aioidempotency._selection import Parameters, finder
 from aioidempotency._signatures import check_awaitable, first_name, return_type, unbound
 from aioidempotency.exceptions import ConfigurationError
 
@@ -165,6 +168,72 @@ def test_arguments_that_do_not_fit_are_refused_as_python_does() -> None:
     """A wrong call is the caller's error, and none of ours."""
     with pytest.raises(TypeError, match="missing a required"):
         Parameters.of(charge).bind((), {})
+
+
+KINDS = [
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.KEYWORD_ONLY,
+    inspect.Parameter.VAR_KEYWORD,
+]
+CALLS = st.tuples(
+    st.lists(st.integers(), max_size=5).map(tuple),
+    st.dictionaries(st.sampled_from([*"bcdfgh", "unknown"]), st.integers(), max_size=4),
+)
+
+
+@st.composite
+def signatures(draw: st.DrawFn) -> inspect.Signature:
+    """Parameters of some kinds, in Python's order: those by position have defaults from some point on."""
+    kinds = zip("abcdefgh", KINDS, strict=True)
+    drawn = [(name, kind) for name, kind in kinds if draw(st.integers(0, 9)) < (7 if name in "bcdfg" else 2)]
+    has_defaults = False
+    parameters: list[inspect.Parameter] = []
+    for name, kind in drawn:
+        by_position = kind in {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+        has_default = draw(st.booleans()) or (has_defaults and by_position)
+        has_defaults = has_defaults or has_default
+        takes_many = kind in {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        default = f"default of {name}" if has_default and not takes_many else inspect.Parameter.empty
+        parameters.append(inspect.Parameter(name, kind, default=default))
+    return inspect.Signature(parameters)
+
+
+def _or_error(take: Callable[[tuple[object, ...], dict[str, object]], Any], call: tuple[Any, Any]) -> Any:
+    try:
+        return take(*call)
+    except TypeError as error:
+        return str(error)
+
+
+@given(signature=signatures(), calls=st.lists(CALLS, min_size=1, max_size=5))
+@settings(max_examples=300)
+def test_arguments_are_named_as_python_binds_them(
+    signature: inspect.Signature, calls: list[tuple[tuple[object, ...], dict[str, object]]]
+) -> None:
+    """C6: for any signature and call, in the same order; and an expression reads from one argument what it is."""
+
+    async def function(*args: object, **kwargs: object) -> None: ...
+
+    function.__signature__ = signature  # type: ignore[attr-defined] # what `inspect.signature` looks at
+    parameters = Parameters.of(function)
+    finds = {
+        name: finder(name, function, option="key", name="it", types={})[0]
+        for name, each in signature.parameters.items()
+        if each.kind is not each.VAR_KEYWORD
+    }
+    for call in calls:
+        bound = _or_error(lambda args, kwargs: dict(parameters.bind(args, kwargs).arguments), call)
+        named = _or_error(parameters.named, call)
+        assert named == bound
+        assert list(named) == list(bound)
+        for name, find in finds.items():
+            expected = bound[name] if isinstance(bound, dict) else bound
+            assert _or_error(find, call) == (list(expected) if isinstance(expected, tuple) else expected)
 
 
 @pytest.mark.parametrize(

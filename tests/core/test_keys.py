@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency._keys import canonical, digest, is_missing
+from aioidempotency._keys import canonical, digest, is_missing, record_key
 from aioidempotency.exceptions import SerializationError
 from tests.core.shapes import AttrsOrder, DataOrder, Empty, ModelOrder, StructOrder, Unknown
 
@@ -71,6 +71,47 @@ def test_plain_material_is_written_as_sorted_json(material: object) -> None:
     """Nothing is lost or added: what was written reads back as what was given."""
     assert canonical(material) == json.dumps(material, sort_keys=True).encode()
     assert json.loads(canonical(material)) == material
+
+
+ANY_TEXT = st.text(st.characters(), max_size=8) | st.text(
+    st.sampled_from('"\\/\x00\x1f\x7f\x80\u2028\uffff\U0001f600\ud83d\ude00\ud800'), max_size=4
+)
+"""Texts of all characters, and halves of surrogate pairs, which JSON escapes and UTF-8 does not have."""
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _powertools(material: object) -> str:
+    """The digest of the form that Powertools for Python writes."""
+    return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
+
+
+class Text(str):
+    """A text of a class of its own."""
+
+    __slots__ = ()
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=100)
+def test_a_text_has_the_digest_of_its_json(text: str) -> None:
+    """C5: the short way of the common key is no other key, by itself, in a subclass, or in a list."""
+    assert digest(text) == _powertools(text) == digest(Text(text))
+    assert digest([text]) == _powertools([text])
+    if text:
+        assert record_key(text, "", "shop.pay") == f"shop.pay#{_powertools(text)}"
+        assert record_key(Text(text), "eu", "shop.pay") == f"eu#shop.pay#{_powertools(text)}"
+
+
+@given(material=ANY_JSON)
+@settings(max_examples=50)
+def test_any_material_has_the_digest_of_its_sorted_json(material: object) -> None:
+    """C5: with any text as a member's name."""
+    assert digest(material) == _powertools(material)
 
 
 @given(mapping=st.dictionaries(st.text(max_size=3), JSON, max_size=6), data=st.data())

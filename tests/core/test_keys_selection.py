@@ -2,12 +2,19 @@
 
 import base64
 import gzip
+import json
+from collections import UserDict
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import jmespath
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from aioidempotency import _expressions
 from aioidempotency._selection import selector
 from aioidempotency.exceptions import ConfigurationError, SerializationError
 from tests.core.shapes import AttrsOrder, Basket, Colour, DataOrder, Item, ModelOrder, Point, StructOrder, Unknown
@@ -47,6 +54,66 @@ def _packed(text: str) -> str:
 def test_expressions_find_the_key(expression: str, argument: object, selected: object) -> None:
     """Through every kind of object, however it was passed."""
     assert selector(expression)({"a": argument}) == selected
+
+
+NAMES = ["a", "b", "event", "x-id", "a b", "a.b", 'q"', "\\", "é", "\u2028", "0", ""]
+"""Few names, so that paths find something; most must be quoted in an expression."""
+
+SCALARS = st.none() | st.booleans() | st.integers(-1, 1) | st.sampled_from(["", "a", "event", 0.5])
+DATA = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+ARGUMENTS = st.dictionaries(st.sampled_from(NAMES), DATA, min_size=1, max_size=4)
+
+
+@st.composite
+def dotted(draw: st.DrawFn) -> str:
+    """Names with dots between, quoted or not, with blanks, or with brackets around the first ones."""
+    names = [_quoted(draw, name) for name in draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4))]
+    bracketed = draw(st.integers(0, len(names)))
+    blank = draw(st.sampled_from(["", "", " "]))
+    first, rest = f"{blank}.{blank}".join(names[:bracketed]), names[bracketed:]
+    return f"{blank}.{blank}".join([*([f"({first})"] if first else []), *rest]) + blank
+
+
+def _quoted(draw: st.DrawFn, name: str) -> str:
+    plain = name.isidentifier() and name.isascii()
+    return name if plain and draw(st.booleans()) else json.dumps(name, ensure_ascii=draw(st.booleans()))
+
+
+@given(expression=dotted(), arguments=ARGUMENTS)
+@settings(max_examples=200)
+def test_names_with_dots_find_what_jmespath_finds(expression: str, arguments: dict[str, object]) -> None:
+    """C19: whatever is missing on the way, is null, or has no members; and without an interpreter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_expressions, "Interpreter", None)
+        found = selector(expression)(arguments)
+    assert [found] == [jmespath.search(expression, arguments)]
+    assert type(found) is type(jmespath.search(expression, arguments))
+
+
+@pytest.mark.parametrize(
+    "more", ["[0]", "[*]", ".*", ".[a]", ".{b: a}", " | a", " || a", " == a", "[?a]", "[]", " && @"]
+)
+@given(arguments=ARGUMENTS)
+@settings(max_examples=20)
+def test_what_follows_names_with_dots_counts(more: str, arguments: dict[str, object]) -> None:
+    """C19: an expression with other parts has an interpreter."""
+    for expression in (f"a{more}", f"event.a{more}", f'event."x-id"{more}'):
+        assert selector(expression)(arguments) == jmespath.search(expression, arguments)
+
+
+@pytest.mark.parametrize("expression", ["event.headers.tenant", 'event.headers."tenant"', '"event".headers.tenant'])
+def test_names_with_dots_read_nothing_else(expression: str) -> None:
+    """C19: what the expression does not name may be anything, and is not asked, however the names are written."""
+
+    class Body(UserDict[str, object]):
+        def __iter__(self) -> Iterator[str]:
+            raise RuntimeError("it was read")
+
+    assert selector(expression)({"event": {"headers": {"tenant": "a"}, "body": Body()}}) == "a"
 
 
 def test_a_selector_is_used_again() -> None:

@@ -169,10 +169,11 @@ MADE: dict[object, Callable[[], Any]] = {
     ("WriteSet", "tables"): lambda: {"orders": instance(Items)},
     # The names of a function's parameters.
     ("Parameters", "receiver"): lambda: "self",
-    ("Parameters", "plain"): lambda: ("order_id",),
     ("Parameters", "keywords"): lambda: "kwargs",
     ("Call", "_key"): lambda: DIGEST,
     ("_Queued", "followers"): lambda: (),
+    ("PlainParameters", "by_position"): lambda: ("order_id",),
+    ("PlainParameters", "after"): lambda: ((frozenset({"order_id"}), frozenset({"order_id"})),),
     ("_Queues", "reads"): lambda: None,
     ("_Queues", "writes"): lambda: None,
 }
