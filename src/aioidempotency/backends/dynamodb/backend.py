@@ -23,6 +23,7 @@ from aioidempotency.backends.dynamodb.arguments import Config, DynamoDBClient, S
 from aioidempotency.backends.dynamodb.batches import Outcome
 from aioidempotency.backends.dynamodb.client import METHODS, OwnClients
 from aioidempotency.backends.dynamodb.room import Room
+from aioidempotency.backends.dynamodb.time_limit import TimeLimit
 from aioidempotency.backends.dynamodb.transport import DEFAULT, Choice, Transport
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError
 
@@ -153,6 +154,7 @@ class DynamoDBBackend:
         )
         self._probed = False
         self._rooms: PerLoop[Room] = PerLoop(self._room)
+        self._limits: PerLoop[TimeLimit] = PerLoop(lambda: TimeLimit(time_limit))
 
     async def execute(self, operation: Operation) -> Reply:
         """Execute one operation.
@@ -164,24 +166,30 @@ class DynamoDBBackend:
         # Every call of the library passes here, so the body of `_answered` is repeated inline.
         transport = self._given or self._own.opened() or await self._ready(operation.location.table.name)
         room: Room | None = None
+        limit = self._limits[asyncio.get_running_loop()]
+        limited = limit.begin()
         try:
-            async with asyncio.timeout(self.time_limit):
-                # Owners never wait for claims: see `room`. A transaction of an owner begins with an update, and a
-                # release may leave a record behind.
-                first = operation.writes[0] if isinstance(operation, Transact) else operation
-                if not (
-                    isinstance(first, OF_OWNERS) or (isinstance(first, Put) and isinstance(first.condition, HeldBy))
-                ):
-                    of_loop = self._rooms[asyncio.get_running_loop()]
-                    if of_loop.free > 0:
-                        of_loop.free -= 1
-                    else:
-                        await of_loop.wait()
-                    room = of_loop
-                return await self._send(transport, operation)
+            # Owners never wait for claims: see `room`. A transaction of an owner begins with an update, and a
+            # release may leave a record behind.
+            first = operation.writes[0] if isinstance(operation, Transact) else operation
+            if not (isinstance(first, OF_OWNERS) or (isinstance(first, Put) and isinstance(first.condition, HeldBy))):
+                of_loop = self._rooms[asyncio.get_running_loop()]
+                if of_loop.free > 0:
+                    of_loop.free -= 1
+                else:
+                    await of_loop.wait()
+                room = of_loop
+            return await self._send(transport, operation)
+        except asyncio.CancelledError as cancelled:
+            if not limit.end(limited):
+                raise
+            over = TimeoutError()
+            over.__cause__ = cancelled
+            raise self._translated(over, *errors.subject(operation), self.time_limit) from over
         except errors.RAISED as error:
             raise self._translated(error, *errors.subject(operation), self.time_limit) from errors.cause(error)
         finally:
+            limit.end(limited)
             if room is not None:
                 if room.waiting:
                     room.leave()
