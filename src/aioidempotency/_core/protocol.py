@@ -179,7 +179,7 @@ def claim(attempt: Claim) -> Procedure[Decision | Contended]:
 
 def first_put(attempt: Claim) -> tuple[Lease, Put | Transact]:
     """Make the first write of a claim without a read, and the lease granted by the write."""
-    locations = attempt.route.locations(attempt.now)
+    locations = attempt.locations
     lease = grant(attempt, locations[0], round(attempt.now * 1000))
     item = model.running(lease)
     if len(locations) == 1:
