@@ -13,35 +13,25 @@ import argparse
 import asyncio
 import json
 import os
-import re
-import shutil
-import ssl
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Final
 
-import trustme
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 from aioidempotency.backends.dynamodb.client import OwnClients
 from aioidempotency.backends.dynamodb.transport import Choice
+from bench import cachegrind
 from bench.pages import say
 from bench.speed.bare import TwoCalls, recorded, tuned
 from bench.speed.calls import Calls
-from bench.speed.jobs import TABLE
-from bench.speed.processes import AWS
-from bench.speed.server import Connection, Service
+from bench.speed.processes import ROOT, Server, running
 from bench.spread import spread
-from tests.support.lifeline import announce, exit_with_parent, listen
 
-_ROOT: Final = Path(__file__).resolve().parents[1]
-_KEPT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
 _AT_ONCE: Final = 64
 _PAIRS: Final = 2000
 """Pairs of requests in a span of processor time."""
@@ -50,15 +40,11 @@ _COUNTED: Final = (400, 1200)
 """Pairs of requests in the short and in the long run of which instructions are counted."""
 
 _CONTESTANTS: Final = ("client", "lean")
-_REFS: Final = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure both transports, or be one of the processes."""
     match arguments:
-        case ["serve", *certificate]:
-            exit_with_parent()
-            asyncio.run(_serve(certificate))
         case ["work", contestant, url, *spans]:
             _work(contestant, url, [int(each) for each in spans])
         case _:
@@ -69,16 +55,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def measured(rounds: int) -> dict[str, Any]:
     """Measure everything."""
-    with tempfile.TemporaryDirectory() as folder:
-        authority = trustme.CA()
-        bundle, certificate = Path(folder, "authority.pem"), Path(folder, "server.pem")
-        authority.cert_pem.write_to_path(bundle)
-        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
-        # botocore trusts an authority of one's own by this variable.
-        environment = {"AWS_CA_BUNDLE": str(bundle)}
-        with _serving(str(certificate)) as port, ExitStack() as workers:
-            url = f"https://127.0.0.1:{port}"
-            asked = {each: workers.enter_context(_working(each, url, environment)) for each in _CONTESTANTS}
+    with running() as server:
+        with ExitStack() as workers:
+            asked = {each: workers.enter_context(_working(each, server)) for each in _CONTESTANTS}
             taken: dict[str, list[float]] = {each: [] for each in _CONTESTANTS}
             for number in range(rounds + 1):
                 for each in _CONTESTANTS if number % 2 else _CONTESTANTS[::-1]:
@@ -91,9 +70,8 @@ def measured(rounds: int) -> dict[str, Any]:
             "processor_us": {name: spread(each)._asdict() for name, each in taken.items()},
             "processor_ratio": spread(ratios)._asdict(),
         }
-        if shutil.which("valgrind") is not None:
-            with _serving() as port:
-                counts = {each: _instructions(each, f"http://127.0.0.1:{port}") for each in _CONTESTANTS}
+        if cachegrind.available():
+            counts = {each: _instructions(each, server) for each in _CONTESTANTS}
             found["thousand_instructions"] = {name: round(each / 1e3) for name, each in counts.items()}
             found["instructions_ratio"] = round(counts["lean"] / counts["client"], 4)
     return found
@@ -160,29 +138,20 @@ async def _run(calls: Calls, prefix: str, pairs: int) -> None:
             tasks.create_task(one_after_the_other())
 
 
-async def _serve(certificate: Sequence[str]) -> None:
-    service, listener = Service(), listen()
-    service.create(TABLE)
-    tls = None
-    if certificate:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificate[0])
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(service), sock=listener, ssl=tls)
-    announce(listener.getsockname()[1])
-    await server.serve_forever()
-
-
 @contextmanager
-def _serving(*certificate: str) -> Iterator[int]:
-    with _process("serve", *certificate) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+def _working(contestant: str, server: Server) -> Iterator["subprocess.Popen[str]"]:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = _command(contestant, server.secure_url)
+    with subprocess.Popen(command, cwd=ROOT, env=server.environment, **pipes) as process:
+        try:
+            yield process
+        finally:
+            # A worker ends with its standard input.
+            process.communicate(timeout=30)
 
 
-@contextmanager
-def _working(contestant: str, url: str, environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
-    with _process("work", contestant, url, environment=environment) as process:
-        yield process
+def _command(contestant: str, url: str) -> list[str]:
+    return [sys.executable, "-m", "bench.transports", "work", contestant, url]
 
 
 def _ask(worker: "subprocess.Popen[str]", pairs: int) -> float:
@@ -193,40 +162,13 @@ def _ask(worker: "subprocess.Popen[str]", pairs: int) -> float:
     return float(worker.stdout.readline())
 
 
-def _instructions(contestant: str, url: str) -> float:
+def _instructions(contestant: str, server: Server) -> float:
     """Count the instructions of a pair: the difference between two runs, which leaves out start and end."""
-    totals = []
-    for pairs in _COUNTED:
-        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", sys.executable]
-        done = subprocess.run(
-            [*command, "-m", "bench.transports", "work", contestant, url, str(_AT_ONCE), str(pairs)],
-            cwd=_ROOT,
-            env=_environment({"PYTHONHASHSEED": "0"}),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        refs = _REFS.search(done.stderr)
-        assert refs is not None
-        totals.append(int(refs[1].replace(",", "")))
-    short, long = _COUNTED
-    return (totals[1] - totals[0]) / (long - short)
-
-
-@contextmanager
-def _process(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "bench.transports", *arguments]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=_ROOT, env=_environment(environment or {}), **pipes) as process:
-        try:
-            yield process
-        finally:
-            # Server and worker end with their standard input.
-            process.communicate(timeout=30)
-
-
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    return {name: os.environ[name] for name in _KEPT if name in os.environ} | AWS | dict(more)
+    short, long = (
+        cachegrind.counted([*_command(contestant, server.url), str(_AT_ONCE), str(pairs)], server.environment)
+        for pairs in _COUNTED
+    )
+    return (long - short) / (_COUNTED[1] - _COUNTED[0])
 
 
 if __name__ == "__main__":

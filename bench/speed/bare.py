@@ -49,24 +49,28 @@ class TwoCalls(Calls):
         self._client = client
         self._resources = resources
         self._put, self._update = asked["put_item"], asked["update_item"]
-        self._prefix = self._update["Key"]["id"]["S"][:-_DIGEST]
 
     async def call(self, key: str) -> object:
         """Send both, or read from the first one's refusal what the second one wrote."""
-        location = {"id": {"S": self._prefix + key.rjust(_DIGEST, "0")}}
+        place = {"id": {"S": location(self._put["Item"]["id"]["S"], key)}}
         try:
-            await self._client.put_item(**{**self._put, "Item": {**self._put["Item"], **location}})
+            await self._client.put_item(**{**self._put, "Item": {**self._put["Item"], **place}})
         except ClientError as error:
             return json.loads(error.response["Item"]["data"]["S"])
         result = await self.body()
         values = self._update["ExpressionAttributeValues"]
         values = {**values, ":new_data": {"S": json.dumps(result, separators=(",", ":"))}}
-        await self._client.update_item(**{**self._update, "Key": location, "ExpressionAttributeValues": values})
+        await self._client.update_item(**{**self._update, "Key": place, "ExpressionAttributeValues": values})
         return result
 
     async def aclose(self) -> None:
         """Close the client."""
         await self._resources.aclose()
+
+
+def location(one: str, key: str) -> str:
+    """Put a key where the location of another one has its digest."""
+    return one[:-_DIGEST] + key.rjust(_DIGEST, "0")
 
 
 async def tuned(url: str, config: AioConfig | None = None) -> TwoCalls:

@@ -7,10 +7,10 @@ from bench.speed.contest import Workload
 from bench.spread import spread
 
 Row = dict[str, Any]
-"""One span: contestant, workload, concurrency, round, and what was measured."""
+"""One span: contestant, workload, level, round, and what was measured."""
 
 Cell = tuple[str, Workload, int]
-"""Contestant, workload and concurrency."""
+"""Contestant, workload, and its level: calls at once, or arrivals in a second."""
 
 FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
     "processor_us": lambda row: row["processor"] / row["calls"] * 1e6,
@@ -22,6 +22,7 @@ FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
     "write_units": lambda row: row["server"]["write_units"] / row["calls"],
     "read_units": lambda row: row["server"]["read_units"] / row["calls"],
     "peak_mb": lambda row: row["peak_bytes"] / 1e6,
+    "drain_ms": lambda row: row.get("drain", 0.0) * 1e3,
     "server_share": lambda row: row["server"]["processor"] / row["wall"],
 }
 """How each figure of a span is computed; requests and units are those of one execution."""
@@ -30,7 +31,7 @@ FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Compute all figures of all measurements, each as a median, a least and a most."""
     return [
-        {"contestant": cell[0], "workload": cell[1], "concurrency": cell[2]}
+        {"contestant": cell[0], "workload": cell[1], "level": cell[2]}
         | {
             name: [_short(each) for each in spread([figure(row) for row in of_cell])]
             for name, figure in FIGURES.items()
@@ -47,7 +48,7 @@ def by_round(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
 def _by_cell(rows: Sequence[Row]) -> dict[Cell, list[Row]]:
     cells: dict[Cell, list[Row]] = {}
     for row in rows:
-        cells.setdefault((row["contestant"], row["workload"], row["concurrency"]), []).append(row)
+        cells.setdefault((row["contestant"], row["workload"], row["level"]), []).append(row)
     return cells
 
 

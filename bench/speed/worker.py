@@ -1,21 +1,28 @@
-"""The worker of a contestant that is a coroutine: `python -m bench.speed.worker NAME URL`."""
+"""The worker of a contestant that is a coroutine: `python -m bench.speed.worker NAME URL [open]`.
+
+With `open` its loop waits by `select`. Python's epoll rounds each wait up to whole milliseconds, and so would begin calls
+late that come from no socket.
+"""
 
 import asyncio
 import gc
+import selectors
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from bench.speed import bare, jobs, ours
 from bench.speed.calls import Calls
 from bench.speed.jobs import Answer, Job
 
-CONTESTANTS: Final[dict[str, Callable[[str], Coroutine[Any, Any, Calls]]]] = {
+Opening = Callable[[str], Coroutine[Any, Any, Calls]]
+CONTESTANTS: Final[Mapping[str, Opening]] = {
     "plain": ours.plain,
     "group-commit": ours.group_commit,
     "local-cache": ours.local_cache,
+    "own-code": ours.own_code,
     "bare-tuned": bare.tuned,
     "bare-default": bare.default,
 }
@@ -27,15 +34,21 @@ The parts grow, since a client that is slowed by the counting may not open all c
 """
 
 
-def main(name: str, url: str) -> None:
+def main(contestants: Mapping[str, Opening], name: str, url: str, load: str = "closed") -> None:
     """Open the contestant's client, and answer jobs on one event loop."""
-    with asyncio.Runner() as runner:
-        calls = runner.run(CONTESTANTS[name](url))
+    selector = selectors.SelectSelector() if load == "open" else None
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        calls = runner.run(contestants[name](url))
 
         def answer(job: Job) -> Answer:
             if job["do"] == "memory":
                 return runner.run(memory_in_flight(calls, job["concurrency"]))
-            return jobs.answered(job, lambda keys, at_once: runner.run(run(calls, keys, at_once)), lambda: calls.bodies)
+            times = job.get("times")
+
+            def work(keys: Sequence[str], concurrency: int) -> Sequence[float]:
+                return runner.run(run(calls, keys, concurrency) if times is None else run_open(calls, keys, times))
+
+            return jobs.answered(job, work, lambda: calls.bodies)
 
         try:
             jobs.serve(answer)
@@ -59,6 +72,24 @@ async def run(calls: Calls, keys: Sequence[str], concurrency: int) -> list[float
     async with asyncio.TaskGroup() as tasks:
         for _ in range(concurrency):
             tasks.create_task(one_after_the_other())
+    return latencies
+
+
+async def run_open(calls: Calls, keys: Sequence[str], times: Sequence[float]) -> list[float]:
+    """Begin each call at its time, whatever became of the earlier ones. Latencies count from those times."""
+    loop = asyncio.get_running_loop()
+    start, latencies = loop.time(), []
+
+    async def one(key: str, at: float) -> None:
+        result = await calls.call(key)
+        latencies.append(loop.time() - start - at)
+        if result != jobs.RESULT:
+            raise ValueError(f"{key} was answered with {result!r}")
+
+    async with asyncio.TaskGroup() as tasks:
+        for key, at in zip(keys, times, strict=True):
+            await asyncio.sleep(start + at - loop.time())
+            tasks.create_task(one(key, at))
     return latencies
 
 
@@ -102,4 +133,4 @@ def _allocated() -> int:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(CONTESTANTS, *sys.argv[1:])
