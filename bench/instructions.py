@@ -11,6 +11,7 @@ says so and fails.
 """
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
@@ -36,7 +37,9 @@ _WORKERS: Final[Mapping[str, worker.Opening]] = {
     "plain": partial(ours.plain, config=_PATIENT),
     "group-commit": partial(ours.group_commit, config=_PATIENT),
     "local-cache": ours.local_cache,
+    "own-code": ours.own_code,
     "bare-tuned": partial(bare.tuned, config=_PATIENT),
+    "lean": partial(bare.lean, config=_PATIENT),
 }
 _PACKAGES: Final = ("aioidempotency", "aiobotocore", "aiodynamo", "aiohttp", "anyio", "botocore", "msgspec")
 
@@ -61,6 +64,8 @@ class Count:
 COUNTS: Final[Mapping[str, Count]] = {
     "plain path": Count(worker="plain", calls=(640, 1920), own=True),
     "group commit": Count(worker="group-commit", calls=(1600, 6400), own=True),
+    "own code alone": Count(worker="own-code", calls=(2000, 10_000), own=True),
+    "two requests alone": Count(worker="lean", calls=(640, 1920), own=True),
     "duplicate from the local cache": Count(
         worker="local-cache", calls=(2000, 10_000), workload="duplicates", own=True
     ),
@@ -82,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if not cachegrind.available():
         parser.error("valgrind is not installed")
+    if options.output is not None and options.only != list(COUNTS):
+        parser.error("--output is for a whole run")
     before = json.loads(RESULTS.read_text(encoding="utf-8"))["thousands"] if RESULTS.exists() else {}
     with running() as server:
         found = {name: _counted(COUNTS[name], server) for name in options.only}
@@ -109,8 +116,9 @@ def grown(before: Mapping[str, float], found: Mapping[str, float]) -> list[str]:
 def _counted(count: Count, server: Server) -> float:
     """Count thousands of instructions."""
     if count.calls is None:
+        asked = json.dumps(asyncio.run(bare.recorded()))
         command = cold.command(count.worker, server.url)
-        return round(min(_taken(command, server) for _ in range(_COLD_STARTS)) / 1e3)
+        return round(min(_taken(command, server, asked) for _ in range(_COLD_STARTS)) / 1e3)
     work = ("bench.instructions", "work") if count.worker in _WORKERS else ("bench.speed.peers",)
     command = [sys.executable, "-m", *work, count.worker, server.url]
     short, long = (_taken(command, server, _jobs(count, calls)) for calls in count.calls)

@@ -6,6 +6,7 @@ It takes about ten minutes; with --quick two. Instructions are counted by `bench
 """
 
 import json
+import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from bench.speed.rounds import Settings
 
 _PACKAGES: Final = ("aioidempotency", "aiobotocore", "aiohttp", "anyio", "botocore", "msgspec")
 _PEERS: Final = ("aiodynamo", "pydynox", "aws-lambda-powertools", "boto3")
+_FILES: Final = 8192
 _QUICK: Final = {"concurrency": [1, 64], "rounds": 3, "seconds": 0.2, "rates": [400, 1500], "bursts": [1000, 10_000]}
 
 
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def measured(settings: Settings, wanted: Sequence[str], command: str) -> dict[str, Any]:
     """Measure everything."""
+    # All processes inherit it: of 1,024 calls at once each may have a connection.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _FILES) if most > 0 else _FILES, most))
     contestants, missing = contest.gather(wanted)
     rows, memory = rounds.run(contestants, settings, pages.say)
     for measure in (loads.open_loads, loads.bursts, loads.cold_starts):

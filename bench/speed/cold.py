@@ -2,7 +2,8 @@
 
     python -m bench.speed.cold NAME URL
 
-It prints the processor time of its whole life in seconds. Nothing is imported before it is known for whom.
+Its standard input has the requests for the bare calls, see `bare.recorded`, and their table is empty. It prints the
+processor time of its whole life in seconds, and its peak memory. Nothing is imported before it is known for whom.
 """
 
 import sys
@@ -28,54 +29,24 @@ def plain(url: str) -> None:
 
     async def main() -> None:
         async with store:
-            await charge(_key())
+            await charge("key")
 
     asyncio.run(main())
 
 
 def bare_default(url: str) -> None:
-    """Send the same two requests by a client of aiobotocore."""
+    """Send the requests of a fresh call by a client of aiobotocore."""
     import asyncio
+    import json
 
     from aiobotocore.session import get_session
 
+    asked = json.load(sys.stdin)
+
     async def main() -> None:
         async with get_session().create_client("dynamodb", endpoint_url=url) as client:
-            location = {"id": {"S": f"bench.speed.cold.plain.<locals>.charge#{_key():0>64}"}}
-            await client.put_item(
-                TableName="bench",
-                Item={
-                    **location,
-                    "status": {"S": "INPROGRESS"},
-                    "in_progress_expiration": {"N": "4102444800000"},
-                    "expiration": {"N": "4102444800"},
-                    "owner": {"S": "23a2c3d9382164cfed661ee695bc9990"},
-                    "fencing_token": {"N": "1795985522666"},
-                },
-                ConditionExpression="attribute_not_exists(#key)",
-                ExpressionAttributeNames={"#key": "id"},
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-            await client.update_item(
-                TableName="bench",
-                Key=location,
-                UpdateExpression="SET #status = :new_status, #expiration = :new_expiration, #data = :new_data",
-                ConditionExpression="#owner = :owner AND #status = :status",
-                ExpressionAttributeNames={
-                    "#owner": "owner",
-                    "#status": "status",
-                    "#expiration": "expiration",
-                    "#data": "data",
-                },
-                ExpressionAttributeValues={
-                    ":owner": {"S": "23a2c3d9382164cfed661ee695bc9990"},
-                    ":status": {"S": "INPROGRESS"},
-                    ":new_status": {"S": "COMPLETED"},
-                    ":new_expiration": {"N": "4102444800"},
-                    ":new_data": {"S": '{"receipt":"r-1"}'},
-                },
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            await client.put_item(**asked["put_item"])
+            await client.update_item(**asked["update_item"])
 
     asyncio.run(main())
 
@@ -91,11 +62,7 @@ def powertools(url: str) -> None:
     def charge(order: str) -> dict[str, str]:  # noqa: ARG001 - it is the key
         return {"receipt": "r-1"}
 
-    charge(order=_key())
-
-
-def _key() -> str:
-    return f"{time.time_ns()}"
+    charge(order="key")
 
 
 if __name__ == "__main__":

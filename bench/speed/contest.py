@@ -63,6 +63,7 @@ CACHE: Final = Contestant(
 OWN_CODE: Final = Contestant(
     name="own code alone", command=(*_WORKER, "own-code"), workloads=("fresh",), levels=(MANY,)
 )
+LEAN: Final = Contestant(name="two requests alone", command=(*_WORKER, "lean"), workloads=("fresh",), levels=(MANY,))
 BARE: Final = Contestant(name="two bare calls, tuned", command=(*_WORKER, "bare-tuned"), loaded=True)
 BARE_DEFAULT: Final = Contestant(name="two bare calls, default", command=(*_WORKER, "bare-default"))
 _PEERS: Final = ("aiodynamo", "pydynox")
@@ -79,7 +80,7 @@ TYPESCRIPT: Final = Contestant(name="Powertools for TypeScript", command=("node"
 _BY_NAME: Final = {
     each.name: each
     for each in (
-        *(PLAIN, GROUP_COMMIT, CACHE, OWN_CODE, BARE, BARE_DEFAULT, AIODYNAMO, PYDYNOX),
+        *(PLAIN, GROUP_COMMIT, CACHE, OWN_CODE, LEAN, BARE, BARE_DEFAULT, AIODYNAMO, PYDYNOX),
         *(POWERTOOLS, POWERTOOLS_THREADS, TYPESCRIPT),
     )
 }

@@ -1,14 +1,15 @@
 """What no closed loop shows: calls that come when they come, all at once, and the first one of a process."""
 
+import asyncio
 import json
 import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final
 
-from bench.speed import cold
+from bench.speed import bare, cold
 from bench.speed.contest import BARE_DEFAULT, PLAIN, POWERTOOLS, Contestant
 from bench.speed.figures import Row
 from bench.speed.processes import ROOT, Server, running, working
@@ -20,7 +21,9 @@ DELAY: Final = 0.004
 KEPT_UP: Final = 100.0
 """A contestant keeps up if its last answer comes within so many milliseconds of the last arrival."""
 
-_FEWEST: Final = 5000
+_WAVES: Final = 10
+"""Of a small burst there are as many calls as in the largest one, by this number: a few of them follow each other."""
+
 _ARRIVALS: Final = 200
 _COLD: Final = {PLAIN.name: "plain", BARE_DEFAULT.name: "bare-default", POWERTOOLS.name: "powertools"}
 Progress = Callable[[str], object]
@@ -72,7 +75,7 @@ def bursts(contestants: Sequence[Contestant], settings: Settings, progress: Prog
             for worker in workers:
                 name = worker.contestant.name
                 for at_once in settings.bursts if number else settings.bursts[:1]:
-                    keys = [f"{name}-{at_once}-{each}" for each in range(max(at_once, _FEWEST))]
+                    keys = [f"{name}-{at_once}-{each}" for each in range(max(at_once, settings.bursts[-1] // _WAVES))]
                     job = {"do": "measure", "keys": keys, "concurrency": at_once}
                     row = span(server, worker, (name, "burst", at_once), number, len(keys), **job)
                     rows += [row] if number else []
@@ -82,9 +85,10 @@ def bursts(contestants: Sequence[Contestant], settings: Settings, progress: Prog
 def cold_starts(contestants: Sequence[Contestant], settings: Settings, progress: Progress) -> list[Row]:
     """Start processes that make one call each."""
     progress("cold starts")
+    asked = json.dumps(asyncio.run(bare.recorded()))
     with running() as server:
         rows = [
-            _cold_start(each.name, number, server)
+            _cold_start(each.name, number, server, asked)
             for number in range(settings.rounds + 1)
             for each in contestants
             if each.name in _COLD
@@ -93,11 +97,14 @@ def cold_starts(contestants: Sequence[Contestant], settings: Settings, progress:
     return [row for row in rows if row["round"]]
 
 
-def _cold_start(name: str, number: int, server: Server) -> Row:
+def _cold_start(name: str, number: int, server: Server, asked: str) -> Row:
+    server.renew_table()
     server.report()
+    options: dict[str, Any] = {"cwd": ROOT, "env": server.environment, "text": True}
     start = time.perf_counter()
-    command = cold.command(_COLD[name], server.secure_url)
-    done = subprocess.run(command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        cold.command(_COLD[name], server.secure_url), **options, input=asked, stdout=subprocess.PIPE, check=True
+    )
     wall, counted = time.perf_counter() - start, server.report()
     figures = {"calls": 1, "wall": wall, "p50": wall, "p99": wall, **json.loads(done.stdout)}
     return {"contestant": name, "workload": "cold start", "level": 1, "round": number, **figures, "server": counted}

@@ -16,12 +16,16 @@ _COLOURS: Final = dict(
     zip(
         contest.ORDER,
         (
-            *("#3fa34d", "#0b6e4f", "#9bc53d", "#c5d86d", "#444444", "#999999"),
+            *("#3fa34d", "#0b6e4f", "#9bc53d", "#c5d86d", "#dddddd", "#444444", "#999999"),
             *("#8e6c8a", "#c2a5cf", "#e07a1f", "#b23a2e", "#3178c6"),
         ),
         strict=True,
     )
 )
+
+
+_PARTS: Final = (contest.OWN_CODE.name, contest.LEAN.name)
+"""Parts of an execution, which are no contestants in pictures."""
 
 
 def drawn(figures: Figures) -> dict[str, Figure]:
@@ -36,7 +40,7 @@ def drawn(figures: Figures) -> dict[str, Figure]:
 def _against_concurrency(figures: Figures, wanted: Mapping[str, str], *, yscale: str = "linear") -> Figure:
     """Draw a panel for each figure: fresh calls of each contestant; of one that is alone, a line across."""
     figure, panels = plots.figure(len(wanted))
-    figures = [row for row in figures if row["workload"] == "fresh" and row["contestant"] != contest.OWN_CODE.name]
+    figures = [row for row in figures if row["workload"] == "fresh" and row["contestant"] not in _PARTS]
     ticks = sorted({row["level"] for row in figures})
     for axes, (name, what) in zip(panels, wanted.items(), strict=True):
         for contestant, colour in _COLOURS.items():
@@ -65,7 +69,7 @@ def _comparison(figures: Figures) -> Figure:
 
 def _bars(axes: Axes, figures: Figures) -> None:
     # What needs no request would leave no room for the others.
-    names = [name for name in _COLOURS if name not in {contest.CACHE.name, contest.OWN_CODE.name}]
+    names = [name for name in _COLOURS if name not in {contest.CACHE.name, *_PARTS}]
     shown = {
         row["contestant"]: Spread(*row["per_processor_second"])
         for name in names

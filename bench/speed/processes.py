@@ -60,6 +60,8 @@ class Server:
         self.secure_url = f"https://127.0.0.1:{self._call(REPORT)['secure_port']}"
         trusting = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), str(authority))
         self.environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | AWS | trusting
+        # Node's SDK says at each start until when it supports this version.
+        self.environment["NODE_NO_WARNINGS"] = "1"
         self._call("DynamoDB_20120810.CreateTable", **_DEFINITION)
 
     def renew_table(self) -> None:

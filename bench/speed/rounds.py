@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice, product
 from typing import Any, Final, final
 
-from bench.speed.contest import WORKLOADS, Contestant, Workload
+from bench.speed.contest import MANY, WORKLOADS, Contestant, Workload
 from bench.speed.figures import Cell, Row
 from bench.speed.processes import Server, Worker, running, working
 
@@ -130,8 +130,9 @@ class _Contest:
         cell, prefix = (worker.contestant.name, workload, concurrency), _prefix(worker, number)
         calls = self._calls.get(cell, max(_FEWEST, _PROBED * concurrency))
         asked = keys(workload, prefix, concurrency, calls)
-        # So many calls open as many connections as are needed.
-        worker.ask(do="run", keys=list(islice(cycle(known(prefix)), concurrency)), concurrency=concurrency)
+        # So many calls open as many connections as are needed. All at once they could exceed a client's time limit.
+        for some in sorted({min(level, concurrency) for level in (MANY, 4 * MANY, concurrency)}):
+            worker.ask(do="run", keys=list(islice(cycle(known(prefix)), some)), concurrency=some)
         fresh = len(set(asked) - set(known(prefix)))
         row = span(self._server, worker, cell, number, fresh, do="measure", keys=asked, concurrency=concurrency)
         if number:

@@ -25,6 +25,7 @@ CONTESTANTS: Final[Mapping[str, Opening]] = {
     "own-code": ours.own_code,
     "bare-tuned": bare.tuned,
     "bare-default": bare.default,
+    "lean": bare.lean,
 }
 
 _WARMING: Final = (16, 4, 2, 1, 1)

@@ -119,23 +119,11 @@ def test_only_the_own_numbers_must_not_grow() -> None:
     assert instructions.rows(before, now)[-1] == ("cold start", "", "5")
 
 
+@pytest.mark.timeout(180)  # it starts a dozen processes
 def test_the_command_measures_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In small, with two contestants, each of whose calls in flight are weighed."""
     output = tmp_path / "speed.json"
-    small = [
-        "--concurrency",
-        "1",
-        "64",
-        "--rounds",
-        "1",
-        "--seconds",
-        "0.01",
-        "--rates",
-        "1000",
-        "--bursts",
-        "10",
-        "20",
-    ]
+    small = ["--concurrency", "64", "--rounds", "1", "--seconds", "0.01", "--rates", "1000", "--bursts", "10", "20"]
     main([*small, "--only", "group commit", "plain path", "--output", str(output), "--plots", str(tmp_path)])
     result = json.loads(output.read_text())
     assert {each["workload"] for each in result["figures"]} == set(get_args(contest.Workload))
@@ -160,7 +148,8 @@ def test_every_number_of_the_page_is_that_of_its_file(published: dict[str, str])
 
 def test_the_published_run_is_a_whole_one() -> None:
     """Every contestant that could take part, every level, every round; and the pictures that the page shows."""
-    run = json.loads((RESULTS / "speed.json").read_text())
+    run, counted = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("speed", "instructions"))
+    assert list(counted["thousands"]) == list(instructions.COUNTS)
     assert run["settings"] == json.loads(json.dumps(dataclasses.asdict(rounds.Settings())))
     assert {row["contestant"] for row in run["figures"]} | set(run["left_out"]) == set(contest.ORDER)
     assert len(run["rounds"]) == run["settings"]["rounds"] * len(run["figures"])
