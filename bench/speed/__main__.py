@@ -60,9 +60,11 @@ def measured(settings: Settings, wanted: Sequence[str], command: str) -> dict[st
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _FILES) if most > 0 else _FILES, most))
     contestants, missing = contest.gather(wanted)
+    loaded = [
+        measure(contestants, settings, pages.say) for measure in (loads.bursts, loads.cold_starts, loads.open_loads)
+    ]
     rows, memory = rounds.run(contestants, settings, pages.say)
-    for measure in (loads.open_loads, loads.bursts, loads.cold_starts):
-        rows += measure(contestants, settings, pages.say)
+    rows += [row for part in loaded for row in part]
     return {
         "command": command,
         "machine": machine(),

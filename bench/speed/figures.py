@@ -1,5 +1,6 @@
 """What the rounds come to: of each figure the median, the least and the most."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ FIGURES: Final[Mapping[str, Callable[[Row], float]]] = {
     "write_units": lambda row: row["server"]["write_units"] / row["calls"],
     "read_units": lambda row: row["server"]["read_units"] / row["calls"],
     "peak_mb": lambda row: row["peak_bytes"] / 1e6,
+    "failed": lambda row: row.get("failed", 0),
     "drain_ms": lambda row: row.get("drain", 0.0) * 1e3,
     "server_share": lambda row: row["server"]["processor"] / row["wall"],
 }
@@ -41,8 +43,10 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def by_round(rows: Sequence[Row], cell: Cell, figure: str) -> dict[int, float]:
-    """Give one figure of one measurement in each round; empty where there was none."""
-    return {row["round"]: FIGURES[figure](row) for row in _by_cell(rows).get(cell, ())}
+    """Give one figure of one measurement in each round; empty where there was none, and infinite where calls failed."""
+    return {
+        row["round"]: math.inf if row.get("failed") else FIGURES[figure](row) for row in _by_cell(rows).get(cell, ())
+    }
 
 
 def _by_cell(rows: Sequence[Row]) -> dict[Cell, list[Row]]:

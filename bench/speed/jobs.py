@@ -38,6 +38,7 @@ def answered(job: Job, run: Run, bodies: Callable[[], int]) -> Answer:
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return {
         "calls": len(latencies),
+        "failed": len(keys) - len(latencies),
         "wall": wall,
         "processor": processor,
         "p50": percentile(latencies, 0.5),

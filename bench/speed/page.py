@@ -112,14 +112,17 @@ def _open_load(speed: Result) -> str:
 
 
 def _bursts(speed: Result) -> str:
-    found = _levels(speed, "burst")
-    levels = speed["settings"]["bursts"]
     rows = [
-        (name, *(f"{found[name, level]['processor_us'][0]:,.0f}" for level in levels))
-        for name in contest.ORDER
-        if all((name, level) in found for level in levels)
+        (
+            f"{level:,}",
+            name,
+            f"{row['processor_us'][0]:,.0f} µs",
+            f"{row['p99_ms'][0] / 1e3:,.2f} s",
+            f"{row['failed'][2]:,.0f}",
+        )
+        for (name, level), row in _levels(speed, "burst").items()
     ]
-    return table(("µs for an execution, begun at once", *(f"{each:,}" for each in levels)), rows)
+    return table(("at once", "", "processor time", "p99", "failed"), rows)
 
 
 def _cold_starts(speed: Result) -> str:
