@@ -132,7 +132,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def instructions(session: nox.Session) -> None:
-    """Count the instructions of an execution, and fail where they grew; needs valgrind: four minutes."""
+    """Count the instructions of an execution, and fail where they grew; needs valgrind: six minutes."""
     session.install(".", *group("bench"))
     session.run("python", "-m", "bench.instructions", *session.posargs)
 

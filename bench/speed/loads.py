@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Final
 
 from bench.speed import bare, cold
 from bench.speed.contest import BARE_DEFAULT, PLAIN, POWERTOOLS, Contestant
@@ -100,10 +100,10 @@ def cold_starts(contestants: Sequence[Contestant], settings: Settings, progress:
 def _cold_start(name: str, number: int, server: Server, asked: str) -> Row:
     server.renew_table()
     server.report()
-    options: dict[str, Any] = {"cwd": ROOT, "env": server.environment, "text": True}
+    command = cold.command(_COLD[name], server.secure_url)
     start = time.perf_counter()
     done = subprocess.run(
-        cold.command(_COLD[name], server.secure_url), **options, input=asked, stdout=subprocess.PIPE, check=True
+        command, cwd=ROOT, env=server.environment, input=asked, stdout=subprocess.PIPE, text=True, check=True
     )
     wall, counted = time.perf_counter() - start, server.report()
     figures = {"calls": 1, "wall": wall, "p50": wall, "p99": wall, **json.loads(done.stdout)}
