@@ -131,6 +131,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def instructions(session: nox.Session) -> None:
+    """Count the instructions of an execution, and fail where they grew; needs valgrind: six minutes."""
+    session.install(".", *group("bench"))
+    session.run("python", "-m", "bench.instructions", *session.posargs)
+
+
+@nox.session
 def bench_placements(session: nox.Session) -> None:
     """Measure placements at rising load, on MiniStack with a limit for each partition: four minutes."""
     session.install(".", *group("bench"))

@@ -52,10 +52,12 @@ def measured(rounds: int, calls: int, command: str) -> dict[str, Any]:
     with processes.running() as server:
         for number in range(min(_COLD_STARTS, rounds)):
             for name in HANDLERS:
-                with processes.working(_contestant(name), server.url) as worker:
+                with processes.working(_contestant(name), server, tls=False) as worker:
                     found[name]["cold"].append(1e3 * worker.ask(do="cold", keys=[f"{name}-{number}"])["processor"])
         with ExitStack() as stack:
-            workers = {name: stack.enter_context(processes.working(_contestant(name), server.url)) for name in HANDLERS}
+            workers = {
+                name: stack.enter_context(processes.working(_contestant(name), server, tls=False)) for name in HANDLERS
+            }
             for name, worker in workers.items():
                 worker.ask(do="run", keys=[f"{name}-warm-{number}" for number in range(_WARMING)], concurrency=1)
             for number in range(rounds):
@@ -95,7 +97,7 @@ _WARM: Final = ("fresh", "duplicates")
 
 
 def _contestant(name: str) -> Contestant:
-    return Contestant(name=name, command=(sys.executable, "-m", "bench.invocations.worker", name), alone=True)
+    return Contestant(name=name, command=(sys.executable, "-m", "bench.invocations.worker", name), levels=(1,))
 
 
 if __name__ == "__main__":

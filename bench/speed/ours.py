@@ -3,6 +3,7 @@
 from typing import Any, Final, final
 
 from aioidempotency import AsyncIdempotencyStore, GroupCommit, idempotent
+from aioidempotency.backends import Applied, Operation, Reply
 from bench.speed.calls import Calls
 from bench.speed.jobs import TABLE
 
@@ -33,6 +34,15 @@ class Decorated(Calls):
         await self._store.aclose()
 
 
+@final
+class Nothing:
+    """A backend that does nothing: what is left is the library's own code."""
+
+    async def execute(self, operation: Operation) -> Reply:  # noqa: ARG002 - whatever it is
+        """Say that it was applied."""
+        return Applied()
+
+
 async def plain(url: str, **options: Any) -> Decorated:
     """Open the plain path: two requests for an execution."""
     return Decorated(_store(url, **options))
@@ -46,6 +56,11 @@ async def group_commit(url: str, **options: Any) -> Decorated:
 async def local_cache(url: str) -> Decorated:
     """Open the plain path with a cache that holds all keys that duplicates come for."""
     return Decorated(_store(url, local_cache=_CACHED))
+
+
+async def own_code(_: str) -> Decorated:
+    """Open a store that sends nothing."""
+    return Decorated(AsyncIdempotencyStore(TABLE, backend=Nothing()))
 
 
 def _store(url: str, **options: Any) -> AsyncIdempotencyStore:

@@ -8,17 +8,24 @@ from matplotlib.figure import Figure
 
 from bench import plots
 from bench.speed import contest
-from bench.speed.goals import MANY
+from bench.speed.contest import MANY
 from bench.spread import Spread
 
 Figures = Sequence[Mapping[str, Any]]
 _COLOURS: Final = dict(
     zip(
         contest.ORDER,
-        ("#0b6e4f", "#3fa34d", "#9bc53d", "#444444", "#999999", "#e07a1f", "#b23a2e", "#3178c6"),
+        (
+            *("#3fa34d", "#0b6e4f", "#9bc53d", "#c5d86d", "#dddddd", "#444444", "#999999"),
+            *("#8e6c8a", "#c2a5cf", "#e07a1f", "#b23a2e", "#3178c6"),
+        ),
         strict=True,
     )
 )
+
+
+_PARTS: Final = (contest.OWN_CODE.name, contest.LEAN.name)
+"""Parts of an execution, which are no contestants in pictures."""
 
 
 def drawn(figures: Figures) -> dict[str, Figure]:
@@ -33,14 +40,15 @@ def drawn(figures: Figures) -> dict[str, Figure]:
 def _against_concurrency(figures: Figures, wanted: Mapping[str, str], *, yscale: str = "linear") -> Figure:
     """Draw a panel for each figure: fresh calls of each contestant; of one that is alone, a line across."""
     figure, panels = plots.figure(len(wanted))
-    ticks = sorted({row["concurrency"] for row in figures})
+    figures = [row for row in figures if row["workload"] == "fresh" and row["contestant"] not in _PARTS]
+    ticks = sorted({row["level"] for row in figures})
     for axes, (name, what) in zip(panels, wanted.items(), strict=True):
         for contestant, colour in _COLOURS.items():
-            rows = [row for row in figures if (row["contestant"], row["workload"]) == (contestant, "fresh")]
+            rows = [row for row in figures if row["contestant"] == contestant]
             if contestant == contest.POWERTOOLS.name and rows:
                 axes.axhline(rows[0][name][0], color=colour, linestyle="--", label=f"{contestant} (one call at a time)")
             elif rows:
-                plots.curve(axes, [(row["concurrency"], Spread(*row[name])) for row in rows], contestant, colour)
+                plots.curve(axes, [(row["level"], Spread(*row[name])) for row in rows], contestant, colour)
         axes.set_yscale(yscale)
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(each) for each in ticks])
@@ -61,12 +69,12 @@ def _comparison(figures: Figures) -> Figure:
 
 def _bars(axes: Axes, figures: Figures) -> None:
     # What needs no request would leave no room for the others.
-    names = [name for name in _COLOURS if name != contest.CACHE.name]
+    names = [name for name in _COLOURS if name not in {contest.CACHE.name, *_PARTS}]
     shown = {
         row["contestant"]: Spread(*row["per_processor_second"])
         for name in names
         for row in figures
-        if (row["contestant"], row["concurrency"]) == (name, contest.usual_concurrency(name, MANY))
+        if (row["contestant"], row["level"]) == (name, contest.usual_concurrency(name))
     }
     medians = [each.median for each in shown.values()]
     errors = tuple(zip(*((each.median - each.least, each.most - each.median) for each in shown.values()), strict=True))

@@ -1,9 +1,15 @@
-"""The processes of the benchmark: the server, and a worker for each contestant. They end with their blocks."""
+"""The processes of the benchmark: the server, and a worker for each contestant. They end with their blocks.
+
+The server's certificate is of an authority that exists for one run. Workers trust that authority alone, each by the
+variable that its stack reads: botocore `AWS_CA_BUNDLE`, Python's `ssl` and rustls `SSL_CERT_FILE`, Node
+`NODE_EXTRA_CA_CERTS`.
+"""
 
 import http.client
 import json
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,12 +17,14 @@ from pathlib import Path
 from typing import Any, Final, final
 from urllib.parse import urlsplit
 
+import trustme
+
 from bench.speed.contest import Contestant
 from bench.speed.jobs import TABLE
 from bench.speed.server import REPORT
 from tests.support.engines import serving
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
+ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT: Final = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
 AWS: Final = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -39,10 +47,21 @@ _DEFINITION: Final = {
 
 @final
 class Server:
-    """A running server with an empty table."""
+    """A running server with an empty table.
 
-    def __init__(self, url: str) -> None:
+    Attributes:
+        url: Where it answers in the clear.
+        secure_url: Where it answers over TLS.
+        environment: Variables of a process that trusts its certificate.
+    """
+
+    def __init__(self, url: str, authority: Path) -> None:
         self.url = url
+        self.secure_url = f"https://127.0.0.1:{self._call(REPORT)['secure_port']}"
+        trusting = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"), str(authority))
+        self.environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | AWS | trusting
+        # Node's SDK says at each start until when it supports this version.
+        self.environment["NODE_NO_WARNINGS"] = "1"
         self._call("DynamoDB_20120810.CreateTable", **_DEFINITION)
 
     def renew_table(self) -> None:
@@ -53,7 +72,7 @@ class Server:
     def report(self) -> dict[str, float]:
         """Give what was counted since the last report, and the processor time since the start."""
         found: dict[str, float] = self._call(REPORT)
-        return found
+        return {name: each for name, each in found.items() if name != "secure_port"}
 
     def _call(self, target: str, **parameters: Any) -> Any:
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_ANSWER_LIMIT)
@@ -67,10 +86,15 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Run the server until the block ends."""
-    with serving("bench.speed.server") as (url, _):
-        yield Server(url)
+def running(seconds: float = 0) -> Iterator[Server]:
+    """Run the server until the block ends; each of its answers waits so many seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        authority, certificate = Path(folder, "authority.pem"), Path(folder, "server.pem")
+        made = trustme.CA()
+        made.cert_pem.write_to_path(authority)
+        made.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+        with serving("bench.speed.server", str(certificate), str(seconds)) as (url, _):
+            yield Server(url, authority)
 
 
 @final
@@ -98,12 +122,12 @@ class Worker:
 
 
 @contextmanager
-def working(contestant: Contestant, url: str) -> Iterator[Worker]:
-    """Run a contestant's worker until the block ends."""
+def working(contestant: Contestant, server: Server, *more: str, tls: bool = True) -> Iterator[Worker]:
+    """Run a contestant's worker, with more arguments if there are any, until the block ends."""
     with subprocess.Popen(
-        [*contestant.command, url],
-        cwd=_ROOT,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ} | AWS,
+        [*contestant.command, server.secure_url if tls else server.url, *more],
+        cwd=ROOT,
+        env=server.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,18 +2,29 @@
 
 The server knows writes of one item under the conditions that the library and Powertools write, reads, and statements
 as the library writes them. Any other request is refused, and an item over 1 KB: so each write is one unit. It has no
-limits, TTL, indexes or signatures. `tests/bench/test_speed_server.py` compares its answers with MiniStack's.
+limits, TTL, indexes or signatures, and does not say what capacity was consumed.
+`tests/bench/test_speed_server.py` compares its answers with MiniStack's.
+
+    python -m bench.speed.server CERTIFICATE SECONDS
+
+It listens on two ports: in the clear, where it also reports what it counted, and over TLS. Each answer waits so many
+seconds, 0 for none.
 """
 
-import asyncio
+import gc
 import re
+import selectors
+import socket
+import ssl
+import sys
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Final, cast, final
+from functools import lru_cache, partial
+from typing import Any, Final, final
 
 from msgspec import json
 
@@ -31,8 +42,11 @@ _LARGEST: Final = 1024
 _PARAMETERS: Final = {
     *("TableName", "Key", "Item", "ConditionExpression", "UpdateExpression", "ReturnValuesOnConditionCheckFailure"),
     *("ExpressionAttributeNames", "ExpressionAttributeValues", "ConsistentRead", "RequestItems", "Statements"),
-    *("KeySchema", "AttributeDefinitions", "BillingMode"),
+    *("KeySchema", "AttributeDefinitions", "BillingMode", "ReturnConsumedCapacity"),
 }
+_BACKLOG: Final = 1024
+"""Connections that wait to be accepted: of as many calls at once, each may open its own."""
+
 _TERM: Final = re.compile(r"(attribute(?:_not)?_exists)\((#\w+)\)|(#\w+) (=|<) (:\w+)")
 _STATEMENT: Final = re.compile(r'(INSERT|UPDATE|DELETE)(?: INTO| FROM)? "([^"]+)"(.*?)(?: WHERE (.*))?')
 _PARAMETER: Final = re.compile(r"""["'](.+?)["'](?:=|: )\?""")
@@ -74,7 +88,8 @@ class Table:
 class Service:
     """All tables, and what was counted since the last report."""
 
-    def __init__(self) -> None:
+    def __init__(self, secure_port: int = 0) -> None:
+        self._secure_port = secure_port
         self._tables: dict[str, Table] = {}
         self._counts = Counter(requests=0, write_units=0, read_units=0)
 
@@ -91,6 +106,8 @@ class Service:
 
     def _answer(self, target: str, body: Body) -> Body:
         operation = target.rpartition(".")[2]
+        if body.get("ReturnValues") == "NONE":
+            del body["ReturnValues"]
         if not body.keys() <= _PARAMETERS:
             raise _unknown(f"{sorted(body.keys() - _PARAMETERS)} in {operation}")
         self._counts["requests"] += 1
@@ -117,7 +134,7 @@ class Service:
 
     def _report(self) -> Body:
         found, self._counts = self._counts, Counter(requests=0, write_units=0, read_units=0)
-        return {**found, "processor": time.process_time()}
+        return {**found, "processor": time.process_time(), "secure_port": self._secure_port}
 
     def _table(self, body: Body) -> Table:
         if table := self._tables.get(body["TableName"]):
@@ -208,6 +225,7 @@ def statement(text: str) -> tuple[str, str, Sequence[str], Sequence[str]]:
     return found[1], found[2], _PARAMETER.findall(found[3]), _PARAMETER.findall(found[4] or "")
 
 
+_BLOCK: Final = 1 << 17
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _TARGET: Final = re.compile(rb"\r\nx-amz-target:[ \t]*([\w.]+)", re.IGNORECASE)
@@ -215,39 +233,96 @@ _HEAD: Final = b"HTTP/1.1 %d \r\nContent-Type: application/x-amz-json-1.0\r\nCon
 
 
 @final
-class Connection(asyncio.Protocol):
-    """HTTP/1.1 for keep-alive clients and bodies of a declared length. No framework: it would be the bottleneck."""
+class Connections:
+    """HTTP/1.1 for keep-alive clients and bodies of a declared length, on sockets that do not block.
 
-    def __init__(self, service: Service) -> None:
+    No framework and no event loop: they would be the bottleneck, above all over TLS, where asyncio's is Python.
+    A client sends its next request after the answer to the last one, and answers are small: so all that a socket has is
+    read at once, and what it is sent always fits into its buffer.
+    """
+
+    def __init__(self, service: Service, seconds: float) -> None:
         self._service = service
-        self._received = b""
-        self._transport: asyncio.Transport
+        self._seconds = seconds
+        # Python's epoll rounds a wait up to whole milliseconds; a select does not, but knows no more than 1,024 sockets.
+        self._selector = selectors.SelectSelector() if seconds else selectors.DefaultSelector()
+        self._received: dict[socket.socket, bytes] = {}
+        self._late: deque[tuple[float, socket.socket, bytes]] = deque()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to answer on."""
-        self._transport = cast("asyncio.Transport", transport)
+    def accept_from(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Answer all that connect, by TLS if there is a context."""
+        listener.listen(_BACKLOG)
+        listener.settimeout(0)
 
-    def data_received(self, data: bytes) -> None:
+        def accept() -> None:
+            with suppress(BlockingIOError):
+                accepted, _ = listener.accept()
+                accepted.settimeout(0)
+                accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if tls is not None:
+                    # The handshake goes on with each read.
+                    accepted = tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+                self._received[accepted] = b""
+                self._selector.register(accepted, selectors.EVENT_READ, partial(self._read, accepted))
+
+        self._selector.register(listener, selectors.EVENT_READ, accept)
+
+    def serve(self) -> None:
+        """Answer for ever."""
+        while True:
+            wait = max(0.0, self._late[0][0] - time.monotonic()) if self._late else None
+            for key, _ in self._selector.select(wait):
+                key.data()
+            while self._late and self._late[0][0] <= time.monotonic():
+                _, receiver, answer = self._late.popleft()
+                self._send(receiver, answer)
+
+    def _read(self, sender: socket.socket) -> None:
         """Answer every request that is complete by now."""
-        self._received += data
-        while (end := self._received.find(_END)) >= 0:
-            head, start = self._received[:end], end + len(_END)
-            length, target = _LENGTH.search(head), _TARGET.search(head)
+        try:
+            data = sender.recv(_BLOCK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(sender)
+            del self._received[sender]
+            sender.close()
+            return
+        received = self._received[sender] + data
+        while (end := received.find(_END)) >= 0:
+            length, target = _LENGTH.search(received, 0, end), _TARGET.search(received, 0, end)
+            start = end + len(_END)
             end = start + (int(length[1]) if length else 0)
-            if len(self._received) < end:
-                return
-            body, self._received = self._received[start:end], self._received[end:]
-            status, answer = self._service.answer(target[1].decode() if target else "", body)
-            self._transport.write(_HEAD % (status, len(answer), zlib.crc32(answer)) + _END + answer)
+            if len(received) < end:
+                break
+            status, answer = self._service.answer(target[1].decode() if target else "", received[start:end])
+            received = received[end:]
+            answer = _HEAD % (status, len(answer), zlib.crc32(answer)) + _END + answer
+            if self._seconds:
+                self._late.append((time.monotonic() + self._seconds, sender, answer))
+            else:
+                self._send(sender, answer)
+        self._received[sender] = received
+
+    def _send(self, receiver: socket.socket, answer: bytes) -> None:
+        with suppress(OSError):  # it is gone, and the next read says so
+            receiver.sendall(answer)
 
 
-async def _serve() -> None:
-    service, listener = Service(), listen()
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(service), sock=listener)
-    announce(listener.getsockname()[1])
-    await server.serve_forever()
+def _serve(certificate: str, seconds: float) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    clear, secure = listen(), listen()
+    connections = Connections(Service(secure.getsockname()[1]), seconds)
+    connections.accept_from(clear, None)
+    connections.accept_from(secure, tls)
+    announce(clear.getsockname()[1])
+    gc.disable()  # items are no garbage, and walking through all of them takes longer than an answer
+    connections.serve()
 
 
 if __name__ == "__main__":
     exit_with_parent()
-    asyncio.run(_serve())
+    _serve(sys.argv[1], float(sys.argv[2]))

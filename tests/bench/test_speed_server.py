@@ -1,6 +1,8 @@
 """The server of the speed benchmark answers what it knows as MiniStack does, and refuses the rest."""
 
 import json
+import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import product
@@ -91,6 +93,24 @@ async def decisions(store: AsyncIdempotencyStore, clock: FakeClock) -> AsyncIter
     yield "released"
     yield type(await store.claim("b")).__name__
     yield str(await store.get("c"))
+
+
+def test_requests_in_pieces_and_in_a_row_are_answered_over_tls(server: Server) -> None:
+    """A request is answered when it is whole, however it comes, and after a handshake that trusts its certificate."""
+    host, port = server.secure_url.removeprefix("https://").split(":")
+    context = ssl.create_default_context(cafile=server.environment["SSL_CERT_FILE"])
+    request = b"POST / HTTP/1.1\r\nX-Amz-Target: DynamoDB_20120810.ListTables\r\nContent-Length: 2\r\n\r\n{}"
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as clear,
+        context.wrap_socket(clear, server_hostname=host) as sent,
+    ):
+        for byte in request:
+            sent.sendall(bytes([byte]))
+        sent.sendall(2 * request)
+        received = b""
+        while received.count(b'"TableNames"') < 3:
+            received += sent.recv(4096)
+    assert received.count(b"HTTP/1.1 200") == 3
 
 
 STATUSES = ("INPROGRESS", "COMPLETED")
