@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from aioidempotency.backends import (
 )
 from aioidempotency.backends.dynamodb.room import Room
 from tests.batches.crowd import settle
+from tests.support.virtual_time import in_virtual_time
 
 TABLE = Table("orders", "id", None, AttributeNames())
 
@@ -132,7 +134,7 @@ def test_how_many_connections_claims_have(connections: int, free: int) -> None:
 
 async def test_a_stub_has_room_for_all() -> None:
     """A client without a pool is not ours to bound."""
-    assert Room.of(object()).free == float("inf")
+    assert Room.of(object(), limit=5.0).free == float("inf")
 
 
 async def test_a_wait_for_room_ends_with_the_time_limit(session: AioSession) -> None:
@@ -168,3 +170,71 @@ async def test_an_answered_claim_lets_the_next_one_leave(session: AioSession) ->
         answers = await asyncio.gather(*(backend.execute(claim(key)) for key in keys), return_exceptions=True)
         assert [type(each) for each in answers] == [Applied, Applied, StoreError, Applied, Applied]
         assert (most, backend._rooms[asyncio.get_running_loop()].free) == (1, 1)
+
+
+class Pool:
+    """A client with four connections, whose answers take some seconds; None: no answer ever comes."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self.meta = SimpleNamespace(config=SimpleNamespace(max_pool_connections=4))
+        self.seconds = seconds
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(**_: object) -> dict[str, object]:
+            self.asked += 1
+            if self.seconds is None:
+                await asyncio.Event().wait()
+            await asyncio.sleep(self.seconds or 0)
+            return {}
+
+        return call
+
+
+async def crowd_of(pool: Any, callers: int) -> list[tuple[str, float]]:
+    """Send claims at once. Tell how each one ended, and when."""
+    backend, loop = DynamoDBBackend(pool, time_limit=5.0), asyncio.get_running_loop()
+    start = loop.time()
+
+    async def call(number: int) -> tuple[str, float]:
+        try:
+            said = type(await backend.execute(claim(f"k{number}"))).__name__
+        except StoreError as error:
+            said = error.reason
+        return said, round(loop.time() - start, 2)
+
+    return await asyncio.gather(*map(call, range(callers)))
+
+
+@in_virtual_time
+async def test_a_crowd_is_served_beyond_the_time_limit() -> None:
+    """G8: the limit of five seconds is for a silent store; three connections serve 36 claims in twelve."""
+    ended = await crowd_of(Pool(1.0), 36)
+    assert {said for said, _ in ended} == {"Applied"}
+    assert ended[-1] == ("Applied", 12.0)
+
+
+@in_virtual_time
+async def test_who_waits_behind_a_silent_store_is_turned_away_with_it() -> None:
+    pool = Pool(None)
+    ended = await crowd_of(pool, 10)
+    assert ended == [("no answer within 5 s", 5.0)] * 3 + [("not sent within 5 s", 5.0)] * 7
+    assert pool.asked == 3
+
+
+@in_virtual_time
+async def test_a_crowd_that_is_too_large_is_turned_away_in_the_end() -> None:
+    """After three time limits, since a claim must be renewed when half of its lease is over."""
+    ended = await crowd_of(Pool(1.0), 100)
+    served = [when for said, when in ended if said == "Applied"]
+    assert 45 <= len(served) <= 50
+    turned_away = {(said, 15.0 <= when <= 16.5) for said, when in ended if said != "Applied"}
+    assert turned_away == {("not sent within 15 s", True)}
+
+
+@in_virtual_time
+async def test_a_caller_that_is_turned_away_takes_no_connection_with_it() -> None:
+    pool = Pool(None)
+    await crowd_of(pool, 10)
+    pool.seconds = 0.0
+    assert await crowd_of(pool, 10) == [("Applied", 0.0)] * 10

@@ -166,22 +166,26 @@ class DynamoDBBackend:
         # Every call of the library passes here, so the body of `_answered` is repeated inline.
         transport = self._given or self._own.opened() or await self._ready(operation.location.table.name)
         room: Room | None = None
-        limit = self._limits[asyncio.get_running_loop()]
-        limited = limit.begin()
+        loop = asyncio.get_running_loop()
+        limit, limited = self._limits[loop], None
         try:
             # Owners never wait for claims: see `room`. A transaction of an owner begins with an update, and a
             # release may leave a record behind.
             first = operation.writes[0] if isinstance(operation, Transact) else operation
             if not (isinstance(first, OF_OWNERS) or (isinstance(first, Put) and isinstance(first.condition, HeldBy))):
-                of_loop = self._rooms[asyncio.get_running_loop()]
+                of_loop = self._rooms[loop]
                 if of_loop.free > 0:
                     of_loop.free -= 1
                 else:
                     await of_loop.wait()
                 room = of_loop
-            return await self._send(transport, operation)
+            limited = limit.begin()
+            reply = await self._send(transport, operation)
+            if room is not None and room.waiting:
+                room.answered()
+            return reply  # noqa: TRY300 - an answer counts only here
         except asyncio.CancelledError as cancelled:
-            if not limit.end(limited):
+            if limited is None or not limit.end(limited):
                 raise
             over = TimeoutError()
             over.__cause__ = cancelled
@@ -189,7 +193,8 @@ class DynamoDBBackend:
         except errors.RAISED as error:
             raise self._translated(error, *errors.subject(operation), self.time_limit) from errors.cause(error)
         finally:
-            limit.end(limited)
+            if limited is not None:
+                limit.end(limited)
             if room is not None:
                 if room.waiting:
                     room.leave()
@@ -315,7 +320,7 @@ class DynamoDBBackend:
 
     def _room(self) -> Room:
         transport = self._given or self._own.opened()
-        return Room.of(None if transport is None else transport.client)
+        return Room.of(None if transport is None else transport.client, limit=self.time_limit)
 
     async def _ready(self, table_name: str) -> Transport:
         """Return a transport. Opening a client has a time limit of its own."""

@@ -33,6 +33,7 @@ from aioidempotency.backends.dynamodb import checks
 from aioidempotency.backends.dynamodb.answers import NoAnswerError
 from aioidempotency.backends.dynamodb.credentials import REFUSED, RENEWABLE
 from aioidempotency.backends.dynamodb.requests import CANCELLATION, NAMES, reasons
+from aioidempotency.backends.dynamodb.room import NotSentError
 from aioidempotency.exceptions import PASSING, ConfigurationError, IdempotencyError, StoreError
 
 RAISED: Final = (ClientError, BotoCoreError, OSError, ValueError, RuntimeError, TypeError, AttributeError)
@@ -146,6 +147,8 @@ def translated(  # noqa: C901, PLR0911, PLR0912 - one for each kind
         case _ if _arises_from_credentials(error) and not isinstance(error, (*_WITHOUT, *_LOGINS, *_SETTINGS)):
             reason = f"no credentials could be had ({type(error).__name__}); check their source, and try again later"
             return StoreError(operation, table_name, reason, refused=True)
+        case NotSentError():
+            return StoreError(operation, table_name, str(error))
         case TimeoutError():
             return StoreError(operation, table_name, f"no answer within {seconds:g} s")
         case NoAnswerError():

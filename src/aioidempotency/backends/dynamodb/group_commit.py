@@ -37,6 +37,7 @@ from aioidempotency.backends.dynamodb.arguments import GroupCommit
 from aioidempotency.backends.dynamodb.backend import OF_OWNERS
 from aioidempotency.backends.dynamodb.batches import Alone, BatchError, Batches, Outcome
 from aioidempotency.backends.dynamodb.partiql import STATEMENTS
+from aioidempotency.backends.dynamodb.room import LONGEST_WAIT
 from aioidempotency.exceptions import ConfigurationError, IdempotencyError, StoreError
 
 ENOUGH_IN_FLIGHT: Final = 2
@@ -50,13 +51,6 @@ FIRST_PAUSE: Final = 0.05
 
 LAST_PAUSE: Final = 1.0
 """Seconds of the longest pause."""
-
-LONGEST_WAIT: Final = 3
-"""How many time limits an operation waits for its turn while the store answers others.
-
-The time limit alone is for a store that is silent: a crowd that takes longer to serve is no outage. With the default
-lease, three time limits are half of the lease, after which a claim has to be renewed before anyone relies on it.
-"""
 
 PLAIN_FOR: Final = 60.0
 """Seconds for which operations of one kind are plain calls after a refusal. Then batches are tried again.
