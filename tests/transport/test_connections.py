@@ -156,6 +156,31 @@ async def test_connections_idle_too_long_are_closed(backends: Backends) -> None:
         await backend.aclose()
 
 
+async def test_a_busy_loop_is_no_silence(backends: Backends) -> None:
+    """G8: after a stall of the loop, answers may wait to be read. The next look counts, however late it is."""
+    asked = asyncio.Event()
+
+    async def silent(_: Request, writer: asyncio.StreamWriter) -> bytes:
+        asked.set()
+        return b""
+
+    async with WireServer(silent) as server:
+        backend = backends(server.url, transport="lean")
+        calling = asyncio.create_task(backend.execute(PUT))
+        await asked.wait()
+        pool = pool_of(backend)
+        (connection,) = pool._all
+        assert connection.waiter is not None
+        for is_silent in (False, True):
+            connection.since -= 60
+            pool._due = asyncio.get_running_loop().time() - 5
+            pool._sweep()
+            assert connection.waiter.done() is is_silent
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+        await backend.aclose()
+
+
 async def test_waiting_for_the_pool_is_fair(backends: Backends, no_pauses: None) -> None:
     """G8: each freed connection wakes the caller that waits the longest; a cancelled one passes the turn on."""
     gate = Gate()

@@ -294,6 +294,8 @@ class Connections:
         self._loop = asyncio.get_running_loop()
         self._interval = min(SWEEP_INTERVAL, (read_timeout or 1.0) / 4)
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._was_late = False
         self._ended: asyncio.Future[None] | None = None
         self._begin()
 
@@ -426,7 +428,7 @@ class Connections:
             raise
         self._all.add(connection)
         if self._timer is None:
-            self._timer = self._loop.call_later(self._interval, self._sweep)
+            self._sweep_later()
         return connection
 
     async def _resolved(self, origin: Origin) -> list[Any]:
@@ -487,6 +489,12 @@ class Connections:
         self._timer = None
         now = self._loop.time()
         limit = self._read_timeout
+        if now > self._due + self._interval and not self._was_late:
+            # The loop was busy with something else, and answers may have come meanwhile, which the loop reads next.
+            self._was_late = True
+            self._sweep_later()
+            return
+        self._was_late = False
         for connection in list(self._all):
             waiter = connection.waiter
             is_waiting = waiter is not None and not waiter.done()
@@ -496,7 +504,11 @@ class Connections:
             while idle and now - idle[0].since > self._keep:
                 self._drop(idle.pop(0))
         if self._all:
-            self._timer = self._loop.call_later(self._interval, self._sweep)
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._due = self._loop.time() + self._interval
+        self._timer = self._loop.call_at(self._due, self._sweep)
 
 
 class _TooLargeError(Exception):
