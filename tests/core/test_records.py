@@ -60,6 +60,21 @@ def test_a_completion_names_the_encoding_of_what_is_no_plain_json() -> None:
     }
 
 
+def test_a_completion_names_the_class_of_the_result_where_the_annotation_does_not() -> None:
+    """C4: beside the result, and in an item written as a whole; it is read back."""
+    result = SerializedResult("1", None, "shop.Receipt")
+    assert model.completed(result, expiration=5) == {
+        "status": {"S": "COMPLETED"},
+        "expiration": {"N": "5"},
+        "data": {"S": "1"},
+        "result_class": {"S": "shop.Receipt"},
+    }
+    item = model.finished(held(), result, expiration=5)
+    assert item["rc"] == {"S": "shop.Receipt"}
+    assert model.Finished(held(), result, 5).record == model.parse(item, RENAMED_PLACE)
+    assert model.parse(item, RENAMED_PLACE).result_class == "shop.Receipt"
+
+
 def test_a_renewal_changes_both_ends_only() -> None:
     """The lease's end in milliseconds, the record's in seconds."""
     assert model.renewed(held(expires_at=5.0, expiration=7)) == {
