@@ -143,6 +143,7 @@ MADE: dict[object, Callable[[], Any]] = {
     RunningLease: lambda: None,
     anyio.Event: lambda: None,
     asyncio.Future[operations.Reply]: lambda: None,
+    asyncio.Task[Any]: lambda: None,
     ResultType: lambda: ResultType(Any, JsonCodec()),
     PendingWrites: lambda: None,
     RunningCalls: lambda: None,
