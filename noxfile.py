@@ -125,7 +125,7 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the cost of an execution, and that of its peers: ten minutes."""
+    """Measure the cost of an execution, and that of its peers: twelve minutes."""
     session.install(".", *group("bench"))
     session.run("python", "-m", "bench.speed", *session.posargs)
 

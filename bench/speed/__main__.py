@@ -2,7 +2,7 @@
 
     python -m bench.speed --output bench/results/speed.json --plots docs/pages/images --page docs/pages/speed.md
 
-It takes about ten minutes; with --quick two. Instructions are counted by `bench.instructions`, and read from its file.
+It takes about twelve minutes; with --quick two and a half. Instructions are counted by `bench.instructions`, and read from its file.
 """
 
 import json
