@@ -16,6 +16,8 @@ Invariants:
 4. A lease counts from the request for the lease, not from the answer: a slow answer has used up a part of the lease.
 5. A lease belongs to the event loop of its body, and to its process. There is one `Leases` for each loop, so closing
    a store in one loop leaves the renewals of other loops alone, and a forked process has none.
+6. A renewal runs in a copy of the context in which its call began. The shared timer may belong to any call, and the
+   spans and log lines of a renewal must not go to a stranger.
 """
 
 import asyncio
@@ -23,7 +25,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from math import inf, isnan
 from typing import Any, Final, Self, final
 from weakref import WeakKeyDictionary, WeakSet
@@ -142,6 +144,10 @@ BACKGROUND: Final[WeakSet["asyncio.Task[None]"]] = WeakSet()
 """The renewals and releases under way, of all stores: whoever waits for the end of a loop's work lets them end."""
 
 
+_ENDED: Final = Context()
+"""Stands for the context of a call that has ended."""
+
+
 def due_after(since: float, interval: float, lease: Lease) -> float:
     """Tell when the next renewal is due. A lease cut by the end of a time window is renewed after its own third."""
     third = lease.duration / 3
@@ -157,6 +163,7 @@ class RunningLease(Struct, eq=False):
         since: The loop's time from which the lease counts: that of the request for the lease.
         interval: Seconds between two renewals.
         due: The loop's time at which the next renewal is due, see `due_after`.
+        context: A copy of the call's context, in which its renewals run; an empty one after the end of the body.
         lost: Whether the lease was lost while the body ran.
         record: The successor's record, if known.
         cause: The last error of a renewal, if the lease was lost for want of an answer.
@@ -171,6 +178,7 @@ class RunningLease(Struct, eq=False):
     since: float
     interval: float
     due: float
+    context: Context
     _loop: asyncio.AbstractEventLoop
     _task: "asyncio.Task[Any] | None"
     _cancelling: int
@@ -187,7 +195,8 @@ class RunningLease(Struct, eq=False):
         """Hold a lease for the running task."""
         task = asyncio.current_task(loop)
         cancelling = 0 if task is None else task.cancelling()
-        return cls(lease, since, interval, due_after(since, interval, lease), loop, task, cancelling)
+        due = due_after(since, interval, lease)
+        return cls(lease, since, interval, due, copy_context(), loop, task, cancelling)
 
     # The lease names the record, and nothing else is of interest.
     def __repr__(self) -> str:
@@ -314,19 +323,23 @@ class Leases:
         self._running.pop(running, None)
         self._held.pop(running.lease.owner, None)
         running.ended = True
+        # An ended lease is known to the execution around later blocks. With its context, each would keep the one before.
+        running.context = _ENDED
         if running.timer is not None:
             running.timer.cancel()
 
     def release(self, work: Coroutine[object, object, None], name: str) -> None:
         """Give a key back without a waiting caller. After the end of the loop, drop the work."""
-        self._spawn(work, name, self._releases)
+        self._spawn(work, name, self._releases, None)
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str, among: set[asyncio.Task[None]]) -> None:
+    def _spawn(
+        self, work: Coroutine[object, object, None], name: str, among: set[asyncio.Task[None]], context: Context | None
+    ) -> None:
         if _running_loop() is not self._loop:
             work.close()
             return
         # The set holds a reference, because the loop keeps only a weak one, and `aclose` must find the task.
-        task = self._loop.create_task(work, name=name)
+        task = self._loop.create_task(work, name=name, context=context)
         among.add(task)
         BACKGROUND.add(task)
         task.add_done_callback(among.discard)
@@ -368,7 +381,10 @@ class Leases:
         now = self._loop.time()
         if self._next_due <= now:
             self._renew_due(now)
-        self._timer = self._loop.call_at(min(self._next_due, now + WATCH_INTERVAL), self._look)
+        # The context of a lease that runs: else a busy store would keep that of its first call for good. A copy, because
+        # an eager task cannot enter the context of the timer that starts the task.
+        context = next(iter(self._running)).context.copy()
+        self._timer = self._loop.call_at(min(self._next_due, now + WATCH_INTERVAL), self._look, context=context)
 
     def _renew_due(self, now: float) -> None:
         """Begin the renewals that are due, and find the next ones."""
@@ -378,7 +394,7 @@ class Leases:
                 continue
             if running.due <= now:
                 running.renewing = True
-                self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals)
+                self._spawn(self._renewed(running), f"renew {running.lease.key}", self._renewals, running.context)
             else:
                 self._next_due = min(self._next_due, running.due)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from contextvars import Context, copy_context
@@ -18,10 +19,14 @@ from fastapi import Depends, FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aioidempotency import AsyncIdempotencyStore, Execution, deadline, idempotent
+from aioidempotency import AsyncIdempotencyStore, Execution, MemoryBackend, deadline, idempotent
 from aioidempotency import _lease as lease_module
+from aioidempotency._core.conditions import HeldBy
+from aioidempotency._core.operations import Operation, Update
 from aioidempotency._lease import DEADLINE, Deadline, time_left
 from tests.ownership.test_lost_blocks import result_of
+from tests.support.scripted import ScriptedBackend
+from tests.support.virtual_time import epoch_seconds, in_virtual_time, pass_time
 
 LEASE = 60.0
 
@@ -394,3 +399,60 @@ async def test_a_context_variable_of_the_caller_is_the_callers() -> None:
         with deadline(5):
             variable.set(2)
     assert variable.get() == 2
+
+
+class Payload:
+    """What a request brings, and a context variable holds."""
+
+
+@in_virtual_time
+async def test_a_renewal_runs_in_the_context_of_its_own_call() -> None:
+    """C24: so its spans and log lines go to no other call of the loop, whose timer all share."""
+    tenant = contextvars.ContextVar[str]("tenant")
+    seen: set[tuple[object, str]] = set()
+
+    def note(operation: Operation) -> None:
+        if isinstance(operation, Update) and isinstance(operation.condition, HeldBy):
+            seen.add((operation.condition.owner, tenant.get()))
+
+    store = AsyncIdempotencyStore(
+        "table", backend=ScriptedBackend(MemoryBackend(), note), lease=LEASE, clock=epoch_seconds
+    )
+    owners: dict[str, str] = {}
+
+    async def call(name: str, begins: float) -> None:
+        await pass_time(begins)
+        tenant.set(name)
+        async with store.execute(name) as execution:
+            assert execution.lease is not None
+            owners[name] = execution.lease.owner
+            tenant.set("set by the body")
+            await pass_time(3 * LEASE)
+            tenant.set(name)
+
+    await asyncio.gather(call("first", 0.0), call("at once", 0.0), call("later", 7.0))
+    assert seen == {(owner, name) for name, owner in owners.items()}
+
+
+@in_virtual_time
+async def test_the_timer_of_a_busy_store_keeps_no_context_of_a_call_that_has_ended() -> None:
+    """C24: what a request brought is free again, while other calls run without a break."""
+    request = contextvars.ContextVar[Payload]("request")
+    store = AsyncIdempotencyStore.in_memory(lease=LEASE, clock=epoch_seconds)
+    payloads: list[weakref.ref[Payload]] = []
+
+    async def call(number: int) -> None:
+        await pass_time(10.0 * number)
+        payload = Payload()
+        payloads.append(weakref.ref(payload))
+        request.set(payload)
+        async with store.execute(f"key-{number}"):
+            await pass_time(15)
+
+    calls = [asyncio.create_task(call(number)) for number in range(5)]
+    await pass_time(42)
+    assert [task.done() for task in calls] == [True, True, True, False, False]
+    del calls[:3]
+    gc.collect()
+    assert [payload() is None for payload in payloads] == [True, True, True, False, False]
+    await asyncio.gather(*calls)

@@ -6,7 +6,7 @@
 3. Where they are minutes apart, it ends before nine tenths of its lease have passed since that claim: no
    renewal is granted after it.
 4. A process that was stopped is the exception: a body may go on after it resumes until the next renewal is
-   due. A body without a heartbeat may run on. Both are counted, and fenced off by the rules of the table.
+   due; or for a second, if its machine slept, because no timer of its loop went on meanwhile. A body without a heartbeat may run on. Both are counted, and fenced off by the rules of the table.
    Nor does one notice sooner that its key was taken from it, and so ends before nine tenths of its lease have passed
    since then.
 5. A body loses its lease only for a reason: its record went to another, or was removed, or no answer said
@@ -113,4 +113,9 @@ def lapsed(plan: Plan, history: History, call: Call, now: float) -> bool:
 
 def _just_resumed(call: Call, ended: float) -> bool:
     began = call.started or 0.0
-    return any(begins < ended <= ends + call.interval + TICK and ends > began for begins, ends in call.host.stopped)
+    for begins, ends in call.host.stopped:
+        slept = any(ends == woken for _, woken in call.host.asleep)
+        noticed = max(call.interval, process_rules.NOTICED) if slept else call.interval
+        if begins < ended <= ends + noticed + TICK and ends > began:
+            return True
+    return False
