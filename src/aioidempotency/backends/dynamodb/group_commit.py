@@ -213,7 +213,7 @@ class BatchQueue:
         self._will_send = False
         self._answered = self._heard = -inf
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], list[_Queued]] = {}
         # The writes' items under way, and behind each item the writes that wait for its batch, oldest first. So a batch
         # is made without a look at operations that cannot leave.
         self._items_under_way: dict[object, deque[_Queued] | None] = {}
@@ -261,11 +261,13 @@ class BatchQueue:
     async def aclose(self) -> None:
         """Cancel all requests under way, and fail the waiting operations."""
         self._closed = True
-        for task in self._tasks:
+        under_way = dict(self._tasks)
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         behind = [each for each in self._items_under_way.values() if each]
-        for waiting in (self.owners, self.waiting, self.late, *behind):
+        # The batches, too: a task that is cancelled in the turn of its making never begins, and so resolves nothing.
+        for waiting in (self.owners, self.waiting, self.late, *behind, *under_way.values()):
             for queued in waiting:
                 queued.resolve(_unanswered(queued.operation, "the store was closed"))
             waiting.clear()
@@ -310,11 +312,11 @@ class BatchQueue:
             has_owners = batch[0].is_owners
             self.in_flight += 1
             self._with_owners += has_owners
-            # A separate task, so that no caller's cancellation reaches the batch (rule 4). The set holds a
+            # A separate task, so that no caller's cancellation reaches the batch (rule 4). The dictionary holds a
             # reference, because the loop keeps only a weak one.
             task = self._loop.create_task(self._run(batch, has_owners=has_owners), name="group commit")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = batch
+            task.add_done_callback(self._tasks.pop)
         return bool(batch)
 
     def _next_batch(self) -> "list[_Queued]":
