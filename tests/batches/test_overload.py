@@ -309,6 +309,26 @@ async def test_a_write_that_gives_up_when_its_turn_comes_passes_the_item_on() ->
 
 
 @in_virtual_time
+async def test_an_owner_behind_a_claim_that_gives_up_is_sent_at_once() -> None:
+    """G5: with nothing else under way, no batch would end and send it."""
+    crowd = Crowd(max_batch=2)
+    await crowd.call(put("first"), put("k"))
+    crowd.inner.let_go()
+    await settle()
+    claim = asyncio.create_task(crowd.backend.execute(put("k")))
+    await crowd.call(put("b"))
+    owners = asyncio.create_task(crowd.backend.execute(completion("k")))
+    await settle()
+    claim.cancel()
+    crowd.inner.let_go_last()
+    await settle()
+    crowd.inner.let_all_go()
+    assert await owners == Applied()
+    assert crowd.inner.requests == ["first", "k", "b", "k"]
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_a_throttled_write_waits_for_its_item_like_any_other() -> None:
     """G4: during its pause, the next write on the item has left."""
     crowd = Crowd(max_batch=2)

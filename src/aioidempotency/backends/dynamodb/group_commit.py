@@ -285,9 +285,10 @@ class BatchQueue:
     def _send(self, *, of_any_size: bool = False) -> None:
         """Send what may leave: full batches, and smaller ones where no request under way will trigger the next send."""
         while self._may_send(of_any_size=of_any_size):
-            if not self._send_batch():
+            if not self._send_batch() and self.in_flight:
                 # Every waiting operation concerns an item under way. The end of that batch sends again;
-                # another round here would spin for ever.
+                # another round here would spin for ever. With nothing under way, no end would come: a claim that was
+                # over has passed its item on to an owner, when the owners had had their turn.
                 return
 
     def _may_send(self, *, of_any_size: bool) -> bool:
