@@ -380,6 +380,20 @@ async def test_equal_reads_that_leave_together_share_one() -> None:
 
 
 @in_virtual_time
+async def test_a_shared_read_is_made_though_the_first_to_ask_has_left() -> None:
+    """Also where the first leaves in the turn in which the read does."""
+    crowd = Crowd(max_batch=2)
+    await crowd.call(get("first"))
+    first, second = (asyncio.create_task(crowd.backend.execute(get("k"))) for _ in range(2))
+    asyncio.get_running_loop().call_soon(first.cancel)
+    await settle()
+    crowd.inner.let_all_go()
+    assert await second == Found(None)
+    assert first.cancelled()
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_a_shared_read_fails_for_each_by_itself() -> None:
     """O14: whoever gives up changes nothing for the others, and no two share an error."""
     crowd = Crowd()

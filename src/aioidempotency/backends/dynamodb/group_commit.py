@@ -435,7 +435,8 @@ class BatchQueue:
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         """Make a plain call. What it raises is the answer of this operation alone."""
-        if queued.is_over(self._loop.time(), self._heard):
+        # A read whose own caller has left still has followers to answer.
+        if queued.is_over(self._loop.time(), self._heard) and all(each.answer.done() for each in queued.followers):
             return
         try:
             queued.resolve(await self._inner.execute(queued.operation))
