@@ -4,7 +4,7 @@ import asyncio
 import sys
 import types
 from collections import Counter
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Sequence
 from types import FrameType
 from typing import Any, final
 
@@ -13,7 +13,7 @@ import pytest
 from aioidempotency import AsyncIdempotencyStore, Claimed, GroupCommit, MemoryBackend, StoreError
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Found, Operation, Reply
-from aioidempotency.backends.dynamodb.batches import Outcome
+from aioidempotency.backends.dynamodb.batches import Alone, Outcome
 from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, ReleaseFailed
 from tests.batches.crowd import Crowd, completion, get, put, release, settle
@@ -343,6 +343,23 @@ async def test_a_throttled_write_waits_for_its_item_like_any_other() -> None:
     assert crowd.inner.requests == ["first", ["k", "b"], "c", ["k", "d"], "e"]
     await crowd.all()
     assert crowd.inner.requests[5:] == ["f", "k"]
+
+
+@in_virtual_time
+async def test_a_throttled_write_that_is_sent_again_has_its_item_for_itself() -> None:
+    """G4: though its first batch, which lasts longer because of another operation, ends meanwhile."""
+    crowd = Crowd(max_batch=2)
+    faults: dict[str, Iterator[Outcome]] = {"k": iter(["ThrottlingError"]), "large": iter([Alone()])}
+    crowd.inner.fault = lambda each: next(faults.get(each.location.partition, iter(())), None)
+    await crowd.call(put("first"), put("k"), put("large"))
+    crowd.inner.let_go(2)
+    await pass_time(1)
+    await crowd.call(put("c"), release("k"))
+    crowd.inner.let_go()
+    await settle()
+    assert crowd.inner.requests == ["first", ["k", "large"], "large", ["k", "c"]]
+    await crowd.all()
+    assert crowd.inner.requests[4:] == ["k"]
 
 
 @pytest.mark.parametrize("end", ["time", "close"])

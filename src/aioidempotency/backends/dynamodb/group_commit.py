@@ -397,7 +397,7 @@ class BatchQueue:
             return
         outcomes = await self._outcomes([queued.operation for queued in batch])
         alone: list[_Queued] = []
-        for queued, outcome in zip(batch, outcomes, strict=True):
+        for queued, outcome in zip(tuple(batch), outcomes, strict=True):
             if type(outcome) is Applied:  # nearly every answer, and a write has no followers
                 if not queued.answer.done():
                     queued.answer.set_result(outcome)
@@ -405,6 +405,11 @@ class BatchQueue:
             elif isinstance(outcome, str):
                 # Each by itself from here on: a follower may have more time left than the first reader.
                 followers, queued.followers = queued.followers, ()
+                if queued.has_item:
+                    # Sent again before this batch ends, the write has its item anew. The end of this batch must not
+                    # free it then.
+                    self._free(queued)
+                    batch.remove(queued)
                 for each in (queued, *followers):
                     self._retry(each, outcome)
             elif isinstance(outcome, Alone | IdempotencyError) and self._falls_back(queued.operation, outcome):
