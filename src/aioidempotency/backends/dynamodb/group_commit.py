@@ -285,11 +285,10 @@ class BatchQueue:
     def _send(self, *, of_any_size: bool = False) -> None:
         """Send what may leave: full batches, and smaller ones where no request under way will trigger the next send."""
         while self._may_send(of_any_size=of_any_size):
-            if not self._send_batch() and self.in_flight:
-                # Every waiting operation concerns an item under way. The end of that batch sends again;
-                # another round here would spin for ever. With nothing under way, no end would come: a claim that was
-                # over has passed its item on to an owner, when the owners had had their turn.
-                return
+            # A round may send nothing, where each operation is over, or waits behind its item. Then another round follows,
+            # because a claim that is over may have passed its item on to an owner, after the owners had had their turn.
+            # Each round takes operations out of the queues, so the rounds end.
+            self._send_batch()
 
     def _may_send(self, *, of_any_size: bool) -> bool:
         """Tell whether a batch may leave: rules 1 and 5."""
@@ -306,8 +305,8 @@ class BatchQueue:
         """Whether claims may be sent. Owners have one request more."""
         return self.in_flight < self._settings.max_in_flight
 
-    def _send_batch(self) -> bool:
-        """Send one batch. False if no waiting operation can be sent now."""
+    def _send_batch(self) -> None:
+        """Send one batch, if any waiting operation can be sent now."""
         batch = self._next_batch()
         if batch:
             has_owners = batch[0].is_owners
@@ -318,7 +317,6 @@ class BatchQueue:
             task = self._loop.create_task(self._run(batch, has_owners=has_owners), name="group commit")
             self._tasks[task] = batch
             task.add_done_callback(self._tasks.pop)
-        return bool(batch)
 
     def _next_batch(self) -> "list[_Queued]":
         """Take the next batch, owners' operations first, then the oldest.
