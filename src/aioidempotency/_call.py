@@ -198,6 +198,14 @@ class Execution(Nested, eq=False):
         state = "replayed" if self.replayed else "running unprotected" if self.lease is None else repr(self.lease)
         return f"<Execution {self.key}: {state}>"
 
+    # Results must not reach logs: rich would show all fields of a Struct in its tracebacks.
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [
+            ("key", self.key),
+            ("replayed", self.replayed),
+            ("lease", self.lease),
+        ]
+
 
 CURRENT: ContextVar[Execution | None] = ContextVar("aioidempotency_execution", default=None)
 """The execution around the running code."""

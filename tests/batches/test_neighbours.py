@@ -177,6 +177,22 @@ async def test_closing_lets_those_fail_who_wait_for_room() -> None:
 
 
 @in_virtual_time
+async def test_closing_lets_those_fail_whose_batch_has_not_begun() -> None:
+    """A task that is cancelled before its first step runs nothing, not even its `finally`."""
+    crowd = Crowd(max_batch=2)
+    await crowd.call(put("a"))
+    answers = [asyncio.create_task(crowd.backend.execute(put(key))) for key in "bc"]
+    closing = asyncio.create_task(crowd.backend.aclose())
+    await settle()
+    assert crowd.inner.requests == ["a"]
+    assert closing.done()
+    failures = await asyncio.gather(*answers, return_exceptions=True)
+    assert [type(each) for each in failures] == [StoreError] * 2
+    crowd.inner.let_all_go()
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_closing_ends_pauses_too() -> None:
     """What was to be sent again is not sent after its store was closed."""
     crowd = Crowd()

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import types
 from collections import Counter
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Sequence
 from types import FrameType
 from typing import Any, final
 
@@ -13,7 +13,7 @@ import pytest
 from aioidempotency import AsyncIdempotencyStore, Claimed, GroupCommit, MemoryBackend, StoreError
 from aioidempotency._core.model import Table
 from aioidempotency._core.operations import Applied, ConditionFailed, Found, Operation, Reply
-from aioidempotency.backends.dynamodb.batches import Outcome
+from aioidempotency.backends.dynamodb.batches import Alone, Outcome
 from aioidempotency.backends.dynamodb.group_commit import GroupCommitBackend
 from aioidempotency.events import CompletionFailed, Event, LeaseLost, ReleaseFailed
 from tests.batches.crowd import Crowd, completion, get, put, release, settle
@@ -309,6 +309,26 @@ async def test_a_write_that_gives_up_when_its_turn_comes_passes_the_item_on() ->
 
 
 @in_virtual_time
+async def test_an_owner_behind_a_claim_that_gives_up_is_sent_at_once() -> None:
+    """G5: with nothing else under way, no batch would end and send it."""
+    crowd = Crowd(max_batch=2)
+    await crowd.call(put("first"), put("k"))
+    crowd.inner.let_go()
+    await settle()
+    claim = asyncio.create_task(crowd.backend.execute(put("k")))
+    await crowd.call(put("b"))
+    owners = asyncio.create_task(crowd.backend.execute(completion("k")))
+    await settle()
+    claim.cancel()
+    crowd.inner.let_go_last()
+    await settle()
+    crowd.inner.let_all_go()
+    assert await owners == Applied()
+    assert crowd.inner.requests == ["first", "k", "b", "k"]
+    await crowd.all()
+
+
+@in_virtual_time
 async def test_a_throttled_write_waits_for_its_item_like_any_other() -> None:
     """G4: during its pause, the next write on the item has left."""
     crowd = Crowd(max_batch=2)
@@ -323,6 +343,23 @@ async def test_a_throttled_write_waits_for_its_item_like_any_other() -> None:
     assert crowd.inner.requests == ["first", ["k", "b"], "c", ["k", "d"], "e"]
     await crowd.all()
     assert crowd.inner.requests[5:] == ["f", "k"]
+
+
+@in_virtual_time
+async def test_a_throttled_write_that_is_sent_again_has_its_item_for_itself() -> None:
+    """G4: though its first batch, which lasts longer because of another operation, ends meanwhile."""
+    crowd = Crowd(max_batch=2)
+    faults: dict[str, Iterator[Outcome]] = {"k": iter(["ThrottlingError"]), "large": iter([Alone()])}
+    crowd.inner.fault = lambda each: next(faults.get(each.location.partition, iter(())), None)
+    await crowd.call(put("first"), put("k"), put("large"))
+    crowd.inner.let_go(2)
+    await pass_time(1)
+    await crowd.call(put("c"), release("k"))
+    crowd.inner.let_go()
+    await settle()
+    assert crowd.inner.requests == ["first", ["k", "large"], "large", ["k", "c"]]
+    await crowd.all()
+    assert crowd.inner.requests[4:] == ["k"]
 
 
 @pytest.mark.parametrize("end", ["time", "close"])
@@ -357,6 +394,20 @@ async def test_equal_reads_that_leave_together_share_one() -> None:
     crowd.inner.let_all_go()
     assert await asyncio.gather(*tasks) == [Found(None)] * 1500
     assert len(crowd.inner.requests) <= 1 + crowd.max_in_flight
+
+
+@in_virtual_time
+async def test_a_shared_read_is_made_though_the_first_to_ask_has_left() -> None:
+    """Also where the first leaves in the turn in which the read does."""
+    crowd = Crowd(max_batch=2)
+    await crowd.call(get("first"))
+    first, second = (asyncio.create_task(crowd.backend.execute(get("k"))) for _ in range(2))
+    asyncio.get_running_loop().call_soon(first.cancel)
+    await settle()
+    crowd.inner.let_all_go()
+    assert await second == Found(None)
+    assert first.cancelled()
+    await crowd.all()
 
 
 @in_virtual_time

@@ -1,8 +1,27 @@
 """Values say what they mean, cannot be changed, and hide what must not be logged."""
 
-import pytest
+import copy
+import dataclasses
+import pickle
+import pprint
+from collections.abc import Callable
+from typing import Any
 
-from aioidempotency._core.model import AttributeNames, Location, Record, SerializedResult, Status, Table, check_names
+import pydantic
+import pytest
+from rich.pretty import pretty_repr
+
+from aioidempotency import Execution
+from aioidempotency._core.model import (
+    AttributeNames,
+    Lease,
+    Location,
+    Record,
+    SerializedResult,
+    Status,
+    Table,
+    check_names,
+)
 from aioidempotency.exceptions import ConfigurationError
 from tests.core.playing import NOW, PLACE, RENAMED, RENAMED_PLACE, SIMPLE, held
 
@@ -146,3 +165,53 @@ def test_values_cannot_be_changed(value: object, field: str) -> None:
     """Whoever holds a value can trust it."""
     with pytest.raises(AttributeError):
         setattr(value, field, "other")
+
+
+STORED = Record(key="k", status=Status.COMPLETED, expiration=NOW, owner="me", data="canary", result={"at": "canary"})
+
+
+def test_records_and_leases_pass_for_dataclasses() -> None:
+    """Whoever is told that a value is a dataclass reads the types and the defaults of its fields next."""
+    required, kinds = {}, (Record, Lease)
+    assert all(map(dataclasses.is_dataclass, kinds))
+    for kind in kinds:
+        described = dataclasses.fields(kind)
+        assert {each.name: each.type for each in described} == {
+            name: kind.__annotations__[name] for name in kind.__struct_fields__
+        }
+        required[kind] = [each.name for each in described if each.default is dataclasses.MISSING]
+    assert required[Record] == ["key", "status", "expiration"]
+    assert required[Lease][-1] == "retention"
+    assert dataclasses.replace(STORED, owner=None) == Record(**{**dataclasses.asdict(STORED), "owner": None})
+
+
+@pytest.mark.parametrize("printed", [pprint.pformat, pretty_repr])
+@pytest.mark.parametrize("value", [STORED, held(claimed_by="canary"), Execution("k", record=STORED, result="canary")])
+def test_pretty_printers_show_no_more_than_repr(value: object, printed: Callable[[object], str]) -> None:
+    """U3: pprint asks for a dataclass's parameters, and rich would show all fields of a Struct, in tracebacks, too."""
+    assert "k" in printed(value)
+    assert "canary" not in printed([value])
+
+
+@pytest.mark.parametrize("value", [STORED, held()])
+def test_records_and_leases_can_be_copied_and_pickled(value: object) -> None:
+    """A lease may be taken to another process to be completed there."""
+    for made in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))):
+        assert made == value
+        assert type(made) is type(value)
+
+
+def test_a_model_may_have_a_record() -> None:
+    """FastAPI and pydantic read and write a record as any dataclass: in an answer, and in a stored result."""
+
+    class Page(pydantic.BaseModel):
+        record: Record
+
+    page = Page(record=STORED)
+    assert page.record is STORED
+    assert Page.model_validate_json(page.model_dump_json()) == page
+    with pytest.raises(pydantic.ValidationError, match="expiration"):
+        Page.model_validate({"record": {"key": "k", "status": "COMPLETED"}})
+    schemas: Any = [Page.model_json_schema(mode=mode) for mode in ("validation", "serialization")]
+    for schema in schemas:
+        assert schema["$defs"]["Record"]["properties"]["owner"]["anyOf"] == [{"type": "string"}, {"type": "null"}]

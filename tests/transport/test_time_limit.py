@@ -101,6 +101,30 @@ async def test_a_swallowed_cancellation_is_taken_back() -> None:
 
 
 @in_virtual_time
+async def test_the_timer_comes_back_after_it_found_nothing() -> None:
+    """An operation that begins when the last timer has gone off has a limit, too."""
+    here = backend(1.0)
+    await here.execute(Get(HERE))
+    await asyncio.sleep(60)
+    here._given.client.seconds = 60.0  # type: ignore[union-attr] # it was given
+    with pytest.raises(StoreError, match=r"within 5"):
+        await here.execute(Get(HERE))
+
+
+@in_virtual_time
+async def test_an_operation_is_cancelled_once_however_long_its_end_takes() -> None:
+    """Its clean-up may wait, while the limits of others pass."""
+    limit = TimeLimit(5.0)
+    limited = limit.begin()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(60)
+    assert not limit.end(limit.begin())
+    await asyncio.sleep(30)
+    assert limited.task.cancelling() == 1
+    assert limit.end(limited)
+
+
+@in_virtual_time
 async def test_many_operations_share_one_timer() -> None:
     loop = asyncio.get_running_loop()
     limit = TimeLimit(5.0)

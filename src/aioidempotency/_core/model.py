@@ -8,20 +8,21 @@ for Python writes them. Items of the other Powertools are read, too: `data` may 
 native attributes.
 
 Each call makes many values, so most are `msgspec.Struct`s, at a tenth of the cost of a frozen dataclass. Users hold `Lease`
-and `Record`, so `dataclasses.replace`, `fields` and `asdict` take both, as if they were dataclasses. The values of a call
-form no cycles, so the garbage collector does not look at them (`gc=False`).
+and `Record`, so both also pass for dataclasses: for `dataclasses.replace`, `fields` and `asdict`, for `pprint`, and for
+pydantic. The values of a call form no cycles, so the garbage collector does not look at them (`gc=False`).
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import Field, dataclass, field, fields, make_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
 from enum import StrEnum
 from functools import cached_property
 from math import floor, inf, nan
 from typing import Any, ClassVar, Final, Literal, Protocol, cast, final
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from aioidempotency.exceptions import ConfigurationError
 
@@ -184,10 +185,26 @@ Locations = tuple[Location, ...]
 """All possible locations of a record; a new record is put into the first."""
 
 
-def _dataclass_fields(kind: type[Struct]) -> dict[str, Field[Any]]:
-    """Make the fields by which the functions of `dataclasses` know a class."""
-    made = make_dataclass(kind.__name__, [(name, Any, field(default=None)) for name in kind.__struct_fields__])
-    return {each.name: each for each in fields(made)}
+def _shown(value: "Record | Lease") -> str:
+    fields_shown = ", ".join(f"{name}={shown!r}" for name, shown in value.__rich_repr__())
+    return f"{type(value).__name__}({fields_shown})"
+
+
+def _like_dataclass(kind: Any) -> Any:
+    """Have a Struct pass for a dataclass, and return a dataclass with the same fields.
+
+    Whoever asks `dataclasses.is_dataclass` reads the types, the defaults and the parameters next, so all are needed.
+    """
+    defaults = kind.__struct_defaults__
+    missing = (MISSING,) * (len(kind.__struct_fields__) - len(defaults))
+    described = [
+        (name, kind.__annotations__[name], field(default=default))
+        for name, default in zip(kind.__struct_fields__, (*missing, *defaults), strict=True)
+    ]
+    twin: Any = make_dataclass(kind.__name__, described, frozen=True, kw_only=True, repr=False)
+    kind.__dataclass_fields__ = twin.__dataclass_fields__
+    kind.__dataclass_params__ = twin.__dataclass_params__
+    return twin
 
 
 @final
@@ -225,13 +242,33 @@ class Record(Struct, frozen=True, kw_only=True):
     data: str | None = None
     result: object = None
 
-    # Texts for people and results must not reach logs.
     def __repr__(self) -> str:
-        return (
-            f"Record(key={self.key!r}, status={self.status!r}, expiration={self.expiration!r}, "
-            f"in_progress_expiration={self.in_progress_expiration!r}, owner={self.owner!r}, "
-            f"fencing_token={self.fencing_token!r}, fingerprint={self.fingerprint!r}, encoding={self.encoding!r})"
-        )
+        return _shown(self)
+
+    # Texts for people and results must not reach logs. Without this method, rich would show all fields of a Struct in its
+    # tracebacks, whatever `repr` hides.
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [
+            ("key", self.key),
+            ("status", self.status),
+            ("expiration", self.expiration),
+            ("in_progress_expiration", self.in_progress_expiration),
+            ("owner", self.owner),
+            ("fencing_token", self.fencing_token),
+            ("fingerprint", self.fingerprint),
+            ("encoding", self.encoding),
+        ]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Callable[[object], Any]) -> Any:
+        """Tell pydantic how to read a record. pydantic cannot make a Struct as it makes a dataclass."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - whoever calls this has loaded it
+
+        def read(value: object, as_dataclass: Callable[[object], Any]) -> "Record":
+            return value if isinstance(value, Record) else Record(**vars(as_dataclass(value)))
+
+        written = core_schema.plain_serializer_function_ser_schema(asdict)
+        return core_schema.no_info_wrap_validator_function(read, handler(_RECORD), serialization=written)
 
     @property
     def lease_ends_at(self) -> float | None:
@@ -244,7 +281,7 @@ class Record(Struct, frozen=True, kw_only=True):
         return self.status is Status.INPROGRESS and self.in_progress_expiration == FREED
 
 
-Record.__dataclass_fields__ = _dataclass_fields(Record)
+_RECORD: Final = _like_dataclass(Record)
 
 
 @final
@@ -301,16 +338,23 @@ class Lease(Struct, frozen=True, kw_only=True, gc=False):
         """The record's key, `namespace#digest`."""
         return self.location.key
 
-    # Texts for people must not reach logs.
     def __repr__(self) -> str:
-        return (
-            f"Lease(owner={self.owner!r}, fencing_token={self.fencing_token!r}, expires_at={self.expires_at!r}, "
-            f"expiration={self.expiration!r}, duration={self.duration!r}, retention={self.retention!r}, "
-            f"fingerprint={self.fingerprint!r})"
-        )
+        return _shown(self)
+
+    # Texts for people must not reach logs. See `Record`.
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [
+            ("owner", self.owner),
+            ("fencing_token", self.fencing_token),
+            ("expires_at", self.expires_at),
+            ("expiration", self.expiration),
+            ("duration", self.duration),
+            ("retention", self.retention),
+            ("fingerprint", self.fingerprint),
+        ]
 
 
-Lease.__dataclass_fields__ = _dataclass_fields(Lease)
+_like_dataclass(Lease)
 
 
 Changes = dict[Role, AttributeValue]

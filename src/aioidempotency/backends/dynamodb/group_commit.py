@@ -213,7 +213,7 @@ class BatchQueue:
         self._will_send = False
         self._answered = self._heard = -inf
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], list[_Queued]] = {}
         # The writes' items under way, and behind each item the writes that wait for its batch, oldest first. So a batch
         # is made without a look at operations that cannot leave.
         self._items_under_way: dict[object, deque[_Queued] | None] = {}
@@ -261,11 +261,13 @@ class BatchQueue:
     async def aclose(self) -> None:
         """Cancel all requests under way, and fail the waiting operations."""
         self._closed = True
-        for task in self._tasks:
+        under_way = dict(self._tasks)
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         behind = [each for each in self._items_under_way.values() if each]
-        for waiting in (self.owners, self.waiting, self.late, *behind):
+        # The batches, too: a task that is cancelled in the turn of its making never begins, and so resolves nothing.
+        for waiting in (self.owners, self.waiting, self.late, *behind, *under_way.values()):
             for queued in waiting:
                 queued.resolve(_unanswered(queued.operation, "the store was closed"))
             waiting.clear()
@@ -283,10 +285,10 @@ class BatchQueue:
     def _send(self, *, of_any_size: bool = False) -> None:
         """Send what may leave: full batches, and smaller ones where no request under way will trigger the next send."""
         while self._may_send(of_any_size=of_any_size):
-            if not self._send_batch():
-                # Every waiting operation concerns an item under way. The end of that batch sends again;
-                # another round here would spin for ever.
-                return
+            # A round may send nothing, where each operation is over, or waits behind its item. Then another round follows,
+            # because a claim that is over may have passed its item on to an owner, after the owners had had their turn.
+            # Each round takes operations out of the queues, so the rounds end.
+            self._send_batch()
 
     def _may_send(self, *, of_any_size: bool) -> bool:
         """Tell whether a batch may leave: rules 1 and 5."""
@@ -303,19 +305,18 @@ class BatchQueue:
         """Whether claims may be sent. Owners have one request more."""
         return self.in_flight < self._settings.max_in_flight
 
-    def _send_batch(self) -> bool:
-        """Send one batch. False if no waiting operation can be sent now."""
+    def _send_batch(self) -> None:
+        """Send one batch, if any waiting operation can be sent now."""
         batch = self._next_batch()
         if batch:
             has_owners = batch[0].is_owners
             self.in_flight += 1
             self._with_owners += has_owners
-            # A separate task, so that no caller's cancellation reaches the batch (rule 4). The set holds a
+            # A separate task, so that no caller's cancellation reaches the batch (rule 4). The dictionary holds a
             # reference, because the loop keeps only a weak one.
             task = self._loop.create_task(self._run(batch, has_owners=has_owners), name="group commit")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return bool(batch)
+            self._tasks[task] = batch
+            task.add_done_callback(self._tasks.pop)
 
     def _next_batch(self) -> "list[_Queued]":
         """Take the next batch, owners' operations first, then the oldest.
@@ -394,7 +395,7 @@ class BatchQueue:
             return
         outcomes = await self._outcomes([queued.operation for queued in batch])
         alone: list[_Queued] = []
-        for queued, outcome in zip(batch, outcomes, strict=True):
+        for queued, outcome in zip(tuple(batch), outcomes, strict=True):
             if type(outcome) is Applied:  # nearly every answer, and a write has no followers
                 if not queued.answer.done():
                     queued.answer.set_result(outcome)
@@ -402,6 +403,11 @@ class BatchQueue:
             elif isinstance(outcome, str):
                 # Each by itself from here on: a follower may have more time left than the first reader.
                 followers, queued.followers = queued.followers, ()
+                if queued.has_item:
+                    # Sent again before this batch ends, the write has its item anew. The end of this batch must not
+                    # free it then.
+                    self._free(queued)
+                    batch.remove(queued)
                 for each in (queued, *followers):
                     self._retry(each, outcome)
             elif isinstance(outcome, Alone | IdempotencyError) and self._falls_back(queued.operation, outcome):
@@ -432,7 +438,8 @@ class BatchQueue:
 
     async def _execute_alone(self, queued: "_Queued") -> None:
         """Make a plain call. What it raises is the answer of this operation alone."""
-        if queued.is_over(self._loop.time(), self._heard):
+        # A read whose own caller has left still has followers to answer.
+        if queued.is_over(self._loop.time(), self._heard) and all(each.answer.done() for each in queued.followers):
             return
         try:
             queued.resolve(await self._inner.execute(queued.operation))
