@@ -99,7 +99,7 @@ class SimpleKey:
     def router(self, table: Table) -> Callable[[str], Route]:
         """Make the function from keys to routes."""
         if self.partitioning is None:
-            return partial(Location, table)
+            return partial(Location, table)  # pyright: ignore[reportReturnType] # it takes a class variable for no property
         return partial(PartitionedRoute, table, self.partitioning)
 
     def route(self, table: Table, key: str) -> Route:
@@ -161,7 +161,7 @@ class CompositeKey:
         # A plain `Location` is a route, too, and costs every call less than a `PartitionedRoute`. Both strategies
         # ignore the instant.
         if isinstance(home := self.partitioning, Static | HashBuckets):
-            return lambda key: Location(table, home.home(key, 0), key)
+            return lambda key: Location(table, home.home(key, 0), key)  # pyright: ignore[reportReturnType] # as above
         return partial(PartitionedRoute, table, self.partitioning)
 
     def route(self, table: Table, key: str) -> Route:

@@ -7,7 +7,7 @@ an owner recognises its own write (`protocol`, rule 1).
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast, final, get_args
+from typing import Any, ClassVar, Final, TypeVar, cast, final, get_args
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
@@ -56,7 +56,7 @@ def _log(reason: str) -> None:
 class _GivenClient:
     """Sends requests by the caller's client, in the ordinary way: the client writes the bodies."""
 
-    takes_bodies: Final = False
+    takes_bodies: ClassVar[bool] = False
 
     def __init__(self, client: Any) -> None:
         self.client = client

@@ -14,7 +14,7 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from botocore.exceptions import ConfigParseError
 
@@ -212,7 +212,7 @@ class _Connection:
 class Following:
     """Sends by what follows on an early client: the client of aiobotocore, or the lean transport on it."""
 
-    takes_bodies: Final = True
+    takes_bodies: ClassVar[bool] = True
 
     def __init__(self, client: EarlyClient) -> None:
         self.client = client
@@ -227,7 +227,7 @@ class Following:
 class ClientTransport:
     """Sends requests by an aiobotocore client that the library has opened, with bodies of the library's."""
 
-    takes_bodies: Final = True
+    takes_bodies: ClassVar[bool] = True
 
     def __init__(self, client: Any) -> None:
         self.client = client

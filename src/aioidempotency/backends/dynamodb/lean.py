@@ -11,7 +11,7 @@ the server's. And a body that has another CRC32 than the server says in each att
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, final
+from typing import Any, ClassVar, Final, final
 
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.exceptions import HTTPClientError
@@ -46,7 +46,7 @@ class LeanTransport:
         clock: Returns epoch seconds.
     """
 
-    takes_bodies: Final = True
+    takes_bodies: ClassVar[bool] = True
 
     def __init__(
         self, client: Any, instead: Callable[[str], Transport], *, clock: Callable[[], float] = time.time

@@ -5,7 +5,7 @@ signs and sends by itself.
 """
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import msgspec
 
@@ -21,10 +21,8 @@ encode: Final = msgspec.json.Encoder().encode
 class Transport(Protocol):
     """Sends requests to DynamoDB."""
 
-    @property
-    def takes_bodies(self) -> bool:
-        """Whether a body that is given is sent. Else the parameters count alone, and must be whole."""
-        ...
+    takes_bodies: ClassVar[bool]
+    """Whether a body that is given is sent. Else the parameters count alone, and must be whole."""
 
     @property
     def client(self) -> Any:
