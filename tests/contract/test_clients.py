@@ -306,12 +306,14 @@ async def test_a_request_leaves_after_two_awaits_of_the_backend(operation: Write
     key = [] if isinstance(operation, Put) else [("requests.py", "_of_owner"), ("model.py", "item")]
     assert passed == [
         ("backend.py", "execute"),
+        ("backend.py", "begin"),
         ("backend.py", "_send"),
         ("requests.py", "request"),
         ("requests.py", written),
         *key,
         ("backend.py", "send"),
         ("requests.py", "reply"),
+        ("backend.py", "end"),
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from aioidempotency import DynamoDBBackend, StoreError
 from aioidempotency._core.model import AttributeNames, Location, Table
 from aioidempotency._core.operations import Get
-from aioidempotency.backends.dynamodb.time_limit import TimeLimit
+from aioidempotency.backends.dynamodb.backend import TimeLimit
 from tests.support.virtual_time import in_virtual_time
 
 HERE = Location(table=Table("records", "id", None, AttributeNames()), partition="orders#1")
