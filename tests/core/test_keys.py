@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aioidempotency._keys import canonical, digest, is_missing, record_key
-from aioidempotency.exceptions import SerializationError
+from aioidempotency.exceptions import MissingKeyError, SerializationError
 from tests.core.shapes import AttrsOrder, DataOrder, Empty, ModelOrder, StructOrder, Unknown
 
 JSON = st.recursive(
@@ -112,6 +113,31 @@ def test_a_text_has_the_digest_of_its_json(text: str) -> None:
 def test_any_material_has_the_digest_of_its_sorted_json(material: object) -> None:
     """C5: with any text as a member's name."""
     assert digest(material) == _powertools(material)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_a_name_that_is_no_text_takes_no_short_way() -> None:
+    """C5, C15: one that stands for a text has the text's key, and others are refused, whatever else is there."""
+    others: list[dict[object, str]] = [{}, {"size": "s"}]
+    for more in others:
+        assert digest({Colour.RED: "x", **more}) == digest({"red": "x", **more})
+        for name in (5, None, b"red", ("red",)):
+            with pytest.raises(SerializationError, match="make its keys texts"):
+                digest({name: "x", **more})
+
+
+@pytest.mark.parametrize(
+    "material", [None, "", {}, {"a": None}, {"a": None, "b": None}, (None,), DataOrder(None, None)]
+)
+def test_a_record_has_no_missing_key(material: object) -> None:
+    """C8: on the short way, too."""
+    with pytest.raises(MissingKeyError, match=r"shop\.pay"):
+        record_key(material, "", "shop.pay")
+    with pytest.raises(MissingKeyError, match="the key is"):
+        record_key(material, "eu", "")
 
 
 @given(mapping=st.dictionaries(st.text(max_size=3), JSON, max_size=6), data=st.data())

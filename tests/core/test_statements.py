@@ -7,6 +7,7 @@ from aioidempotency._core.conditions import Absent, HeldBy, Unchanged
 from aioidempotency._core.model import AttributeNames, Location, SerializedResult, Table
 from aioidempotency._core.operations import Applied, Check, ConditionFailed, Delete, Get, GetAll, Put, Transact, Update
 from aioidempotency.backends.dynamodb import partiql
+from aioidempotency.backends.dynamodb.transport import encode
 from tests.core.playing import PLACE, RENAMED_PLACE, done, held, stored
 
 ODD = Location(
@@ -159,3 +160,12 @@ def test_a_place_is_an_item() -> None:
     """G4: one item is in a batch once, whatever is done with it."""
     assert partiql.item_key(RENAMED_PLACE) == ("renamed", "bucket#7", "shop#1234")
     assert partiql.item_key(PLACE) == ("records", "shop#1234", None)
+
+
+def test_statements_of_a_table_that_is_gone_serve_no_other() -> None:
+    """The beginnings are found by a table's identity, which Python gives to another object afterwards."""
+    for number in range(2 * partiql.MOST_HEADS):
+        table = Table(f"table-{number}", f"key-{number}", None, AttributeNames())
+        release = Delete(Location(table=table, partition="k"), HeldBy("me"))
+        assert partiql.text(release) == encode(partiql.statement(release))
+    assert len(partiql._heads) <= partiql.MOST_HEADS
