@@ -95,7 +95,7 @@ class AsyncIdempotencyStore:
         region_name: The table's AWS region.
         config: A botocore configuration, merged over the store's own.
         transport: What sends the requests: `"client"`, aiobotocore's client; `"lean"`, which signs and sends by itself,
-            in a tenth of the processor time; or `"auto"`, the lean one where it can serve, and else the client.
+            in less than a tenth of the processor time; or `"auto"`, the lean one where it can serve, and else the client.
         backend: Executes all operations in place of DynamoDB. The store then ignores all client arguments.
         codec: Turns results into text.
         group_commit: Sends the operations of concurrent tasks together, with `GroupCommit()`. None sends each alone.

@@ -164,8 +164,8 @@ class DynamoDBBackend:
     Args:
         client: An open aiobotocore client, instead of the settings below. The backend never closes the client.
         time_limit: Seconds for one operation, retries included.
-        transport: What sends the requests. `"client"` is aiobotocore's client. `"lean"` signs and sends by itself, in a
-            tenth of the processor time, and refuses what only the client can do, such as a proxy. `"auto"` is `"lean"`
+        transport: What sends the requests. `"client"` is aiobotocore's client. `"lean"` signs and sends by itself, in less
+            than a tenth of the processor time, and refuses what only the client can do, such as a proxy. `"auto"` is `"lean"`
             where possible, and else `"client"`. With `client=`, it is always the client.
         fell_back: Called with the reason when `"auto"` takes the client, once for each reason. The default logs.
 
