@@ -167,6 +167,15 @@ def test_values_cannot_be_changed(value: object, field: str) -> None:
         setattr(value, field, "other")
 
 
+@pytest.mark.parametrize("value", [RECORD, held()], ids=["record", "lease"])
+@pytest.mark.parametrize("field", ["owner", "unknown"])
+def test_records_and_leases_refuse_a_change_as_frozen_dataclasses_do(value: object, field: str) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError, match=field):
+        setattr(value, field, "other")
+    with pytest.raises(dataclasses.FrozenInstanceError, match=field):
+        delattr(value, field)
+
+
 STORED = Record(key="k", status=Status.COMPLETED, expiration=NOW, owner="me", data="canary", result={"at": "canary"})
 
 

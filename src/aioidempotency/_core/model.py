@@ -15,7 +15,7 @@ pydantic. The values of a call form no cycles, so the garbage collector does not
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields, make_dataclass
 from enum import StrEnum
 from functools import cached_property
 from math import floor, inf, nan
@@ -204,7 +204,12 @@ def _like_dataclass(kind: Any) -> Any:
     twin: Any = make_dataclass(kind.__name__, described, frozen=True, kw_only=True, repr=False)
     kind.__dataclass_fields__ = twin.__dataclass_fields__
     kind.__dataclass_params__ = twin.__dataclass_params__
+    kind.__setattr__ = kind.__delattr__ = _refuse_change
     return twin
+
+
+def _refuse_change(value: object, name: str, *_: object) -> None:
+    raise FrozenInstanceError(f"a {type(value).__name__} does not change, and neither does its {name!r}")
 
 
 @final
