@@ -156,12 +156,6 @@ def test_items_are_found_by_their_keys() -> None:
     assert partiql.found(gets, {"Responses": {}}) == [None, None, None]
 
 
-def test_a_place_is_an_item() -> None:
-    """G4: one item is in a batch once, whatever is done with it."""
-    assert partiql.item_key(RENAMED_PLACE) == ("renamed", "bucket#7", "shop#1234")
-    assert partiql.item_key(PLACE) == ("records", "shop#1234", None)
-
-
 def test_statements_of_a_table_that_is_gone_serve_no_other() -> None:
     """The beginnings are found by a table's identity, which Python gives to another object afterwards."""
     for number in range(2 * partiql.MOST_HEADS):

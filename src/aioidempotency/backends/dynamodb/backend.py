@@ -93,8 +93,7 @@ class Limited(Struct, eq=False):
 class TimeLimit:
     """The time limit of a backend's operations in the running event loop, with one timer.
 
-    `asyncio.timeout` makes a timer for each operation, and leaves it behind in the loop's heap: 33 thousand instructions,
-    measured with cachegrind. All operations of a backend have the same limit, so they are over in the order in which they
+    `asyncio.timeout` would make a timer for each operation, and leave it behind in the loop's heap. All operations of a backend have the same limit, so they are over in the order in which they
     began, and a timer for the oldest serves all.
 
     As with `asyncio.timeout`, an operation that is over is cancelled once, and who ends the operation takes that

@@ -36,11 +36,6 @@ _APPLIED: Final = Applied()
 _DUPLICATE, _REFUSED = "DuplicateItem", "ConditionalCheckFailed"
 
 
-def item_key(location: Location) -> tuple[str, str, str | None]:
-    """Name the item of a statement. Two statements of one batch must differ in the item."""
-    return location.table.name, location.partition, location.sort
-
-
 def has_statement(operation: Operation) -> bool:
     """Tell whether PartiQL can express an operation."""
     wanted = STATEMENTS.get(type(operation))
